@@ -1,0 +1,29 @@
+"""Kouros: photos and videos in, posed and shaped 3D people out.
+
+The public names live here; each loads what it needs when it is first used, so `import kouros` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kouros.body import BodyModel, load_body
+    from kouros.pipeline import Person, fit, reconstruct
+
+__version__ = "0.1.0"
+__all__ = ["BodyModel", "Person", "__version__", "fit", "load_body", "reconstruct"]
+
+_HOMES = {
+    "BodyModel": "kouros.body",
+    "load_body": "kouros.body",
+    "Person": "kouros.pipeline",
+    "fit": "kouros.pipeline",
+    "reconstruct": "kouros.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the folder that defines it, on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kouros' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

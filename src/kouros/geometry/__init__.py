@@ -1,0 +1,4 @@
+"""Rotations, cameras, rigid alignment and crops: pure functions on tensors, no state, nothing of bodies.
+
+Imports only torch, numpy, roma and jaxtyping; every other folder may import from here.
+"""

@@ -1,0 +1,1 @@
+"""Rasterizer, shading and dense maps. May import geometry and body."""
