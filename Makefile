@@ -1,0 +1,49 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both need Python >= 3.11, make and the package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+# Without an NVIDIA GPU, hold torch to the release whose wheel is the CPU build (see constraints.txt).
+CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints.txt")
+PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINT)
+
+.PHONY: help demo test test-slow lint bench clean
+
+help:
+	@echo "make demo       install, reconstruct the demo photos, say where pictures and meshes are"
+	@echo "make test       install, run the test suite"
+	@echo "make test-slow  the slow checks as well (rebuilds the free body, validates GLBs, compares with peers)"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      every benchmark, one after the other (keep the machine quiet)"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.core
+	$(RUN)/kouros demo --out demo-results
+
+test: $(VENV)/.dev
+	$(RUN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(RUN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+bench: $(VENV)/.dev
+	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) demo-results .pytest_cache .mypy_cache .ruff_cache

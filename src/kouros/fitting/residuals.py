@@ -1,0 +1,132 @@
+"""What a body is fitted to: keypoints in the picture, 3D landmarks, and the priors, as least-squares terms.
+
+Each term is a small frozen object that turns unknowns into a `Linearization`: residuals with an analytic
+Jacobian. Residuals are in units of their standard deviation, so that the sum of all terms is a negative
+log-posterior up to a constant.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kouros.fitting.kinematics import LinearKeypoints
+from kouros.fitting.solver import Linearization
+from kouros.geometry.cameras import PerspectiveCamera
+
+NEAREST_DEPTH = 0.1
+"""Keypoints closer to the camera's plane than this, metres, are not projected."""
+
+
+@dataclass(frozen=True)
+class GemanMcClure:
+    """``rho(r^2) = scale^2 r^2 / (scale^2 + r^2)``: quadratic near zero, at most ``scale^2``.
+
+    SMPLify's robust penalty (Bogo et al. 2016, Sec. 3.2), minimized by iteratively reweighted least squares.
+    """
+
+    scale: float
+
+    def cost(self, squared: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """``rho`` of a squared residual."""
+        return self.scale**2 * squared / (self.scale**2 + squared)
+
+    def weight(self, squared: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """``d rho / d r^2``: weight of the equivalent least-squares term."""
+        return (self.scale**2 / (self.scale**2 + squared)) ** 2
+
+
+@dataclass(frozen=True)
+class Reprojection:
+    """Keypoints seen in the picture."""
+
+    observed: Float[Tensor, "batch points 2"]
+    """Pixels."""
+    precision: Float[Tensor, "batch points"]
+    """1 / standard deviation, per pixel; 0 leaves a keypoint out."""
+    camera: PerspectiveCamera
+    robust: GemanMcClure
+
+    def __call__(self, keypoints: LinearKeypoints) -> Linearization:
+        """Reprojection errors and their derivatives."""
+        points = keypoints.points
+        depth = points[..., 2]
+        visible = depth > NEAREST_DEPTH
+        precision = torch.where(visible, self.precision, 0.0)
+        safe = torch.where(visible, depth, 1.0)
+        focal = self.camera.focal_length[:, None] / safe
+        normalised = points[..., :2] / safe[..., None]
+        pixels = focal[..., None] * points[..., :2] + self.camera.principal_point[:, None]
+        error = (pixels - self.observed) * precision[..., None]
+        squared = (error * error).sum(-1)
+        # Behind the camera nothing can be seen: charge the most that an outlier costs.
+        charge = torch.where(visible, self.robust.cost(squared), self.robust.scale**2 * (self.precision > 0))
+        root = self.robust.weight(squared).sqrt()
+        scaled = (focal * precision * root)[..., None, None]
+        jacobian = keypoints.jacobian
+        by_pixel = scaled * (jacobian[..., :2, :] - normalised[..., None] * jacobian[..., 2:, :])
+        return Linearization(
+            cost=0.5 * charge.sum(-1),
+            residuals=(error * root[..., None]).flatten(1),
+            jacobian=by_pixel.flatten(1, 2),
+        )
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """3D landmarks known up to a translation (and, where asked, a scale), in camera axes.
+
+    Both sides are centred on the weighted mean of the landmarks, so no single landmark is the origin.
+    """
+
+    observed: Float[Tensor, "batch points 3"]
+    """Metres."""
+    precision: Float[Tensor, "batch points 3"]
+    """1 / standard deviation, per metre and axis; 0 leaves a landmark out."""
+    robust: GemanMcClure
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    """The landmarks are scaled by the best factor in this range (variable projection)."""
+
+    def __call__(self, keypoints: LinearKeypoints) -> Linearization:
+        """Errors of the centred landmarks and their derivatives."""
+        weight = self.precision.mean(-1)
+        weight = weight / weight.sum(-1, keepdim=True).clamp(min=1e-12)
+        points = keypoints.points - (weight[..., None] * keypoints.points).sum(1, keepdim=True)
+        centred = self.observed - (weight[..., None] * self.observed).sum(1, keepdim=True)
+        jacobian = keypoints.jacobian
+        jacobian = jacobian - torch.einsum("bk,bkcn->bcn", weight, jacobian)[:, None]
+        weighted = centred * self.precision.square()
+        scale = (weighted * points).sum((1, 2)) / (weighted * centred).sum((1, 2)).clamp(min=1e-12)
+        scale = scale.clamp(*self.scale_range)[:, None, None]
+        error = (points - scale * centred) * self.precision
+        squared = (error * error).sum(-1)
+        root = self.robust.weight(squared).sqrt()
+        return Linearization(
+            cost=0.5 * self.robust.cost(squared).sum(-1),
+            residuals=(error * root[..., None]).flatten(1),
+            jacobian=((self.precision * root[..., None])[..., None] * jacobian).flatten(1, 2),
+        )
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """Unknowns that should stay near given values: shape prior, a network's estimate, the last video frame."""
+
+    mean: Float[Tensor, "batch unknowns"]
+    precision: Float[Tensor, "batch unknowns"]
+    """1 / standard deviation; 0 where anything goes."""
+
+    def __call__(self, unknowns: Float[Tensor, "batch unknowns"]) -> Linearization:
+        """Distances in standard deviations."""
+        residuals = (unknowns - self.mean) * self.precision
+        return Linearization(
+            cost=0.5 * residuals.square().sum(-1),
+            residuals=residuals,
+            jacobian=torch.diag_embed(self.precision),
+        )
+
+
+def has_evidence(precision: Float[Tensor, "batch points"], needed: int) -> Bool[Tensor, " batch"]:
+    """Which persons have at least ``needed`` keypoints with any weight."""
+    return (precision > 0).sum(-1) >= needed
