@@ -2,3 +2,8 @@
 
 May import geometry.
 """
+
+from kouros.body.files import load_body
+from kouros.body.model import BodyModel, BodyOutput
+
+__all__ = ["BodyModel", "BodyOutput", "load_body"]

@@ -6,7 +6,6 @@ flipped): several starts, each first brought near by the landmarks or by moving 
 everything together; and the start that explains the evidence best wins, by the full objective.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -26,9 +25,7 @@ from kouros.fitting.placement import (
 from kouros.fitting.residuals import GemanMcClure, Landmarks, Quadratic, Reprojection
 from kouros.fitting.solver import Linearization, Solution, add_up, levenberg_marquardt
 from kouros.geometry.cameras import PerspectiveCamera
-
-PosePrior = Callable[[Float[Tensor, "batch 69"]], Linearization]
-"""Residual form of a prior over the 23 body joints' rotation vectors."""
+from kouros.priors.gmm import GaussianMixture
 
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 
@@ -92,13 +89,13 @@ class KeypointFitter:
 
     body: BodyModel
     set_name: str
-    pose_prior: PosePrior
-    mean_pose: Float[Tensor, " 69"]
+    prior: GaussianMixture
     config: FitConfig = field(default_factory=FitConfig)
 
     def __post_init__(self) -> None:
         self.keypoints: KeypointSet = keypoint_set(self.set_name)
         self.kinematics = KeypointKinematics(self.body, self.set_name)
+        self.mean_pose = self.prior.mean()
         minor = [n.split("_", 1)[-1] in _MINOR for n in self.keypoints.names]
         self._importance = self.mean_pose.new_ones(len(self.keypoints))
         self._importance[minor] = self.config.minor_weight
@@ -228,11 +225,11 @@ class KeypointFitter:
 
     def _priors(self, parameters: BodyParameters) -> list[Linearization]:
         """Pose and shape priors, as terms of all the unknowns."""
-        pose = self.pose_prior(parameters.pose[:, 3:])
+        pose = self.prior.max_mixture(parameters.pose[:, 3:])
         root = self.config.pose_prior**0.5
         rest = parameters.size - POSE_SIZE
         on_pose = Linearization(
-            cost=self.config.pose_prior * pose.cost,
+            cost=self.config.pose_prior * pose.energy,
             residuals=root * pose.residuals,
             jacobian=torch.nn.functional.pad(root * pose.jacobian, (3, rest)),
         )

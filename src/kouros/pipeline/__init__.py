@@ -1,1 +1,6 @@
 """From photos to people: load, detect, estimate, refine, collect. May import everything below the command line."""
+
+from kouros.pipeline.person import Person
+from kouros.pipeline.reconstruct import fit, reconstruct
+
+__all__ = ["Person", "fit", "reconstruct"]

@@ -1,1 +1,5 @@
-"""What poses and shapes people take: mixtures, joint limits, learned densities. May import geometry, body."""
+"""What poses and shapes people take: mixtures, joint limits, learned densities. May import geometry, body.
+
+Each prior is a log-density (`log_density`, differentiable) and an energy in least-squares form (`energy`, a
+`PriorEnergy`). `load_...` reads the packaged one; `kouros.priors.training` makes it anew.
+"""

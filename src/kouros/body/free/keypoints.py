@@ -1,0 +1,258 @@
+"""Where each named keypoint lies on the free body, by anatomy.
+
+Points on the skin are vertices or means of a few; points inside are convex combinations of the vertices around
+them, fitted over many people to a place that the joints and the landmarks of each person give. Named places come
+from the datasets' own descriptions: LSP's hips lie outward of the hip joints, Human3.6M's pelvis is the midpoint
+of the hips, MPII's upper neck is where the neck meets the skull, and so on (see `docs/body.md`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from kouros.body.free.regress import Crowd, convex_row, nearest
+from kouros.body.keypoints import KeypointSet
+from kouros.body.skeleton import JOINT_NAMES
+
+_RING = 160
+"""How many of the nearest vertices an inner point's row may choose from."""
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """What keypoints are placed by."""
+
+    crowd: Crowd
+    joints: Float[np.ndarray, "people 24 3"]
+    bone_heads: dict[str, Float[np.ndarray, "people 3"]]
+    """Posed heads of the source bones that mark a place that no joint marks (knuckles, jaw)."""
+    parts: dict[str, np.ndarray]
+    """Masks of the vertices of the left eyeball, the lips' meeting line and the left toes."""
+    joint_regressor: Float[np.ndarray, "24 verts"]
+
+    @cached_property
+    def mean(self) -> Float[np.ndarray, "verts 3"]:
+        """The mean body."""
+        return self.crowd.mean
+
+    def joint(self, name: str) -> Float[np.ndarray, "people 3"]:
+        """A joint of every person."""
+        return self.joints[:, JOINT_NAMES.index(name)]
+
+    def skin(self, row: Float[np.ndarray, " verts"]) -> Float[np.ndarray, "people 3"]:
+        """A skin point of every person."""
+        return np.einsum("v,nvc->nc", row, self.crowd.vertices)
+
+
+_Place = Callable[[Landmarks], Float[np.ndarray, " verts"]]
+
+
+def keypoint_rows(keypoints: KeypointSet, landmarks: Landmarks) -> Float[np.ndarray, "points verts"]:
+    """Regressor of a keypoint set: rows sum to 1; left and right are exact mirror images.
+
+    Raises:
+        ValueError: a keypoint of the set has no place on this body.
+    """
+    rows: dict[str, np.ndarray] = {}
+    for name in keypoints.names:
+        side, _, part = name.partition("_")
+        if side == "right":
+            left = rows.get(f"left_{part}")
+            left = _row(f"left_{part}", landmarks) if left is None else left
+            rows[name] = left[landmarks.crowd.mirror]
+        elif name not in rows:
+            rows[name] = _row(name, landmarks)
+    return np.stack([rows[name] for name in keypoints.names])
+
+
+def _row(name: str, landmarks: Landmarks) -> Float[np.ndarray, " verts"]:
+    part = name.replace("openpose_", "")  # SPIN's names for OpenPose's points: the same places
+    if part in JOINT_NAMES:
+        return landmarks.joint_regressor[JOINT_NAMES.index(part)]
+    if part not in _PLACES:
+        raise ValueError(f"Keypoint {name!r} has no place on the free body; add one to {__name__}.")
+    return _PLACES[part](landmarks)
+
+
+def _one(landmarks: Landmarks, vertex: int) -> Float[np.ndarray, " verts"]:
+    row = np.zeros(len(landmarks.mean))
+    row[vertex] = 1.0
+    return row
+
+
+def _central_one(landmarks: Landmarks, score: Float[np.ndarray, " verts"]) -> Float[np.ndarray, " verts"]:
+    """The midline vertex with the highest score."""
+    on_midline = landmarks.crowd.mirror == np.arange(len(landmarks.mean))
+    return _one(landmarks, int(np.argmax(np.where(on_midline, score, -np.inf))))
+
+
+def _inner(
+    landmarks: Landmarks, targets: Float[np.ndarray, "people 3"], central: bool = False, ring: int = _RING
+) -> Float[np.ndarray, " verts"]:
+    candidates = nearest(landmarks.crowd, targets.mean(axis=0), ring)
+    return convex_row(landmarks.crowd, targets, candidates, central)
+
+
+def _between(a: str, b: str, share: float) -> _Place:
+    """A midline point between two joints (a joint's name, or `hips`/`shoulders` for a midpoint)."""
+
+    def place(landmarks: Landmarks) -> np.ndarray:
+        start, end = _spot(landmarks, a), _spot(landmarks, b)
+        return _inner(landmarks, start + share * (end - start), central=True, ring=4 * _RING)
+
+    return place
+
+
+def _spot(landmarks: Landmarks, name: str) -> Float[np.ndarray, "people 3"]:
+    if name == "hips":
+        return 0.5 * (landmarks.joint("left_hip") + landmarks.joint("right_hip"))
+    if name == "shoulders":
+        return 0.5 * (landmarks.joint("left_shoulder") + landmarks.joint("right_shoulder"))
+    if name == "crown":
+        return landmarks.skin(_crown(landmarks))
+    return landmarks.joint(name)
+
+
+def _head(landmarks: Landmarks) -> np.ndarray:
+    return landmarks.mean[:, 1] > landmarks.joint("head").mean(axis=0)[1]
+
+
+def _crown(landmarks: Landmarks) -> np.ndarray:
+    return _central_one(landmarks, landmarks.mean[:, 1])
+
+
+def _nose(landmarks: Landmarks) -> np.ndarray:
+    return _central_one(landmarks, np.where(_head(landmarks), landmarks.mean[:, 2], -np.inf))
+
+
+def _eye(landmarks: Landmarks) -> np.ndarray:
+    """The middle of the eyeball's front: the pupil."""
+    depth = np.where(landmarks.parts["left_eyeball"], landmarks.mean[:, 2], -np.inf)
+    pupil = np.argsort(depth)[-8:]
+    row = np.zeros(len(depth))
+    row[pupil] = 1.0 / len(pupil)
+    return row
+
+
+def _eye_corner(sign: float) -> _Place:
+    """Inner (-1) or outer (+1) corner of the lids: the skin vertex beside the eyeball's widest place."""
+
+    def place(landmarks: Landmarks) -> np.ndarray:
+        ball = landmarks.parts["left_eyeball"]
+        centre = _eye(landmarks) @ landmarks.mean
+        radius = np.ptp(landmarks.mean[ball, 0]) / 2
+        spot = centre + np.array([sign * radius * 1.05, 0.0, -0.35 * radius])
+        among = ~ball & (landmarks.mean[:, 2] > spot[2] - 0.5 * radius)
+        return _one(landmarks, int(nearest(landmarks.crowd, spot, 1, among)[0]))
+
+    return place
+
+
+def _ear(landmarks: Landmarks) -> np.ndarray:
+    """The ear's middle, in front, where it meets the cheek (tragus)."""
+    mean = landmarks.mean
+    head = np.where(_head(landmarks), mean[:, 0], -np.inf)
+    tip = mean[int(np.argmax(head))]  # the ear's outermost point
+    eye = _eye(landmarks) @ mean
+    nose = _nose(landmarks) @ mean
+    spot = np.array([0.86 * tip[0], 0.5 * (eye[1] + nose[1]), tip[2] + 0.012])
+    return _one(landmarks, int(nearest(landmarks.crowd, spot, 1)[0]))
+
+
+def _mouth(landmarks: Landmarks) -> np.ndarray:
+    """The corner of the lips."""
+    return _one(landmarks, int(np.argmax(np.where(landmarks.parts["lips"], landmarks.mean[:, 0], -np.inf))))
+
+
+def _toe(bone: str) -> _Place:
+    """The foremost vertex of a toe."""
+
+    def place(landmarks: Landmarks) -> np.ndarray:
+        mine = landmarks.parts[f"{bone}.L"]
+        return _one(landmarks, int(np.argmax(np.where(mine, landmarks.mean[:, 2], -np.inf))))
+
+    return place
+
+
+def _heel(landmarks: Landmarks) -> np.ndarray:
+    """The heel's hindmost vertex."""
+    mean = landmarks.mean
+    ankle, foot = landmarks.joint("left_ankle").mean(axis=0), landmarks.joint("left_foot").mean(axis=0)
+    low = (mean[:, 0] > 0) & (mean[:, 1] < 0.5 * (ankle[1] + foot[1]))
+    return _one(landmarks, int(np.argmin(np.where(low, mean[:, 2], np.inf))))
+
+
+def _knuckle(bone: str) -> _Place:
+    def place(landmarks: Landmarks) -> np.ndarray:
+        return _inner(landmarks, landmarks.bone_heads[f"{bone}.L"], ring=60)
+
+    return place
+
+
+def _lsp_hip(landmarks: Landmarks) -> np.ndarray:
+    """Outward of the hip joint and a little up: where annotators see the hip, over the outer pelvis."""
+    hip = landmarks.joint("left_hip")
+    level = np.abs(landmarks.mean[:, 1] - hip.mean(axis=0)[1]) < 0.02
+    thigh = level & (np.abs(landmarks.mean[:, 0]) < 0.3)
+    outer = int(np.argmax(np.where(thigh, landmarks.mean[:, 0], -np.inf)))
+    side = landmarks.crowd.vertices[:, outer]
+    up = 0.08 * (_spot(landmarks, "spine3") - _spot(landmarks, "hips"))
+    target = hip.copy()
+    target[:, 0] += 0.3 * (side[:, 0] - hip[:, 0])
+    target[:, 1] += up[:, 1]
+    return _inner(landmarks, target, ring=3 * _RING)
+
+
+def _jaw(landmarks: Landmarks) -> np.ndarray:
+    """Human3.6M's point between neck and nose: in front of the skull's base."""
+    head = landmarks.joint("head")
+    nose = landmarks.skin(_nose(landmarks))
+    target = head + 0.25 * (nose - head) * [0.0, 0.0, 1.0] + 0.1 * (landmarks.joint("neck") - head)
+    return _inner(landmarks, target, central=True, ring=3 * _RING)
+
+
+def _head_centre(share: float) -> _Place:
+    """On the line from the skull's base to the crown, moved forward to below the crown's middle."""
+
+    def place(landmarks: Landmarks) -> np.ndarray:
+        base, crown = landmarks.joint("head"), _spot(landmarks, "crown")
+        return _inner(landmarks, base + share * (crown - base), central=True, ring=6 * _RING)
+
+    return place
+
+
+_PLACES: dict[str, _Place] = {
+    "nose": _nose,
+    "left_eye": _eye,
+    "left_eye_inner": _eye_corner(-1.0),
+    "left_eye_outer": _eye_corner(1.0),
+    "left_ear": _ear,
+    "left_mouth": _mouth,
+    "left_big_toe": _toe("toe1-2"),
+    "left_small_toe": _toe("toe5-3"),
+    "left_heel": _heel,
+    "left_foot_index": _toe("toe2-3"),
+    "left_thumb": _knuckle("finger1-2"),
+    "left_index": _knuckle("finger2-1"),
+    "left_pinky": _knuckle("finger5-1"),
+    "mid_hip": _between("hips", "shoulders", 0.0),
+    "left_hip_lsp": _lsp_hip,
+    "neck_lsp": _between("neck", "head", 0.45),
+    "upper_neck_mpii": _between("neck", "head", 0.75),
+    "thorax_mpii": _between("shoulders", "neck", 0.35),
+    "pelvis_mpii": _between("hips", "shoulders", 0.0),
+    "head_top": _crown,
+    "pelvis_h36m": _between("hips", "shoulders", 0.0),
+    "spine_h36m": _between("hips", "shoulders", 0.5),
+    "thorax_h36m": _between("shoulders", "neck", 0.35),
+    "jaw_h36m": _jaw,
+    "head_h36m": _head_centre(0.5),
+    "head_top_h36m": _head_centre(0.65),
+    "neck_3dhp": _between("shoulders", "neck", 0.6),
+    "pelvis_3dhp": _between("hips", "shoulders", 0.0),
+    "spine_3dhp": _between("hips", "shoulders", 0.5),
+    "head_3dhp": _between("neck", "crown", 0.33),
+}

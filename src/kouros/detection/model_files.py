@@ -1,0 +1,104 @@
+"""The two networks' files: those shipped in the package, or a ``.task`` bundle that the user names."""
+
+import zipfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_PACKAGED = Path(__file__).parent / "models"
+_WHERE = "the MediaPipe Pose Landmarker page of Google AI Edge publishes such files (lite, full, heavy)"
+_DETECTOR_INPUT = (1, 224, 224, 3)
+_LANDMARK_INPUT = (1, 256, 256, 3)
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Contents of the person detector's and the landmark model's ``.tflite`` files."""
+
+    detector: bytes
+    landmarks: bytes
+
+
+@cache
+def packaged_models() -> ModelFiles:
+    """The models inside the package: MediaPipe's pose detector and its "full" landmark model."""
+    return ModelFiles(
+        (_PACKAGED / "pose_detection.tflite").read_bytes(),
+        (_PACKAGED / "pose_landmark_full.tflite").read_bytes(),
+    )
+
+
+def read_task_file(path: str | Path) -> ModelFiles:
+    """Models from a ``.task`` bundle: a zip of ``pose_detector.tflite`` and ``pose_landmarks_detector.tflite``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not such a bundle.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file {path}; {_WHERE}.")
+    names = ("pose_detector.tflite", "pose_landmarks_detector.tflite")
+    try:
+        with zipfile.ZipFile(path) as bundle:
+            missing = [name for name in names if name not in bundle.namelist()]
+            if missing:
+                raise ValueError(
+                    f"{path} holds no {' and no '.join(missing)}, so it is no pose landmarker bundle; {_WHERE}."
+                )
+            detector, landmarks = (bundle.read(name) for name in names)
+    except zipfile.BadZipFile:
+        raise ValueError(f"{path} is not a .task bundle (a zip of two .tflite models); {_WHERE}.") from None
+    return ModelFiles(detector, landmarks)
+
+
+class Network:
+    """One ``.tflite`` model, loaded once, run on one image at a time.
+
+    Batches were tried: the runtime is no faster on eight images at once than on eight one by one.
+    """
+
+    def __init__(
+        self, model: bytes, input_shape: tuple[int, ...], outputs: tuple[int, ...], threads: int
+    ) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            raise ImportError(
+                "Finding people needs the package ai-edge-litert: pip install ai-edge-litert."
+            ) from None
+        try:
+            self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"The model file cannot be loaded ({error}); {_WHERE}.") from None
+        (given,) = self._interpreter.get_input_details()[:1]
+        details = self._interpreter.get_output_details()
+        sizes = tuple(int(np.prod(detail["shape"])) for detail in details)
+        if tuple(given["shape"]) != input_shape or sorted(sizes) != sorted(outputs):
+            raise ValueError(
+                f"The model takes {tuple(given['shape'])} and gives outputs of {sizes} numbers, but a pose model "
+                f"that takes {input_shape} and gives {outputs} was expected; {_WHERE}."
+            )
+        self._input = given["index"]
+        # The order of outputs differs between published files; their sizes do not.
+        self._outputs = [details[sizes.index(size)]["index"] for size in outputs]
+
+    def __call__(self, image: np.ndarray) -> list[np.ndarray]:
+        """Outputs for one image (1, H, W, 3), in the order of sizes given when the network was loaded."""
+        self._interpreter.set_tensor(self._input, image)
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
+
+
+def detector_network(files: ModelFiles, threads: int) -> Network:
+    """The person detector: 2254 anchors with 12 numbers and a score each."""
+    return Network(files.detector, _DETECTOR_INPUT, (2254 * 12, 2254), threads)
+
+
+def landmark_network(files: ModelFiles, threads: int) -> Network:
+    """The landmark model: 39 x 5 landmarks, flag, 256 x 256 mask, 64 x 64 x 39 heatmaps, 39 x 3 metric landmarks."""
+    return Network(files.landmarks, _LANDMARK_INPUT, (195, 1, 256 * 256, 64 * 64 * 39, 117), threads)

@@ -1,0 +1,49 @@
+"""Files that are written whole or not at all: written aside in the same folder, flushed to disk, then renamed."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together; nobody ever sees one of them half-written.
+
+    All are written aside first, so that a full disk or an interrupt on the way leaves none of them, and what was there
+    before stays. Missing folders are made.
+
+    Raises:
+        OSError: a folder cannot be made or a file not written.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, data in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # In the target's own folder, because a rename is atomic only within one file system; a name of fixed
+            # length, because the target's may be as long as the file system allows.
+            aside = path.with_name(f".kouros-{secrets.token_hex(8)}.part")
+            staged[path] = aside
+            _write_through(aside, data)
+        for path, aside in staged.items():
+            aside.replace(path)
+    finally:
+        for aside in staged.values():
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be made or the file not written.
+    """
+    write_files({path: data})
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,44 @@
+"""All files of one photo: which suffix holds what, made in memory so that they can be written together."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kouros.export.glb import glb_bytes
+from kouros.export.meshes import obj_bytes, ply_bytes
+from kouros.export.people import PosedPerson
+from kouros.export.pictures import overlay_picture, png_bytes
+from kouros.export.results import json_bytes, npz_bytes
+
+MeshFormat = Literal["glb", "obj", "ply"]
+OVERLAY_SUFFIX = ".overlay.png"
+_MESH_WRITERS = {"glb": glb_bytes, "obj": obj_bytes, "ply": ply_bytes}
+
+
+def result_files(
+    people: Sequence[PosedPerson],
+    formats: Sequence[MeshFormat],
+    *,
+    pixels: UInt8[np.ndarray, "height width 3"] | None = None,
+    image: str | None = None,
+    focal_source: str | None = None,
+) -> dict[str, bytes]:
+    """Contents of the files by their suffix, in the order in which they should appear.
+
+    Args:
+        formats: of the meshes.
+        pixels: the photo to draw the people over; None for no picture.
+        image: where the photo is, for whoever reads the JSON.
+        focal_source: what the focal length is from, for the same.
+
+    Raises:
+        ValueError: there is nobody, or the numbers are not finite.
+    """
+    files: dict[str, bytes] = {f".{name}": _MESH_WRITERS[name](people) for name in dict.fromkeys(formats)}
+    if pixels is not None:
+        files[OVERLAY_SUFFIX] = png_bytes(overlay_picture(pixels, people))
+    files[".npz"] = npz_bytes(people)
+    files[".json"] = json_bytes(people, image=image, focal_length_source=focal_source)
+    return files

@@ -1,0 +1,57 @@
+"""The picture to look at first: the photo with the people drawn over it, and beside it the people from their left."""
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from collections.abc import Sequence
+
+from kouros.export.people import PosedPerson, colour_of, require_people
+from kouros.geometry.cameras import PerspectiveCamera
+from kouros.render.shading import overlay, side_view
+
+MAX_SIDE = 1280
+"""The photo's longer side in the picture, pixels: enough to judge a body by, and a fraction of the time of 12 megapixels."""
+_GAP = 6
+
+
+def overlay_picture(
+    pixels: UInt8[np.ndarray, "height width 3"], people: Sequence[PosedPerson], *, max_side: int = MAX_SIDE
+) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:
+    """Overlay on the left, view from the side on the right, at most ``max_side`` pixels a panel.
+
+    The people are drawn by the first one's camera, in the colours that they have in the meshes.
+
+    Raises:
+        ValueError: there is nobody.
+    """
+    require_people(people)
+    height, width = pixels.shape[:2]
+    factor = min(1.0, max_side / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    photo = pixels if factor == 1.0 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    camera = PerspectiveCamera(
+        focal_length=people[0].camera.focal_length * factor,
+        principal_point=people[0].camera.principal_point * factor,
+    )
+    meshes = [(person.vertices, person.body.faces) for person in people]
+    colours = [colour_of(i) for i in range(len(people))]
+    over = overlay(np.ascontiguousarray(photo), meshes, camera, colours)
+    side = side_view(meshes, camera, (size[1], _side_width(*size)), colours)
+    gap = np.full((size[1], _GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([over, gap, side], axis=1)
+
+
+def _side_width(width: int, height: int) -> int:
+    """A wide photo's people are seen along the photo's width, where they take less room."""
+    return min(width, height)
+
+
+def png_bytes(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    """A PNG file, compressed little: a picture that is looked at once should not take long to write."""
+    done, data = cv2.imencode(
+        ".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
+    if not done:  # OpenCV says so by a flag only
+        raise OSError("The picture could not be encoded as PNG.")
+    return data.tobytes()

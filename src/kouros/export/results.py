@@ -1,0 +1,154 @@
+"""The numbers of a photo's people: NPZ arrays for programs, and the same as JSON for humans and web pages.
+
+NPZ keys (N people, in the order of the GLB; camera space is OpenCV's, metres; pixels have (0, 0) at the top-left corner
+of the top-left pixel):
+
+===================  =================  ============================================================================
+``betas``            (N, B) float32     shape coefficients; shorter ones are padded with zeros, which mean the average
+``pose``             (N, 72) float32    rotation vectors: global_orient (to camera space), then joints 1 to 23
+``transl``           (N, 3) float32     metres, camera space
+``joints_3d``        (N, 24, 3)         metres, camera space; names in ``joint_names``
+``joints_2d``        (N, 24, 2)         the same in the photo, pixels
+``keypoints_2d``     (N, K, 3)          as detected: x, y in pixels, confidence (0: padding, where sets differ)
+``keypoint_set``     (N,) str           of ``keypoints_2d``, a name in `kouros.body.keypoints`
+``boxes``            (N, 4)             x0, y0, x1, y1, pixels
+``scores``           (N,)               in [0, 1]
+``focal_length``     () float32         pixels, of the whole image
+``principal_point``  (2,)              pixels
+``image_size``       (2,) int32         width, height
+``version``          () str             of kouros
+===================  =================  ============================================================================
+"""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kouros import __version__
+from kouros.body.keypoints import keypoint_set
+from kouros.body.skeleton import JOINT_NAMES
+from kouros.export.people import PosedPerson, colour_of, require_people
+
+_PLACES = 5  # digits after the point in JSON: 10 micrometres, a hundred-thousandth of a pixel
+
+
+def npz_bytes(people: Sequence[PosedPerson]) -> bytes:
+    """An NPZ file with the arrays that this module's docstring lists; it needs no pickle to be read.
+
+    Raises:
+        ValueError: there is nobody, or the people are from images of different sizes.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, **result_arrays(people))
+    return buffer.getvalue()
+
+
+def result_arrays(people: Sequence[PosedPerson]) -> dict[str, np.ndarray]:
+    """The arrays of the NPZ file by their key.
+
+    Raises:
+        ValueError: there is nobody, or the people are from images of different sizes.
+    """
+    require_people(people)
+    first = people[0]
+    if len({p.image_size for p in people}) > 1:
+        raise ValueError(
+            "The people are from images of different sizes; expected those of one photo: export each photo by itself."
+        )
+    joints_2d = [p.camera.project(p.joints) for p in people]
+    return {
+        "betas": _padded([_numpy(p.betas) for p in people]),
+        "pose": np.stack([np.concatenate([_numpy(p.global_orient), _numpy(p.body_pose)]) for p in people]),
+        "transl": np.stack([_numpy(p.transl) for p in people]),
+        "joints_3d": np.stack([_numpy(p.joints) for p in people]),
+        "joints_2d": np.stack([_numpy(points) for points in joints_2d]),
+        "joint_names": np.array(JOINT_NAMES),
+        "keypoints_2d": _padded([_numpy(p.keypoints_detected) for p in people]),
+        "keypoint_set": np.array([p.keypoint_set for p in people]),
+        "boxes": np.stack([_numpy(p.box) for p in people]),
+        "scores": np.array([p.score for p in people], dtype=np.float32),
+        "focal_length": _numpy(first.camera.focal_length),
+        "principal_point": _numpy(first.camera.principal_point),
+        "image_size": np.array(first.image_size, dtype=np.int32),
+        "version": np.array(__version__),
+    }
+
+
+def json_bytes(people: Sequence[PosedPerson], *, image: str | None = None, **extra: Any) -> bytes:
+    """A JSON file of the same numbers as plain lists, with names and units.
+
+    Args:
+        image: where the photo is, for whoever reads the file.
+        extra: further entries at the top level, as they are.
+
+    Raises:
+        ValueError: as `result_arrays`; or a number is not finite, which JSON cannot hold.
+    """
+    arrays = result_arrays(people)
+    sets = sorted({p.keypoint_set for p in people})
+    document = {
+        "version": __version__,
+        "image": image,
+        "image_size": dict(zip(("width", "height"), arrays["image_size"].tolist(), strict=True)),
+        "units": {"length": "metre", "angle": "radian", "image": "pixel"},
+        "conventions": {
+            "camera": "x right, y down, z forward, at the origin",
+            "pixels": "(0, 0) is the top-left corner of the top-left pixel",
+            "global_orient, body_pose": "rotation vectors; global_orient leads from body to camera space",
+        },
+        "camera": {
+            "focal_length": _rounded(arrays["focal_length"]),
+            "principal_point": _rounded(arrays["principal_point"]),
+        },
+        "joint_names": list(JOINT_NAMES),
+        "keypoint_names": {name: list(keypoint_set(name).names) for name in sets},
+        **extra,
+        "people": [_person(arrays, i, p) for i, p in enumerate(people)],
+    }
+    return (_dumps(document) + "\n").encode("utf-8")
+
+
+def _person(arrays: Mapping[str, np.ndarray], i: int, person: PosedPerson) -> dict[str, Any]:
+    return {
+        "name": f"person_{i + 1}",
+        "score": _rounded(arrays["scores"][i]),
+        "color": "#" + "".join(f"{round(255 * c):02x}" for c in colour_of(i)),
+        "box": _rounded(arrays["boxes"][i]),
+        "betas": _rounded(_numpy(person.betas)),
+        "global_orient": _rounded(arrays["pose"][i, :3]),
+        "body_pose": _rounded(arrays["pose"][i, 3:].reshape(-1, 3)),
+        "transl": _rounded(arrays["transl"][i]),
+        "joints_3d": _rounded(arrays["joints_3d"][i]),
+        "joints_2d": _rounded(arrays["joints_2d"][i]),
+        "keypoint_set": person.keypoint_set,
+        "keypoints_2d": _rounded(_numpy(person.keypoints_detected)),
+    }
+
+
+def _dumps(document: dict[str, Any]) -> str:
+    """One line a top-level entry and a person's entry: short enough to read, long enough to stay small."""
+    def entry(key: str, value: Any, indent: str) -> str:
+        return f"{indent}{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
+
+    people = document["people"]
+    lines = [entry(k, v, " ") for k, v in document.items() if k != "people"]
+    bodies = ["  {\n" + ",\n".join(entry(k, v, "   ") for k, v in p.items()) + "\n  }" for p in people]
+    lines.append(' "people": [\n' + ",\n".join(bodies) + "\n ]")
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def _padded(rows: list[np.ndarray]) -> np.ndarray:
+    """Stacked arrays that may differ in their first axis; zeros fill the shorter ones."""
+    length = max(len(r) for r in rows)
+    return np.stack([np.pad(r, [(0, length - len(r)), *[(0, 0)] * (r.ndim - 1)]) for r in rows])
+
+
+def _rounded(values: np.ndarray) -> Any:
+    return np.round(np.asarray(values, dtype=np.float64), _PLACES).tolist()
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    return tensor.detach().cpu().float().numpy()

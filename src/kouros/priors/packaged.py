@@ -1,0 +1,51 @@
+"""Where trained priors lie in the package, and how such a file is read and written."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "data"
+
+
+def read_arrays(path: Path, shapes: dict[str, tuple[int | None, ...]]) -> dict[str, np.ndarray]:
+    """Arrays of a prior's file, checked.
+
+    Args:
+        path: an ``.npz`` file.
+        shapes: the arrays wanted; ``None`` for sizes that are the file's choice.
+
+    Raises:
+        ValueError: not an ``.npz`` file, an array is missing or of another shape, or not finite.
+        OSError: the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in shapes if name in arrays}
+    except (ValueError, EOFError, AttributeError) as error:
+        raise ValueError(f"{path} is not an .npz file of a prior ({error}); train one with `kouros train prior`.") from error
+    for name, shape in shapes.items():
+        if name not in found:
+            raise ValueError(f"{path} has no array {name!r}; expected {', '.join(shapes)}.")
+        actual = found[name].shape
+        if len(actual) != len(shape) or any(w not in (None, a) for w, a in zip(shape, actual, strict=True)):
+            raise ValueError(f"{name!r} of {path} has shape {actual}; expected {shape} (None: any size).")
+        if not np.isfinite(found[name]).all():
+            raise ValueError(f"{name!r} of {path} has numbers that are not finite; train the prior again.")
+    return found
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], provenance: dict[str, object]) -> None:
+    """Write a prior's file, whole or not at all; ``provenance`` goes in as JSON under ``meta``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, meta=np.array(json.dumps(provenance)), **arrays)  # type: ignore[arg-type]
+        Path(aside).chmod(0o644)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
