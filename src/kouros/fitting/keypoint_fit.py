@@ -38,10 +38,10 @@ class FitConfig:
     """Of a fully confident keypoint, in units of the person's size in the picture."""
     keypoint_outlier: float = 6.0
     """Geman-McClure scale of the reprojection, in standard deviations."""
-    landmark_sigma: tuple[float, float, float] = (0.05, 0.05, 0.09)
+    landmark_sigma: tuple[float, float, float] = (0.1, 0.1, 0.25)
     """Of a 3D landmark along x, y and depth, metres."""
     landmark_outlier: float = 3.0
-    pose_prior: float = 0.5
+    pose_prior: float = 1.0
     """Weight of the pose prior's negative log-density."""
     shape_prior: float = 1.0
     minor_weight: float = 0.25
@@ -225,13 +225,10 @@ class KeypointFitter:
 
     def _priors(self, parameters: BodyParameters) -> list[Linearization]:
         """Pose and shape priors, as terms of all the unknowns."""
-        pose = self.prior.max_mixture(parameters.pose[:, 3:])
-        root = self.config.pose_prior**0.5
+        pose = self.prior.energy(parameters.pose[:, 3:]).weighted(self.config.pose_prior)
         rest = parameters.size - POSE_SIZE
         on_pose = Linearization(
-            cost=self.config.pose_prior * pose.energy,
-            residuals=root * pose.residuals,
-            jacobian=torch.nn.functional.pad(root * pose.jacobian, (3, rest)),
+            pose.energy, pose.residuals, torch.nn.functional.pad(pose.jacobian, (3, rest))
         )
         precision = torch.zeros_like(parameters.vector)
         precision[:, POSE_SIZE:-3] = self.config.shape_prior**0.5
