@@ -1,9 +1,10 @@
-"""People and their keypoints in images: the built-in detector (MediaPipe Pose's networks), and files of other detectors.
+"""People and their keypoints in images: the built-in detector, and files of other detectors.
 
-May import geometry, body, networks.
+The built-in one runs MediaPipe Pose's two networks, without MediaPipe. May import geometry, body, networks.
 """
 
 from kouros.detection.find import PoseDetector, default_detector, find_people, landmarks_in_boxes
+from kouros.detection.keypoint_files import read_coco, read_openpose
 from kouros.detection.people import DetectedPerson, PersonMask
 
 __all__ = [
@@ -13,4 +14,6 @@ __all__ = [
     "default_detector",
     "find_people",
     "landmarks_in_boxes",
+    "read_coco",
+    "read_openpose",
 ]

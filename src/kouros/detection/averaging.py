@@ -1,4 +1,4 @@
-"""Several looks at one person, averaged: the landmark model is sensitive to the crop, its mean over crops is less so.
+"""Several looks at one person, averaged: the landmark model is sensitive to the crop, its mean less so.
 
 How far the looks differ also tells real people from false finds.
 """
@@ -41,7 +41,7 @@ MAX_CROPS = len(_VARIATIONS)
 
 
 def crop_variations(region: Region, crops: int) -> list[Region]:
-    """The first ``crops`` ways to look at a region: as it is, in a mirror, then larger, smaller and turned."""
+    """The first ``crops`` ways to look at a region: plain, in a mirror, then larger, smaller and turned."""
     return [region.varied(*variation) for variation in _VARIATIONS[:crops]]
 
 
@@ -63,11 +63,11 @@ class Averaged:
 
     @property
     def certainty(self) -> float:
-        """In [0, 1]: how well the looks agree on the body; 0.5 where they differ by 0.03 of the region's side.
+        """In [0, 1]: how well the looks agree on the body; 0.5 where they differ by 0.03 of the region.
 
-        The model draws a skeleton into anything, pans on a wall or half of a person, and its flag is no warning:
-        0.9 and more. But it draws another one into each crop. Looks at real people differ by 0.004 to 0.025, those
-        at false finds by 0.04 to 0.1 (18 people and false finds on ten photos).
+        The model draws a skeleton into anything, pans on a wall or half of a person, and its flag is no
+        warning: 0.9 and more. But it draws another one into each crop. Looks at real people differ by 0.004
+        to 0.025, those at false finds by 0.04 to 0.1 (18 of both on ten photos).
         """
         body = list(BODY_POINTS)
         seen = self.confidence[body] > 0.5

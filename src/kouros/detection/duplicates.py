@@ -1,10 +1,13 @@
 """Which of several finds show the same person, judged by where their keypoints lie."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float
 
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.detection.averaging import BODY_POINTS
+from kouros.detection.person_detector import Candidate
 from kouros.detection.regions import Region
 
 _BODY_MIRROR = [BODY_POINTS.index(BLAZEPOSE33.mirror[k]) for k in BODY_POINTS]
@@ -24,47 +27,44 @@ def same_place(a: Region, b: Region) -> bool:
     )
 
 
-def distinct_regions(regions: list[Region]) -> list[Region]:
-    """Those regions, in order, that are not in the same place as an earlier one."""
-    kept: list[Region] = []
-    for region in regions:
-        if region.size > 0 and not any(same_place(region, other) for other in kept):
-            kept.append(region)
+def distinct_places(candidates: list[Candidate]) -> list[Candidate]:
+    """Those candidates, in order, that are not in the same place as an earlier one."""
+    kept: list[Candidate] = []
+    for candidate in candidates:
+        if candidate.region.size > 0 and not any(same_place(candidate.region, k.region) for k in kept):
+            kept.append(candidate)
     return kept
 
 
-def distinct_people(
-    keypoints: Float[np.ndarray, "people 15 3"],
-    sizes: Float[np.ndarray, " people"],
-    quality: Float[np.ndarray, " people"],
-) -> list[int]:
-    """Indices of the people that remain when every person is kept once, best ``quality`` first.
+@dataclass(frozen=True, eq=False)
+class Body:
+    """Where a find's body points lie."""
 
-    A find is dropped when half of its confident points lie on those of a better find, or of all better finds
-    together (a skeleton with one person's arms and another's legs). "On" means within 0.12 of the smaller
-    body's size; a left point may lie on a right one, since a second find of a person seen from behind is often
-    the same skeleton with its sides exchanged.
+    points: Float[np.ndarray, "15 2"]
+    """``BODY_POINTS``, pixels."""
+    confidence: Float[np.ndarray, " 15"]
+    size: float
+    """Of the body, pixels."""
 
-    Args:
-        keypoints: x, y in pixels, confidence; the ``BODY_POINTS`` only.
-        sizes: of the bodies, pixels.
+
+def already_found(body: Body, others: list[Body]) -> bool:
+    """Whether half of a find's confident points lie on those of another find, or of all others together.
+
+    Together, because the model sometimes joins one person's arms to another's legs. "On" means within 0.12 of
+    the smaller body's size; a left point may lie on a right one, since a second find of a person seen from
+    behind is often the same skeleton with its sides exchanged.
     """
-    kept: list[int] = []
-    for k in np.argsort(-quality, kind="stable").tolist():
-        seen = keypoints[k, :, 2] >= min(_MIN_CONFIDENCE, float(np.median(keypoints[k, :, 2])))
-        taken = [_points_on(keypoints[k], keypoints[other], min(sizes[k], sizes[other])) for other in kept]
-        covered = np.any(taken, axis=0) if taken else np.zeros(len(seen), dtype=bool)
-        if covered[seen].mean() < _SAME_PERSON:
-            kept.append(k)
-    return kept
+    if not others:
+        return False
+    seen = body.confidence >= min(_MIN_CONFIDENCE, float(body.confidence.max()))
+    covered = np.any([_points_on(body, other) for other in others], axis=0)
+    return bool(covered[seen].mean() >= _SAME_PERSON)
 
 
-def _points_on(
-    points: Float[np.ndarray, "15 3"], other: Float[np.ndarray, "15 3"], size: float
-) -> Bool[np.ndarray, " 15"]:
+def _points_on(body: Body, other: Body) -> Bool[np.ndarray, " 15"]:
     """Which points lie on the other skeleton's point of the same name, or of the mirrored name."""
-    apart = np.linalg.norm(points[:, :2] - other[:, :2], axis=1)
-    exchanged = np.linalg.norm(points[:, :2] - other[_BODY_MIRROR, :2], axis=1)
+    reach = _SAME_POINT * min(body.size, other.size)
+    straight = np.linalg.norm(body.points - other.points, axis=1) < reach
+    crossed = np.linalg.norm(body.points - other.points[_BODY_MIRROR], axis=1) < reach
     # One exchange for the whole skeleton: a hand on the other person's other hand is no sign of anything.
-    straight, crossed = apart < _SAME_POINT * size, exchanged < _SAME_POINT * size
     return straight if straight.sum() >= crossed.sum() else crossed

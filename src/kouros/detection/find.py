@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
+from kouros.body.keypoints import BLAZEPOSE33
 from kouros.detection import landmark_model, person_detector
 from kouros.detection.averaging import BODY_POINTS, MAX_CROPS, Averaged, average, crop_variations
-from kouros.detection.duplicates import distinct_people, distinct_regions
+from kouros.detection.duplicates import Body, already_found, distinct_places
 from kouros.detection.landmark_model import Landmarks
 from kouros.detection.model_files import detector_network, landmark_network, packaged_models, read_task_file
 from kouros.detection.people import DetectedPerson, PersonMask, box_around
@@ -18,10 +19,14 @@ from kouros.detection.person_detector import Candidate
 from kouros.detection.regions import REGION_MARGIN, Pyramid, Region, covering_regions
 
 DEFAULT_CROPS = 6
-"""Over the sample photos the landmarks of one crop lie 58 mm from the mean of sixty, those of a crop with its mirror
-image 32, of four 29, of six 18, of twelve 19."""
+"""Landmarks of one crop lie 58 mm from the median of sixty, those of a crop with its mirror image 32, of four
+29, of six 18, of twelve 19 (14 people on ten photos)."""
 _MIN_VISIBLE_POINTS = 4
+_MIN_VISIBLE_PART = 0.1
+"""Least extent of the points seen, over the size of the body that the model imagines around them."""
+_ECHO_WITHIN, _ECHO_WORSE = 0.75, 0.8
 _BODY = list(BODY_POINTS)
+_BELOW_HEAD = [k for k, point in enumerate(BODY_POINTS) if point >= BLAZEPOSE33.index("left_shoulder")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +36,7 @@ class Find:
     first: Landmarks
     mirrored: Landmarks
     pair: Averaged
-
-    @property
-    def quality(self) -> float:
-        """For the choice between finds of the same person."""
-        return self.first.flag * float(self.pair.confidence[_BODY].mean()) * self.pair.certainty
+    body: Body
 
 
 class PoseDetector:
@@ -64,8 +65,12 @@ class PoseDetector:
         """What the person detector sees in the whole image and in its tiles, best first; with repetitions."""
         found: list[Candidate] = []
         for square in covering_regions(image.width, image.height, levels=3 if tiles else 1):
-            found += person_detector.detect(self._detector, image, square, min_score)
+            found += self.detect(image, square, min_score)
         return sorted(found, key=lambda candidate: -candidate.score)
+
+    def detect(self, image: Pyramid, square: Region, min_score: float = 0.5) -> list[Candidate]:
+        """What the person detector sees in one upright square, best first."""
+        return person_detector.detect(self._detector, image, square, min_score)
 
     def look(self, image: Pyramid, region: Region) -> Landmarks:
         """The landmarks of the person in one region."""
@@ -74,7 +79,8 @@ class PoseDetector:
     def look_again(self, image: Pyramid, first: Landmarks) -> Find:
         """Compare a look with a mirrored one at the better centred region that it gives."""
         mirrored = self.look(image, first.next_region.varied(mirrored=True))
-        return Find(first, mirrored, average([first, mirrored]))
+        pair = average([first, mirrored])
+        return Find(first, mirrored, pair, _body(pair.points, pair.confidence, pair.size))
 
     def look_closely(self, image: Pyramid, find: Find, crops: int) -> DetectedPerson:
         """Look at a person from several crops and average."""
@@ -85,7 +91,7 @@ class PoseDetector:
         certainty = averaged.certainty if crops > 1 else find.pair.certainty
         keypoints = np.column_stack([averaged.points, averaged.confidence])
         return DetectedPerson(
-            box=box_around(keypoints, image.width, image.height),
+            box=box_around(keypoints, float(image.width), float(image.height)),
             keypoints_2d=keypoints,
             keypoint_set="blazepose33",
             score=averaged.flag * certainty,
@@ -118,7 +124,7 @@ def find_people(
         max_people: keep the largest ones only.
         tiles: also search overlapping tiles, for people too small to be seen in the whole image.
         crops: how many crops of each person to average, 1 to 12.
-        min_score: least score of a find, in [0, 1]: the landmark model's flag times the agreement of the crops.
+        min_score: least score of a find, in [0, 1]: the model's flag times the agreement of the crops.
         detector: default: the packaged models.
 
     Raises:
@@ -131,21 +137,27 @@ def find_people(
     if max_people is not None and max_people < 1:
         raise ValueError(f"max_people must be at least 1, not {max_people}; None keeps everybody.")
     detector = detector or default_detector()
-    finds: list[Find] = []
-    for region in distinct_regions(
-        [candidate.region for candidate in detector.find_candidates(pyramid, tiles=tiles)]
-    ):
-        first = detector.look(pyramid, region)
-        if first.flag >= min_score and _plausible(first, pyramid):
-            finds.append(detector.look_again(pyramid, first))
-    finds = _distinct(finds)
-    if max_people is not None:
-        finds = sorted(finds, key=lambda find: -find.first.next_region.size)
+    finds: list[tuple[float, Find]] = []
+    for candidate in distinct_places(detector.find_candidates(pyramid, tiles=tiles)):
+        first = detector.look(pyramid, candidate.region)
+        if first.flag >= min_score:
+            find = detector.look_again(pyramid, first)
+            finds.append((candidate.score * first.flag * find.pair.certainty, find))
     people: list[DetectedPerson] = []
-    for find in finds:
+    bodies: list[Body] = []
+    for _, find in sorted(finds, key=lambda scored: -scored[0]):
+        if already_found(find.body, bodies):
+            continue
         person = detector.look_closely(pyramid, find, crops)
-        if person.score >= min_score and len(people) != max_people:
+        size = find.first.next_region.size
+        body = _body(person.keypoints_2d[:, :2], person.keypoints_2d[:, 2], size)
+        doubtful = already_found(body, bodies) or any(_echoes(body, person, other) for other in people)
+        if person.score >= min_score and _plausible(body, pyramid) and not doubtful:
             people.append(person)
+            bodies.append(body)
+    if max_people is not None:
+        largest = np.argsort([-body.size for body in bodies], kind="stable")[:max_people]
+        people = [people[k] for k in largest]
     return sorted(people, key=lambda person: float(person.box[0] + person.box[2]))
 
 
@@ -158,8 +170,8 @@ def landmarks_in_boxes(
 ) -> list[DetectedPerson]:
     """The person in each box, in the order of the boxes; every box gives one, whatever its score.
 
-    The landmark model wants bodies upright. The person detector, run on the box, says how the body is turned; where
-    an upright look agrees better with its mirror image, or the detector sees nobody, that one counts.
+    The landmark model wants bodies upright. The person detector, run on the box, says how the body is turned;
+    where it sees nobody, or an upright look agrees better with its mirror image, the upright one counts.
 
     Args:
         image: (height, width, 3), RGB, uint8.
@@ -186,10 +198,10 @@ def landmarks_in_boxes(
 def _in_box(detector: PoseDetector, image: Pyramid, box: list[float]) -> Find:
     x0, y0, x1, y1 = box
     square = Region((x0 + x1) / 2, (y0 + y1) / 2, 1.25 * max(x1 - x0, y1 - y0))
-    seen = person_detector.detect(detector._detector, image, square)
+    seen = detector.detect(image, square)
     regions = [square, *(candidate.region for candidate in seen if _inside(candidate, box))]
     finds = [detector.look_again(image, detector.look(image, region)) for region in regions]
-    return max(finds, key=lambda find: find.quality)
+    return max(finds, key=lambda find: find.first.flag * find.pair.certainty)
 
 
 def _inside(candidate: Candidate, box: list[float]) -> bool:
@@ -200,7 +212,8 @@ def _inside(candidate: Candidate, box: list[float]) -> bool:
 def _checked_image(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width 3"]:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(
-            f"The image has shape {image.shape} and type {image.dtype}; expected RGB, (height, width, 3), uint8."
+            f"The image has shape {image.shape} and type {image.dtype}; "
+            "expected RGB, (height, width, 3), uint8."
         )
     return np.ascontiguousarray(image)
 
@@ -210,17 +223,25 @@ def _check_crops(crops: int) -> None:
         raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {crops}.")
 
 
-def _plausible(look: Landmarks, image: Pyramid) -> bool:
-    """Whether enough of a body is to be seen to call it a person."""
-    inside = ((look.points >= 0) & (look.points <= [image.width, image.height])).all(axis=1)
-    seen = inside & (look.confidence > 0.5)
-    return look.next_region.size > 4 and int(seen[_BODY].sum()) >= _MIN_VISIBLE_POINTS
+def _plausible(body: Body, image: Pyramid) -> bool:
+    """Whether enough of a body is to be seen to call it a person: more than a face, and not a mere speck."""
+    inside = ((body.points >= 0) & (body.points <= [image.width, image.height])).all(axis=1)
+    seen = inside & (body.confidence > 0.5)
+    if seen.sum() < _MIN_VISIBLE_POINTS or seen[_BELOW_HEAD].sum() < 2:
+        return False
+    return float(np.ptp(body.points[seen], axis=0).max()) > max(4.0, _MIN_VISIBLE_PART * body.size)
 
 
-def _distinct(finds: list[Find]) -> list[Find]:
-    if not finds:
-        return []
-    keypoints = [np.column_stack([find.pair.points, find.pair.confidence])[_BODY] for find in finds]
-    sizes = np.array([find.pair.size / REGION_MARGIN for find in finds])
-    quality = np.array([find.quality for find in finds])
-    return [finds[k] for k in distinct_people(np.stack(keypoints), sizes, quality)]
+def _echoes(body: Body, person: DetectedPerson, other: DetectedPerson) -> bool:
+    """Whether a find is a second, worse skeleton drawn into another person's silhouette."""
+    seen = body.confidence > 0.5
+    if other.mask is None or not seen.any():
+        return False
+    within = other.mask.covers(body.points[seen]).mean()
+    return bool(within >= _ECHO_WITHIN) and person.score < _ECHO_WORSE * other.score
+
+
+def _body(
+    points: Float[np.ndarray, "33 2"], confidence: Float[np.ndarray, " 33"], region_size: float
+) -> Body:
+    return Body(points[_BODY], confidence[_BODY], region_size / REGION_MARGIN)

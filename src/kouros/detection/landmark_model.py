@@ -23,7 +23,7 @@ _MIRROR = np.array(BLAZEPOSE33.mirror)
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """What the model saw in one region. Left and right are the person's, whether the region is mirrored or not."""
+    """What the model saw in one region. Left and right are the person's, even if the region is mirrored."""
 
     region: Region
     flag: float
@@ -42,7 +42,7 @@ class Landmarks:
 
     @property
     def next_region(self) -> Region:
-        """Where MediaPipe would look for this person in a video's next frame: better centred than the detector's."""
+        """Where MediaPipe would look in a video's next frame: better centred than the detector's region."""
         return upright_region(self.alignment[0], self.alignment[1])
 
     @property
@@ -79,7 +79,7 @@ def look(network: Network, pyramid: Pyramid, region: Region) -> Landmarks:
 def refine(
     points: Float[np.ndarray, "39 2"], heatmaps: Float[np.ndarray, "64 64 39"]
 ) -> Float[np.ndarray, "39 2"]:
-    """Move each point to the centre of mass of its heatmap (logits) around it, where the heatmap is confident.
+    """Move each point to the centre of mass of its heatmap (logits) around it, where that is confident.
 
     As MediaPipe's ``RefineLandmarksFromHeatmapCalculator``. Coordinates of the crop, in and out; a cell's
     coordinate is its index over 64, as there.

@@ -32,7 +32,7 @@ def packaged_models() -> ModelFiles:
 
 
 def read_task_file(path: str | Path) -> ModelFiles:
-    """Models from a ``.task`` bundle: a zip of ``pose_detector.tflite`` and ``pose_landmarks_detector.tflite``.
+    """Models from a ``.task`` bundle, a zip of ``pose_detector.tflite``, ``pose_landmarks_detector.tflite``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -47,7 +47,7 @@ def read_task_file(path: str | Path) -> ModelFiles:
             missing = [name for name in names if name not in bundle.namelist()]
             if missing:
                 raise ValueError(
-                    f"{path} holds no {' and no '.join(missing)}, so it is no pose landmarker bundle; {_WHERE}."
+                    f"{path} holds no {' and no '.join(missing)}: no pose landmarker bundle; {_WHERE}."
                 )
             detector, landmarks = (bundle.read(name) for name in names)
     except zipfile.BadZipFile:
@@ -80,8 +80,8 @@ class Network:
         sizes = tuple(int(np.prod(detail["shape"])) for detail in details)
         if tuple(given["shape"]) != input_shape or sorted(sizes) != sorted(outputs):
             raise ValueError(
-                f"The model takes {tuple(given['shape'])} and gives outputs of {sizes} numbers, but a pose model "
-                f"that takes {input_shape} and gives {outputs} was expected; {_WHERE}."
+                f"The model takes {tuple(given['shape'])} and gives outputs of {sizes} numbers; "
+                f"a pose model that takes {input_shape} and gives {outputs} was expected; {_WHERE}."
             )
         self._input = given["index"]
         # The order of outputs differs between published files; their sizes do not.
@@ -100,5 +100,5 @@ def detector_network(files: ModelFiles, threads: int) -> Network:
 
 
 def landmark_network(files: ModelFiles, threads: int) -> Network:
-    """The landmark model: 39 x 5 landmarks, flag, 256 x 256 mask, 64 x 64 x 39 heatmaps, 39 x 3 metric landmarks."""
+    """The landmark model: 39 landmarks of 5 numbers, flag, mask, 64 x 64 x 39 heatmaps, 39 metric points."""
     return Network(files.landmarks, _LANDMARK_INPUT, (195, 1, 256 * 256, 64 * 64 * 39, 117), threads)

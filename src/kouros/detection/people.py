@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from kouros.detection.regions import Region
 
@@ -28,6 +28,14 @@ class PersonMask:
         """Upright box (x0, y0, x1, y1) around the region, pixels of the image; the mask is zero outside."""
         corners = self.region.corners()
         return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+
+    def covers(self, points: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
+        """Which points, pixels of the image, lie on the person."""
+        size = self.probability.shape[0]
+        cells = np.floor(self.region.to_crop(points) * size).astype(np.int64)
+        inside = ((cells >= 0) & (cells < size)).all(axis=1)
+        column, row = np.clip(cells, 0, size - 1).T
+        return inside & (self.probability[row, column] >= 128)
 
     def in_image(self, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
         """The mask over a whole image of that size, 0 to 255."""
@@ -69,8 +77,8 @@ def box_around(
 ) -> Float[np.ndarray, " 4"]:
     """Box around the keypoints that are confident and inside the image, pixels.
 
-    ``margin`` of its longer side is added all round, since keypoints lie inside the body, then it is clipped to the
-    image. With fewer than two such points, all those with any confidence count.
+    ``margin`` of its longer side is added all round, since keypoints lie inside the body, then it is clipped
+    to the image. With fewer than two such points, all those with any confidence count.
     """
     points, confidence = keypoints_2d[:, :2], keypoints_2d[:, 2]
     inside = ((points >= 0) & (points <= [width, height])).all(axis=1)

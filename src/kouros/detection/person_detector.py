@@ -1,4 +1,4 @@
-"""MediaPipe's person detector: a single-shot network on a square of 224 pixels, its anchors and its suppression.
+"""MediaPipe's person detector: a single-shot network on a square of 224 pixels, its anchors, its suppression.
 
 Constants are those of MediaPipe's graph ``pose_detection_cpu.pbtxt``. A detection is a box around the face
 and four points, of which the first two place the body: the middle of the hips, and a point straight above
@@ -41,8 +41,8 @@ class Candidate:
 def anchor_centers() -> Float[np.ndarray, "2254 2"]:
     """Centres of the anchors in crop coordinates. Their size is fixed at 1, so centres are all there is.
 
-    Each cell carries two anchors (aspect 1, and one of interpolated scale) per layer; the three layers of stride
-    32 share their cells, which gives 28*28*2 + 14*14*2 + 7*7*6 = 2254.
+    Each cell carries two anchors (aspect 1, and one of interpolated scale) per layer; the three layers of
+    stride 32 share their cells, which gives 28*28*2 + 14*14*2 + 7*7*6 = 2254.
     """
     layers = []
     for stride in sorted(set(_STRIDES)):
@@ -73,7 +73,7 @@ def detect(network: Network, pyramid: Pyramid, region: Region, min_score: float 
 def decode(
     numbers: Float[np.ndarray, "found 12"], anchors: Float[np.ndarray, "found 2"]
 ) -> Float[np.ndarray, "found 12"]:
-    """Six points of crop coordinates, (x, y) each: the box's first and last corner, then the four keypoints."""
+    """Six points (x, y) in crop coordinates: the box's first and last corner, then the four keypoints."""
     points = numbers.reshape(-1, 6, 2).astype(np.float64) / INPUT_SIZE
     center, half = points[:, 0] + anchors, points[:, 1] / 2
     keypoints = points[:, 2:] + anchors[:, None]
@@ -83,7 +83,7 @@ def decode(
 def weighted_suppression(
     values: Float[np.ndarray, "found 12"], scores: Float[np.ndarray, " found"]
 ) -> tuple[Float[np.ndarray, "kept 12"], Float[np.ndarray, " kept"]]:
-    """Merge detections whose boxes overlap the best one's by more than 0.3 (IoU) into their score-weighted mean.
+    """Merge detections whose boxes overlap the best one's by more than 0.3 (IoU), weighted by score.
 
     MediaPipe's "weighted" non-maximum suppression. The score kept is the best one's.
     """

@@ -1,4 +1,4 @@
-"""Square pieces of an image, turned and perhaps mirrored, and the way between their coordinates and the image's.
+"""Square pieces of an image, turned and perhaps mirrored, and the way between them and the image.
 
 Both networks look at squares: the detector at upright ones that cover the image, the landmark model at one
 per person, turned so that the body stands upright in it.
@@ -16,9 +16,9 @@ from jaxtyping import Float, UInt8
 class Region:
     """A square of an image: where it lies, how it is turned, and whether it is looked at in a mirror.
 
-    Crop coordinates run from (0, 0) at the square's first corner to (1, 1) at the opposite one. A crop of N pixels
-    samples them at 0/N, 1/N, ... (N-1)/N: MediaPipe's networks were made for that, and a shift of half a
-    crop pixel moves their 3D landmarks by one or two centimetres.
+    Crop coordinates run from (0, 0) at the square's first corner to (1, 1) at the opposite one. A crop of N
+    pixels samples them at 0/N, 1/N, ... (N-1)/N: MediaPipe's networks were made for that, and a shift of half
+    a crop pixel moves their 3D landmarks by one or two centimetres.
     """
 
     x: float
@@ -55,7 +55,7 @@ class Region:
 
 
 REGION_MARGIN = 1.25
-"""Side of a person's region over the diameter of the circle around the body, as MediaPipe's models expect it."""
+"""Side of a person's region over the diameter of the circle around the body, as the models expect it."""
 
 
 def upright_region(center: Float[np.ndarray, " 2"], above: Float[np.ndarray, " 2"]) -> Region:
@@ -73,8 +73,8 @@ class Pyramid:
     """An image with its halved copies, made when first asked for.
 
     MediaPipe samples the full image bilinearly, which skips most pixels where a crop is shrunk a lot. From a
-    fourfold shrinking on we sample halved copies instead, which bounds the cost on huge images; below that our
-    crops are MediaPipe's own.
+    fourfold shrinking on we sample halved copies instead, which bounds the cost on huge images; below that
+    our crops are MediaPipe's own.
     """
 
     def __init__(self, image: UInt8[np.ndarray, "height width 3"]) -> None:
@@ -128,7 +128,7 @@ def covering_regions(width: int, height: int, levels: int = 3, min_side: float =
         levels: 1 gives no tiles.
         min_side: tiles smaller than this, pixels, are left out: there is nothing to see in them.
     """
-    long_side, short_side = max(width, height), max(1, min(width, height))
+    long_side, short_side = float(max(width, height)), float(min(width, height))
     reach = max(min(long_side, 2 * short_side), long_side / 8)
     # MediaPipe counts from the first pixel's centre, so its middle of the image lies half a pixel further on.
     regions = [Region(width / 2 + 0.5, height / 2 + 0.5, long_side)]
