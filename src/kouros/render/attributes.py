@@ -80,12 +80,12 @@ def vertex_normals(
 
     Outward for faces that are counter-clockwise seen from outside. Zero for a vertex of no face with an area.
     """
-    corners = vertices[..., faces.long(), :]
-    a, b, c = corners.unbind(dim=-2)
+    corners = faces.long().unbind(dim=-1)
+    a, b, c = (vertices.index_select(-2, corner) for corner in corners)
     face_normals = torch.linalg.cross(b - a, c - a)
     totals = torch.zeros_like(vertices)
-    for k in range(3):
-        totals = totals.index_add(-2, faces[:, k].long(), face_normals)
+    for corner in corners:
+        totals = totals.index_add(-2, corner, face_normals)
     # Scaled first: the area of a small face, squared, would vanish in float32 and in `normalize`'s bound.
     largest = totals.abs().amax(dim=-1, keepdim=True)
     return torch.nn.functional.normalize(totals / largest.where(largest > 0, 1.0), dim=-1)

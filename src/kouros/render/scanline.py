@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_BAND_PIXELS = 1 << 17
+"""Fewest pixels for which one item is shared between threads."""
+
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` compiled when first called; the machine code is kept on disk where that can be."""
@@ -143,14 +146,12 @@ def _draw_rows(
 
 def draw(
     vertices: Tensor,
-    pixels: Tensor,
     faces: Tensor,
     rays_x: Tensor,
     rays_y: Tensor,
     camera: Tensor,
     near: float,
     margin: float,
-    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Face, barycentric coordinates and depth of every pixel; arguments as of `scatter.draw`, on the CPU.
 
@@ -159,13 +160,19 @@ def draw(
     numba's own, which end the process when two threads enter them at once or after a fork.
     """
     batch, height, width = len(vertices), rays_y.shape[1], rays_x.shape[1]
+    dtype = vertices.dtype
     face = torch.empty((batch, height, width), dtype=torch.int64)
     barycentric = torch.empty((batch, height, width, 3), dtype=dtype)
     depth = torch.empty((batch, height, width), dtype=dtype)
     threads = torch.get_num_threads()
-    bands = max(1, min(-(-threads // max(batch, 1)), height // 32))
+    # A small picture is drawn before a second thread has woken up on a busy machine.
+    bands = max(1, min(-(-threads // max(batch, 1)), height * width // _BAND_PIXELS))
     face_indices = faces.contiguous().numpy()
-    arrays = [t.contiguous().numpy() for t in (vertices, pixels, rays_x, rays_y, camera)]
+    columns, rows, pinhole = (t.contiguous().numpy() for t in (rays_x, rays_y, camera))
+    points = np.ascontiguousarray(vertices.numpy(), dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        pixels = pinhole[:, None, :1] * points[..., :2] / points[..., 2:] + pinhole[:, None, 1:]
+    arrays = points, pixels, columns, rows, pinhole
     outputs = face.numpy(), barycentric.numpy(), depth.numpy()
 
     def draw_band(item: int, first_row: int, end_row: int) -> None:
@@ -176,7 +183,7 @@ def draw(
             first_row, end_row, *item_outputs,
         )  # fmt: skip
 
-    jobs = [job for item in range(batch) for job in _bands(item, arrays[1][item], height, bands)]
+    jobs = [job for item in range(batch) for job in _bands(item, pixels[item], height, bands)]
     if len(jobs) <= 1 or threads == 1:
         for job in jobs:
             draw_band(*job)

@@ -15,28 +15,30 @@ _EMPTY = torch.iinfo(torch.int64).max
 
 def draw(
     vertices: Tensor,
-    pixels: Tensor,
     faces: Tensor,
     rays_x: Tensor,
     rays_y: Tensor,
     camera: Tensor,
     near: float,
     margin: float,
-    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Face, barycentric coordinates and depth of every pixel.
 
     Args:
-        vertices: (B, V, 3) float64, camera space.
-        pixels: (B, V, 2) float64, their projections; anything where a vertex is nearer than ``near``.
+        vertices: (B, V, 3) float32 or float64, camera space.
         faces: (F, 3) int64.
         rays_x: (B, W) float64, X / Z through each column's pixel centres.
         rays_y: (B, H) float64, the same of Y / Z and rows.
         camera: (B, 3) float64: focal length, principal point.
         near: depth before which nothing is drawn.
         margin: pixels added around each face's box against rounding.
-        dtype: of the barycentric coordinates and depths returned.
+
+    Returns:
+        Face indices int64, barycentric coordinates and depth in the vertices' dtype.
     """
+    dtype, vertices = vertices.dtype, vertices.double()
+    # Meaningless for vertices behind the camera; they are looked at only where in front of it.
+    pixels = camera[:, None, :1] * vertices[..., :2] / vertices[..., 2:] + camera[:, None, 1:]
     batch, height, width = len(vertices), rays_y.shape[1], rays_x.shape[1]
     nearest = torch.full((batch * height * width,), _EMPTY, dtype=torch.int64, device=vertices.device)
     if vertices.numel() and faces.numel():

@@ -267,10 +267,13 @@ def _shaded(
     """`shade`, given the vertices' normals and a colour (B, V, 3) for each vertex."""
     batch, (height, width), step = len(vertices), image_size, supersample
     centers = rasterize(vertices, faces, camera, image_size)
+    # Seen from inside, a face is lit as if it were turned around.
+    a, b, c = (vertices.index_select(1, corner) for corner in faces.long().unbind(dim=-1))
+    sides = torch.where((a * torch.linalg.cross(b - a, c - a)).sum(dim=-1) > 0, -1.0, 1.0).to(vertices)
     if step == 1:
         visible = torch.nonzero(centers.mask.flatten())[:, 0]
         rgba = vertices.new_zeros((batch * height * width, 4))
-        rgba[visible] = _lit(vertices, normals, faces, camera, centers, visible, colours, lighting)
+        rgba[visible] = _lit(vertices, normals, sides, faces, camera, centers, visible, colours, lighting)
         return rgba.reshape(batch, height, width, 4)
 
     fine = PerspectiveCamera(camera.focal_length * step, camera.principal_point * step)
@@ -286,7 +289,7 @@ def _shaded(
 
     rgba = vertices.new_zeros((batch * height * width, 4))
     inside = torch.nonzero(smooth.flatten())[:, 0]
-    rgba[inside] = _lit(vertices, normals, faces, camera, centers, inside, colours, lighting)
+    rgba[inside] = _lit(vertices, normals, sides, faces, camera, centers, inside, colours, lighting)
     # Four times as many samples, but only along the edges.
     item, row, column = (x[:, None] for x in torch.nonzero(rough, as_tuple=True))
     offsets = torch.arange(step * step, device=rgba.device)
@@ -294,7 +297,7 @@ def _shaded(
     sample = (item * height * step + row * step + offset_row) * (width * step) + column * step + offset_column
     pixel = ((item * height + row) * width + column).expand_as(sample)
     covered = samples.face.flatten()[sample] >= 0
-    lit = _lit(vertices, normals, faces, fine, samples, sample[covered], colours, lighting)
+    lit = _lit(vertices, normals, sides, faces, fine, samples, sample[covered], colours, lighting)
     rgba.index_add_(0, pixel[covered], lit / step**2)
     return rgba.reshape(batch, height, width, 4)
 
@@ -302,6 +305,7 @@ def _shaded(
 def _lit(
     vertices: Tensor,
     normals: Tensor,
+    sides: Tensor,
     faces: Tensor,
     camera: PerspectiveCamera,
     fragments: Fragments,
@@ -309,7 +313,10 @@ def _lit(
     colours: Tensor | Texture,
     lighting: Lighting,
 ) -> Tensor:
-    """(N, 4): the lit colour, and 1, of the covered samples at the flat indices ``visible``."""
+    """(N, 4): the lit colour, and 1, of the covered samples at the flat indices ``visible``.
+
+    ``sides`` (B, F) is 1 for a face seen from outside, -1 for one seen from inside.
+    """
     batch, height, width = fragments.face.shape
     item = torch.div(visible, height * width, rounding_mode="floor")
     face = fragments.face.flatten()[visible]
@@ -329,11 +336,7 @@ def _lit(
         [(center_x - 0.5 - column) / focal, (center_y - 0.5 - row) / focal, -torch.ones_like(weights[:, 0])]
     )
     to_eye /= _length(to_eye)
-    # Seen from inside, a face is lit as if it were turned around.
-    a, b, c = vertices[:, faces.long()].unbind(dim=-2)
-    inside = (a * torch.linalg.cross(b, c)).sum(dim=-1) > 0
-    turned = 1.0 - 2.0 * inside.flatten()[face + item * len(faces)].to(vertices.dtype)
-    normal = values[:3] * (turned / _length(values[:3]).clamp(min=1e-12))
+    normal = values[:3] * (sides.flatten()[face + item * len(faces)] / _length(values[:3]).clamp(min=1e-12))
 
     upward = (0.5 - 0.5 * normal[1])[None]
     sky, ground = (vertices.new_tensor(c)[:, None] for c in (lighting.sky, lighting.ground))
