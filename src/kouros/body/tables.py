@@ -2,7 +2,8 @@
 
 A keypoint is ``sum_v r_kv t'_v`` over posed vertices, and a posed vertex is ``sum_j w_vj G'_j t_v`` (SMPL, Eq. 2).
 Exchanging the sums leaves, for every keypoint and every joint that moves it, one anchor in that joint's frame:
-a hundred points to transform instead of seven thousand, with the same result.
+a hundred points to transform instead of seven thousand, with the same result. A posed joint is such a sum
+too, of one pair: its rest position, moved by its own transform.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from kouros.body.regressors import KeypointRows
 
 
 @dataclass(frozen=True)
@@ -27,25 +30,56 @@ class KeypointTables:
     num_keypoints: int
 
 
-def regroup(
-    regressor: Float[Tensor, "keypoints verts"],
-    weights: Float[Tensor, "verts joints"],
-    v_template: Float[Tensor, "verts 3"],
-    shapedirs: Float[Tensor, "verts 3 betas"],
-    posedirs: Float[Tensor, "features coordinates"],
-) -> KeypointTables:
-    """Tables of the keypoints that ``regressor`` places. Only the vertices it uses are touched."""
-    used = torch.nonzero((regressor != 0).any(0)).flatten()
-    shares = regressor[:, used, None] * weights[used]  # r_kv w_vj
-    keypoint, joint = torch.nonzero((shares != 0).any(1), as_tuple=True)
+@dataclass(frozen=True)
+class RestBody:
+    """The arrays of a body at rest that the tables are made of."""
+
+    v_template: Float[Tensor, "verts 3"]
+    shapedirs: Float[Tensor, "verts 3 betas"]
+    posedirs: Float[Tensor, "features coordinates"]
+    weights: Float[Tensor, "verts joints"]
+    joint_template: Float[Tensor, "joints 3"]
+    joint_shapedirs: Float[Tensor, "joints 3 betas"]
+
+
+def regroup(rows: KeypointRows, body: RestBody) -> KeypointTables:
+    """Tables of the keypoints that ``rows`` place."""
+    used = rows.used
+    shares = rows.vertices[:, :, None] * body.weights[used]  # r_kv w_vj
+    moved = (shares != 0).any(1) | (rows.joints != 0)
+    keypoint, joint = torch.nonzero(moved, as_tuple=True)
     share = shares[keypoint, :, joint]
-    moved_by_pose = posedirs.unflatten(-1, (-1, 3))[:, used]
+    joint_share = rows.joints[keypoint, joint]
+    blend_shapes = body.posedirs.unflatten(-1, (-1, 3))[:, used]
+    by_shape = torch.einsum("pv,vcb->pcb", share, body.shapedirs[used])
     return KeypointTables(
         keypoint=keypoint,
         joint=joint,
-        anchor=share @ v_template[used],
-        shape=torch.einsum("pv,vcb->pcb", share, shapedirs[used]),
-        pose=torch.einsum("pv,fvc->pcf", share, moved_by_pose),
-        weight=share.sum(-1),
-        num_keypoints=len(regressor),
+        anchor=share @ body.v_template[used] + joint_share[:, None] * body.joint_template[joint],
+        shape=by_shape + joint_share[:, None, None] * body.joint_shapedirs[joint],
+        pose=torch.einsum("pv,fvc->pcf", share, blend_shapes),
+        weight=share.sum(-1) + joint_share,
+        num_keypoints=len(rows.joints),
     )
+
+
+def place_keypoints(
+    tables: KeypointTables,
+    betas: Float[Tensor, "batch betas"],
+    pose_feature: Float[Tensor, "batch features"],
+    transforms: Float[Tensor, "batch joints 3 4"],
+) -> Float[Tensor, "batch points 3"]:
+    """Keypoints of posed bodies.
+
+    Args:
+        tables: of the set.
+        betas: shape coefficients.
+        pose_feature: ``vec(R - I)`` of the joints but the root.
+        transforms: of the joints, from the rest pose to the posed body.
+    """
+    offsets = betas @ tables.shape.flatten(0, 1).T + pose_feature @ tables.pose.flatten(0, 1).T
+    anchors = tables.anchor + offsets.unflatten(-1, (-1, 3))
+    moving = transforms[:, tables.joint]
+    moved = (moving[..., :3] @ anchors[..., None])[..., 0] + tables.weight[:, None] * moving[..., 3]
+    result = moved.new_zeros(len(moved), tables.num_keypoints, 3)
+    return result.index_add(1, tables.keypoint, moved)

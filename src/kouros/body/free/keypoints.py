@@ -1,9 +1,9 @@
 """Where each named keypoint lies on the free body, by anatomy.
 
-Points on the skin are vertices or means of a few; points inside are convex combinations of the vertices around
-them, fitted over many people to a place that the joints and the landmarks of each person give. Named places come
-from the datasets' own descriptions: LSP's hips lie outward of the hip joints, Human3.6M's pelvis is the midpoint
-of the hips, MPII's upper neck is where the neck meets the skull, and so on (see `docs/body.md`).
+Points on the skin are vertices or means of a few. Joints have rows fitted on posed people, and points between
+joints are mixtures of their rows, so that they move as the joints do. Named places come from the datasets'
+own descriptions: LSP's hips lie outward of the hip joints, Human3.6M's pelvis is the midpoint of the hips,
+MPII's upper neck is where the neck meets the skull, and so on (see `docs/body.md`).
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from kouros.body.free.regress import Crowd, convex_row, nearest
 from kouros.body.keypoints import KeypointSet
 from kouros.body.skeleton import JOINT_NAMES
 
-_RING = 160
+_RING = 60
 """How many of the nearest vertices an inner point's row may choose from."""
 
 
@@ -26,25 +26,21 @@ class Landmarks:
     """What keypoints are placed by."""
 
     crowd: Crowd
-    joints: Float[np.ndarray, "people 24 3"]
-    bone_heads: dict[str, Float[np.ndarray, "people 3"]]
-    """Posed heads of the source bones that mark a place that no joint marks (knuckles, jaw)."""
+    joint_rows: Float[np.ndarray, "24 verts"]
+    """The 24 joints as seen on posed skin."""
+    knuckles: dict[str, Float[np.ndarray, "people 3"]]
+    """Places of finger joints, by the name of the source's bone."""
     parts: dict[str, np.ndarray]
     """Masks of the vertices of the left eyeball, the lips' meeting line and the left toes."""
-    joint_regressor: Float[np.ndarray, "24 verts"]
 
     @cached_property
     def mean(self) -> Float[np.ndarray, "verts 3"]:
         """The mean body."""
         return self.crowd.mean
 
-    def joint(self, name: str) -> Float[np.ndarray, "people 3"]:
-        """A joint of every person."""
-        return self.joints[:, JOINT_NAMES.index(name)]
-
-    def skin(self, row: Float[np.ndarray, " verts"]) -> Float[np.ndarray, "people 3"]:
-        """A skin point of every person."""
-        return np.einsum("v,nvc->nc", row, self.crowd.vertices)
+    def joint(self, name: str) -> Float[np.ndarray, " verts"]:
+        """Row of a joint."""
+        return self.joint_rows[JOINT_NAMES.index(name)]
 
 
 _Place = Callable[[Landmarks], Float[np.ndarray, " verts"]]
@@ -71,7 +67,7 @@ def keypoint_rows(keypoints: KeypointSet, landmarks: Landmarks) -> Float[np.ndar
 def _row(name: str, landmarks: Landmarks) -> Float[np.ndarray, " verts"]:
     part = name.replace("openpose_", "")  # SPIN's names for OpenPose's points: the same places
     if part in JOINT_NAMES:
-        return landmarks.joint_regressor[JOINT_NAMES.index(part)]
+        return landmarks.joint(part)
     if part not in _PLACES:
         raise ValueError(f"Keypoint {name!r} has no place on the free body; add one to {__name__}.")
     return _PLACES[part](landmarks)
@@ -89,35 +85,30 @@ def _central_one(landmarks: Landmarks, score: Float[np.ndarray, " verts"]) -> Fl
     return _one(landmarks, int(np.argmax(np.where(on_midline, score, -np.inf))))
 
 
-def _inner(
-    landmarks: Landmarks, targets: Float[np.ndarray, "people 3"], central: bool = False, ring: int = _RING
-) -> Float[np.ndarray, " verts"]:
-    candidates = nearest(landmarks.crowd, targets.mean(axis=0), ring)
-    return convex_row(landmarks.crowd, targets, candidates, central)
+def _inner(landmarks: Landmarks, targets: Float[np.ndarray, "people 3"]) -> Float[np.ndarray, " verts"]:
+    """A point inside a rigid part, by the ring of skin around it."""
+    ring = nearest(landmarks.crowd, targets.mean(axis=0), _RING)
+    return convex_row(landmarks.crowd, targets, ring)
 
 
 def _between(a: str, b: str, share: float) -> _Place:
-    """A midline point between two joints (a joint's name, or `hips`/`shoulders` for a midpoint)."""
+    """A midline point between two others (joints, `hips` and `shoulders` for midpoints, or `crown`)."""
 
     def place(landmarks: Landmarks) -> np.ndarray:
-        start, end = _spot(landmarks, a), _spot(landmarks, b)
-        return _inner(landmarks, start + share * (end - start), central=True, ring=4 * _RING)
+        return (1 - share) * _spot(landmarks, a) + share * _spot(landmarks, b)
 
     return place
 
 
-def _spot(landmarks: Landmarks, name: str) -> Float[np.ndarray, "people 3"]:
-    if name == "hips":
-        return 0.5 * (landmarks.joint("left_hip") + landmarks.joint("right_hip"))
-    if name == "shoulders":
-        return 0.5 * (landmarks.joint("left_shoulder") + landmarks.joint("right_shoulder"))
-    if name == "crown":
-        return landmarks.skin(_crown(landmarks))
-    return landmarks.joint(name)
+def _spot(landmarks: Landmarks, name: str) -> Float[np.ndarray, " verts"]:
+    if name in ("hips", "shoulders"):
+        joint = name.removesuffix("s")
+        return 0.5 * (landmarks.joint(f"left_{joint}") + landmarks.joint(f"right_{joint}"))
+    return _crown(landmarks) if name == "crown" else landmarks.joint(name)
 
 
 def _head(landmarks: Landmarks) -> np.ndarray:
-    return landmarks.mean[:, 1] > landmarks.joint("head").mean(axis=0)[1]
+    return landmarks.mean[:, 1] > (landmarks.joint("head") @ landmarks.mean)[1]
 
 
 def _crown(landmarks: Landmarks) -> np.ndarray:
@@ -180,48 +171,32 @@ def _toe(bone: str) -> _Place:
 def _heel(landmarks: Landmarks) -> np.ndarray:
     """The heel's hindmost vertex."""
     mean = landmarks.mean
-    ankle, foot = landmarks.joint("left_ankle").mean(axis=0), landmarks.joint("left_foot").mean(axis=0)
-    low = (mean[:, 0] > 0) & (mean[:, 1] < 0.5 * (ankle[1] + foot[1]))
+    ankle, foot = landmarks.joint("left_ankle") @ mean, landmarks.joint("left_foot") @ mean
+    low = (mean[:, 0] > 0) & (mean[:, 1] < foot[1] + 0.2 * (ankle[1] - foot[1]))
     return _one(landmarks, int(np.argmin(np.where(low, mean[:, 2], np.inf))))
 
 
 def _knuckle(bone: str) -> _Place:
     def place(landmarks: Landmarks) -> np.ndarray:
-        return _inner(landmarks, landmarks.bone_heads[f"{bone}.L"], ring=60)
+        return _inner(landmarks, landmarks.knuckles[f"{bone}.L"])
 
     return place
 
 
 def _lsp_hip(landmarks: Landmarks) -> np.ndarray:
     """Outward of the hip joint and a little up: where annotators see the hip, over the outer pelvis."""
+    mean = landmarks.mean
     hip = landmarks.joint("left_hip")
-    level = np.abs(landmarks.mean[:, 1] - hip.mean(axis=0)[1]) < 0.02
-    thigh = level & (np.abs(landmarks.mean[:, 0]) < 0.3)
-    outer = int(np.argmax(np.where(thigh, landmarks.mean[:, 0], -np.inf)))
-    side = landmarks.crowd.vertices[:, outer]
-    up = 0.08 * (_spot(landmarks, "spine3") - _spot(landmarks, "hips"))
-    target = hip.copy()
-    target[:, 0] += 0.3 * (side[:, 0] - hip[:, 0])
-    target[:, 1] += up[:, 1]
-    return _inner(landmarks, target, ring=3 * _RING)
+    level = np.abs(mean[:, 1] - (hip @ mean)[1]) < 0.02
+    trunk = level & (np.abs(mean[:, 0]) < 0.3)
+    side = _one(landmarks, int(np.argmax(np.where(trunk, mean[:, 0], -np.inf))))
+    up = _spot(landmarks, "spine3") - _spot(landmarks, "hips")
+    return hip + 0.35 * (side - hip) + 0.08 * up
 
 
 def _jaw(landmarks: Landmarks) -> np.ndarray:
-    """Human3.6M's point between neck and nose: in front of the skull's base."""
-    head = landmarks.joint("head")
-    nose = landmarks.skin(_nose(landmarks))
-    target = head + 0.25 * (nose - head) * [0.0, 0.0, 1.0] + 0.1 * (landmarks.joint("neck") - head)
-    return _inner(landmarks, target, central=True, ring=3 * _RING)
-
-
-def _head_centre(share: float) -> _Place:
-    """On the line from the skull's base to the crown, moved forward to below the crown's middle."""
-
-    def place(landmarks: Landmarks) -> np.ndarray:
-        base, crown = landmarks.joint("head"), _spot(landmarks, "crown")
-        return _inner(landmarks, base + share * (crown - base), central=True, ring=6 * _RING)
-
-    return place
+    """Human3.6M's point between neck and nose: before the skull's base."""
+    return 0.65 * landmarks.joint("head") + 0.15 * landmarks.joint("neck") + 0.2 * _nose(landmarks)
 
 
 _PLACES: dict[str, _Place] = {
@@ -249,8 +224,8 @@ _PLACES: dict[str, _Place] = {
     "spine_h36m": _between("hips", "shoulders", 0.5),
     "thorax_h36m": _between("shoulders", "neck", 0.35),
     "jaw_h36m": _jaw,
-    "head_h36m": _head_centre(0.5),
-    "head_top_h36m": _head_centre(0.65),
+    "head_h36m": _between("head", "crown", 0.5),
+    "head_top_h36m": _between("head", "crown", 0.65),
     "neck_3dhp": _between("shoulders", "neck", 0.6),
     "pelvis_3dhp": _between("hips", "shoulders", 0.0),
     "spine_3dhp": _between("hips", "shoulders", 0.5),

@@ -55,7 +55,7 @@ def reduce_mesh(
     importance = _importance(source, regions)
     on_midline = np.abs(source.vertices[:, 0]) < 1e-9
     used = np.unique([v for face, _ in left for v in face])
-    target = (max_vertices + np.count_nonzero(on_midline[used])) // 2
+    target = (max_vertices + int(np.count_nonzero(on_midline[used]))) // 2
     left = _Collapser(left, shapes, importance, on_midline).run(target)
     kept, faces, uv_faces = _mirror_half(source, left)
     uv_kept, uv_faces = np.unique(uv_faces, return_inverse=True)
@@ -125,11 +125,11 @@ def _left_half(source: Source, regions: _Regions) -> list[_Face]:
     """Triangles of the closed skin's left half (x >= 0)."""
     left = (source.vertices[source.quads, 0] >= -1e-9).all(axis=1)
     skin = left & (regions.body | regions.face | regions.hand | regions.foot)
-    faces = [t for q in np.flatnonzero(skin) for t in _split(source, q)]
+    faces = [t for q in np.flatnonzero(skin).tolist() for t in _split(source, q)]
     loops = _boundary_loops(faces)
     socket = set(np.unique(source.quads[left & regions.eye_socket]))
     cavity = set(np.unique(source.quads[left & regions.mouth_cavity]))
-    lids = next(loop for loop in loops if set(v for v, _ in loop) <= socket)
+    lids = next(loop for loop in loops if {v for v, _ in loop} <= socket)
     outline = next(loop for loop in loops if loop is not lids)
     start = next(k for k, (vertex, _) in enumerate(outline) if vertex not in cavity)
     lips = [corner for corner in outline[start:] + outline[:start] if corner[0] in cavity]
@@ -173,7 +173,7 @@ def _close_eye(
     depth = source.vertices[source.quads[eyeball], 2]
     low, high = depth.min(), depth.max()
     front = eyeball[depth.min(axis=1) > low + 0.62 * (high - low)]
-    faces = [t for q in front for t in _split(source, q)]
+    faces = [t for q in front.tolist() for t in _split(source, q)]
     (rim,) = _boundary_loops(faces)
     centre = source.vertices[np.unique(source.quads[eyeball])].mean(axis=0)
 
@@ -190,7 +190,7 @@ def _close_eye(
         next_lid, next_ball = lids[(i + 1) % len(lids)], rim[(j + 1) % len(rim)]
         lid_angle = angle(next_lid) + 2 * np.pi * ((i + 1) // len(lids))
         ball_angle = angle(next_ball) + 2 * np.pi * ((j + 1) // len(rim))
-        # The strip is out of sight; giving the eyeball's corners the lid's UV keeps it inside the lid's chart.
+        # The strip is out of sight; with the lid's UV at the eyeball's corners it stays in the lid's chart.
         if j >= len(rim) or (i < len(lids) and lid_angle <= ball_angle):
             strip.append(((lid[0], next_lid[0], ball[0]), (lid[1], next_lid[1], lid[1])))
             i += 1
@@ -210,8 +210,7 @@ def _close_mouth(lips: list[tuple[int, int]], source: Source, skin: list[_Face])
     while i < len(first) - 1 or j < len(second) - 1:
         a, b = first[i], second[j]
         on_first = j == len(second) - 1 or (
-            i < len(first) - 1
-            and source.vertices[first[i + 1][0], 0] >= source.vertices[second[j + 1][0], 0]
+            i < len(first) - 1 and source.vertices[first[i + 1][0], 0] >= source.vertices[second[j + 1][0], 0]
         )
         c = first[i + 1] if on_first else second[j + 1]
         seam.append(((a[0], b[0], c[0]), (a[1], b[1], c[1])))
@@ -353,7 +352,9 @@ class _Collapser:
             moved = [v if w == u else w for w in corners]
             if all(self.on_midline[w] for w in moved):
                 return False
-            before, after = (np.cross(p[1] - p[0], p[2] - p[0]) for p in (self.points[list(corners)], self.points[moved]))
+            before, after = (
+                np.cross(p[1] - p[0], p[2] - p[0]) for p in (self.points[list(corners)], self.points[moved])
+            )
             sizes = np.linalg.norm(before, axis=-1) * np.linalg.norm(after, axis=-1)
             if ((before * after).sum(-1) < 0.35 * sizes).any():
                 return False

@@ -1,10 +1,10 @@
 """Points of the body as sparse combinations of its vertices, fitted over many people and poses.
 
-Two kinds. A convex combination of the vertices around a point stays inside whatever the person; it serves points
-in rigid parts, such as knuckles. The source's joints, however, slide against the skin from person to person (the
-knee by centimetres along the leg), which no convex combination follows: joints get signed weights, kept small by
-ridge regression. A row that is to be applied to posed skin must be fitted on posed skin too: one fitted at rest
-only is centimetres off once the limb bends.
+Two kinds. A convex combination of the vertices around a point stays inside whatever the person; it
+serves points in rigid parts, such as knuckles. The source's joints, however, slide against the skin from
+person to person (the knee by a centimetre along the leg), which no convex combination follows: joints
+get signed weights, kept small by ridge regression. A row that is to be applied to posed skin must be
+fitted on posed skin too: one fitted at rest only is centimetres off once the limb bends.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def convex_row(
 ) -> Float[np.ndarray, " verts"]:
     """Non-negative weights, summing to 1, with which the candidates' mean follows the targets.
 
-    Non-negative least squares is sparse by itself: only the vertices of the enclosing ring that matter remain.
+    Non-negative least squares is sparse by itself: only the vertices that matter remain.
     """
     equations, rights = _equations(crowd.vertices[:, candidates], targets)
     weights, _ = nnls(equations, rights, maxiter=50 * len(candidates))
@@ -50,17 +50,23 @@ def ridge_row(
     targets: Float[np.ndarray, "people 3"],
     candidates: Int[np.ndarray, " some"],
     ridge: float,
+    directions: tuple[Float[np.ndarray, "betas some 3"], Float[np.ndarray, "betas 3"]] | None = None,
     posed_offsets: Float[np.ndarray, "poses some 3"] | None = None,
 ) -> Float[np.ndarray, " verts"]:
     """Signed weights, summing to 1, by ridge regression.
 
     Args:
         ridge: standard deviation of the error, metres, that a weight of 1 may save.
+        directions: movements of the candidates and of the target per beta; matched as closely as the mean is.
         posed_offsets: of the candidates from the target, on posed people.
     """
     equations, rights = _equations(crowd.vertices[:, candidates], targets)
     normal, right = equations.T @ equations, equations.T @ rights
     normal += ridge**2 * np.eye(len(candidates))
+    if directions is not None:
+        moves = _MEAN_WEIGHT * directions[0].transpose(0, 2, 1).reshape(-1, len(candidates))
+        normal += moves.T @ moves
+        right += moves.T @ (_MEAN_WEIGHT * directions[1].ravel())
     if posed_offsets is not None:
         flat = posed_offsets.transpose(0, 2, 1).reshape(-1, len(candidates))
         normal += flat.T @ flat / len(posed_offsets)

@@ -1,8 +1,8 @@
 """From the source's rest pose (arms lowered, elbows bent, legs apart) to the free body's T-pose.
 
-Every limb bone is turned exactly onto its axis: arms along +-x, legs along -y, palms down, feet forward, which is
-the zero pose of the motion-capture data. The turns are global rotations of the source's bones and depend on the
-person, because the directions of the bones do.
+Every limb bone is turned exactly onto its axis: arms along +-x, legs along -y, palms down, feet forward,
+which is the zero pose of the motion-capture data. The turns are global rotations of the source's bones
+and depend on the person, because the directions of the bones do.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ def t_pose_rotations(source: Source, people: People) -> Float[np.ndarray, "peopl
     turns: dict[str, np.ndarray] = {"root": np.broadcast_to(np.eye(3), (len(people.vertices), 3, 3))}
     for side, sign in (("L", 1.0), ("R", -1.0)):
         turns |= _arm(heads, side, sign) | _leg(heads, side)
-    result = []
+    result: list[np.ndarray] = []
     for bone, parent in zip(source.bones, source.bone_parents, strict=True):
         result.append(turns[bone] if bone in turns else result[parent])
     return np.stack(result, axis=1)
@@ -80,7 +80,9 @@ def _leg(heads: dict[str, np.ndarray], side: str) -> dict[str, np.ndarray]:
     }
 
 
-def shortest_turn(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "n 3 3"]:
+def shortest_turn(
+    start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, "n 3 3"]:
     """The smallest rotation that takes each direction to ``end``."""
     start, end = _unit(start), np.broadcast_to(_unit(end), start.shape)
     axis = np.cross(start, end)
@@ -89,7 +91,9 @@ def shortest_turn(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, " 3"])
     return Rotation.from_rotvec(axis / np.maximum(sine, 1e-12) * angle).as_matrix()
 
 
-def twist_about(rotations: Float[np.ndarray, "*n 3 3"], axis: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "*n 3"]:
+def twist_about(
+    rotations: Float[np.ndarray, "*n 3 3"], axis: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, "*n 3"]:
     """Rotation vector of each rotation's twist about ``axis`` (swing-twist decomposition, twist first)."""
     quat = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_quat()
     angle = 2 * np.arctan2(quat[:, :3] @ axis, quat[:, 3])
@@ -103,7 +107,7 @@ def chain_positions(
     rotations: Float[np.ndarray, "n bones 3 3"],
     joints: Float[np.ndarray, "n 24 3"],
 ) -> Float[np.ndarray, "n bones 3"]:
-    """Positions of the bones' heads when the 24 joints are given and each other bone is carried by its parent.
+    """Positions of the bones' heads, the 24 joints given, each other bone carried by its parent.
 
     Args:
         heads: in the pose from which the rotations are taken.

@@ -51,7 +51,7 @@ class ShapeSpace:
 def principal_components(
     vertices: Float[np.ndarray, "people verts 3"], mirror: Int[np.ndarray, " verts"], num_betas: int
 ) -> ShapeSpace:
-    """Principal components of left-right symmetric bodies; every beta has variance 1, a taller body a beta0 > 0."""
+    """Principal components of symmetric bodies; every beta has variance 1, a taller body a beta0 > 0."""
     flip = np.array([-1.0, 1.0, 1.0])
     vertices = 0.5 * (vertices + vertices[:, mirror] * flip)
     mean = vertices.mean(axis=0)

@@ -22,13 +22,13 @@ _PRIMARY_BONES = {
     "left_foot": "toe2-1.L", "left_collar": "clavicle.L", "left_shoulder": "upperarm01.L",
     "left_elbow": "lowerarm01.L", "left_wrist": "wrist.L", "left_hand": "finger3-1.L",
 }  # fmt: skip
-"""The source bone whose head is each joint. The root turns about the lumbosacral joint (`spine04`), as SMPL's does,
-not about the hips' midpoint, where MakeHuman starts its first spine bone."""
+"""The source bone whose head is each joint. The root turns about the lumbosacral joint (`spine04`), near
+where SMPL's does, not about the hips' midpoint, where MakeHuman starts its first spine bone."""
 
 _EXTRA_OWNERS = {
-    "root": "pelvis", "pelvis.L": "pelvis", "spine05": "pelvis", "toe1-1.L": "left_foot", "toe3-1.L": "left_foot",
-    "toe4-1.L": "left_foot", "toe5-1.L": "left_foot", "finger2-1.L": "left_hand", "finger4-1.L": "left_hand",
-    "finger5-1.L": "left_hand",
+    "root": "pelvis", "pelvis.L": "pelvis", "spine05": "pelvis", "toe1-1.L": "left_foot",
+    "toe3-1.L": "left_foot", "toe4-1.L": "left_foot", "toe5-1.L": "left_foot", "finger2-1.L": "left_hand",
+    "finger4-1.L": "left_hand", "finger5-1.L": "left_hand",
 }  # fmt: skip
 """Bones that follow another joint than their nearest ancestor above does."""
 
@@ -80,7 +80,9 @@ class Source:
     @cached_property
     def bone_joint(self) -> tuple[int, ...]:
         """For each bone the joint that it follows: its own, else its nearest ancestor's."""
-        owners = {bone: joint for joint, bone in _both_sides(_PRIMARY_BONES).items()} | _both_sides(_EXTRA_OWNERS)
+        owners = {bone: joint for joint, bone in _both_sides(_PRIMARY_BONES).items()} | _both_sides(
+            _EXTRA_OWNERS
+        )
         result: list[int] = []
         for bone, parent in zip(self.bones, self.bone_parents, strict=True):
             result.append(JOINT_NAMES.index(owners[bone]) if bone in owners else result[parent])
