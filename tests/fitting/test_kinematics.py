@@ -42,9 +42,7 @@ def test_right_jacobian_predicts_a_small_turn(angle: float):
 @pytest.mark.parametrize("set_name", ["blazepose33", "coco17", "smpl24"])
 def test_keypoints_equal_the_posed_meshs(body, set_name: str):
     at = _random(4, body.num_betas)
-    out = body(
-        betas=at.betas, body_pose=at.pose[:, 3:], global_orient=at.pose[:, :3], transl=at.transl
-    )
+    out = body(betas=at.betas, body_pose=at.pose[:, 3:], global_orient=at.pose[:, :3], transl=at.transl)
     expected = body.keypoints_3d(out, set_name)
     assert_close(KeypointKinematics(body, set_name).points(at), expected, atol=1e-10, rtol=0)
 
@@ -57,9 +55,27 @@ def test_jacobian_equals_autograds(body, scale: float):
     def points(vector: torch.Tensor) -> torch.Tensor:
         return kinematics.points(BodyParameters.from_vector(vector[None]))[0]
 
-    analytic = kinematics.linearize(at).jacobian
+    compiled, plain = kinematics.linearize(at), kinematics.linearize_in_torch(at)
+    assert_close(compiled.points, plain.points, atol=1e-12, rtol=0)
+    assert_close(compiled.jacobian, plain.jacobian, atol=1e-10, rtol=1e-10)
+    analytic = compiled.jacobian
     for person in range(2):
         # autograd has no value at exactly zero rotation, so it is asked a hair beside it
         nearby = at.vector[person] + (1e-7 if scale == 0 else 0.0)
         expected = torch.autograd.functional.jacobian(points, nearby)
         assert_close(analytic[person], expected, atol=1e-6, rtol=1e-6)
+
+
+def test_derivatives_can_themselves_be_differentiated(body):
+    """As a network trained through a fit needs it."""
+    kinematics = KeypointKinematics(body, "coco17")
+    vector = _random(1, body.num_betas).vector.requires_grad_()
+    jacobian = kinematics.linearize(BodyParameters.from_vector(vector)).jacobian
+    direction = torch.randn(85, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    (by_vector,) = torch.autograd.grad((jacobian @ direction).sum(), vector)
+    step = 1e-6 * torch.eye(85, dtype=torch.float64)[7]
+    moved = [
+        kinematics.linearize(BodyParameters.from_vector(vector.detach() + s)).jacobian @ direction
+        for s in (step, -step)
+    ]
+    assert_close(by_vector[0, 7], (moved[0] - moved[1]).sum() / 2e-6, atol=1e-5, rtol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kouros.fitting.solver import Linearization, levenberg_marquardt
+from kouros.fitting.solver import Linearization, add_up, add_up_normal, levenberg_marquardt
 
 
 def _rosenbrock(unknowns: torch.Tensor) -> Linearization:
@@ -12,9 +12,7 @@ def _rosenbrock(unknowns: torch.Tensor) -> Linearization:
     x, y = unknowns.unbind(-1)
     residuals = torch.stack([10 * (y - x * x), 1 - x], dim=-1)
     zero = torch.zeros_like(x)
-    jacobian = torch.stack(
-        [torch.stack([-20 * x, zero + 10], -1), torch.stack([zero - 1, zero], -1)], dim=-2
-    )
+    jacobian = torch.stack([torch.stack([-20 * x, zero + 10], -1), torch.stack([zero - 1, zero], -1)], dim=-2)
     return Linearization(0.5 * residuals.square().sum(-1), residuals, jacobian)
 
 
@@ -69,3 +67,42 @@ def test_cost_never_rises_and_infinite_costs_are_never_accepted():
 def test_a_start_without_a_finite_cost_is_refused():
     with pytest.raises(ValueError, match=r"not finite at the start for items \[1\]"):
         levenberg_marquardt(_rosenbrock, torch.tensor([[0.0, 0.0], [float("nan"), 0.0]]))
+
+
+def test_going_on_without_those_who_are_done_changes_nothing():
+    generator = torch.Generator().manual_seed(1)
+    target = torch.cat([torch.full((12,), 1.0), torch.linspace(2, 30, 4)]).double()
+    starts = torch.randn(16, 2, generator=generator, dtype=torch.float64) * 3
+    sizes = []
+
+    def objective(target: torch.Tensor):
+        def linearize(unknowns: torch.Tensor) -> Linearization:
+            sizes.append(len(unknowns))
+            return _rosenbrock(unknowns / target[:, None])
+
+        return linearize
+
+    options = {"max_iterations": 40, "tolerance": 1e-8}
+    plain = levenberg_marquardt(objective(target), starts, **options)
+    narrowed = levenberg_marquardt(
+        objective(target), starts, narrow=lambda rows: objective(target[rows]), **options
+    )
+    assert min(sizes) <= 8 < max(sizes)
+    assert_close(narrowed.unknowns, plain.unknowns)
+    assert_close(narrowed.cost, plain.cost)
+    assert narrowed.iterations.tolist() == plain.iterations.tolist()
+    assert narrowed.converged.tolist() == plain.converged.tolist()
+
+
+def test_normal_equations_part_by_part_are_those_of_the_stacked_rows():
+    generator = torch.Generator().manual_seed(2)
+    whole = torch.randn(3, 5, 7, generator=generator, dtype=torch.float64)
+    part = torch.randn(3, 4, 2, generator=generator, dtype=torch.float64)
+    residuals = torch.randn(3, 9, generator=generator, dtype=torch.float64)
+    first = Linearization(residuals[:, 0], residuals[:, :5], whole)
+    second = Linearization(residuals[:, 1], residuals[:, 5:], part)
+    padded = Linearization(second.cost, second.residuals, torch.nn.functional.pad(part, (3, 2)))
+    stacked, summed = add_up([first, padded]), add_up_normal([first, (slice(3, 5), second)], 7)
+    assert_close(summed.cost, stacked.cost)
+    assert_close(summed.matrix, stacked.jacobian.mT @ stacked.jacobian)
+    assert_close(summed.gradient, (stacked.jacobian.mT @ stacked.residuals[..., None])[..., 0])

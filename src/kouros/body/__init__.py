@@ -3,7 +3,18 @@
 May import geometry.
 """
 
-from kouros.body.files import load_body
+from kouros.body.files import BodyFileError, load_body
+from kouros.body.keypoints import KEYPOINT_SETS, KeypointSet, keypoint_set
 from kouros.body.model import BodyModel, BodyOutput
+from kouros.body.tables import KeypointTables
 
-__all__ = ["BodyModel", "BodyOutput", "load_body"]
+__all__ = [
+    "KEYPOINT_SETS",
+    "BodyFileError",
+    "BodyModel",
+    "BodyOutput",
+    "KeypointSet",
+    "KeypointTables",
+    "keypoint_set",
+    "load_body",
+]

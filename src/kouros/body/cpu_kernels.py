@@ -38,11 +38,20 @@ def forward_kinematics(
 def skin(
     vertices: Float[Tensor, "batch verts 3"],
     transforms: Float[Tensor, "batch joints 3 4"],
+    transl: Float[Tensor, "batch 3"],
     index: Int[Tensor, "verts slots"],
     value: Float[Tensor, "verts slots"],
 ) -> Float[Tensor, "batch verts 3"]:
-    """Linear blend skinning; zero weights come last in each row."""
-    return _Skin.apply(vertices, transforms, index, value)
+    """Linear blend skinning, then a translation; zero weights come last in each row.
+
+    Where no gradient will be asked for, the result takes the place of ``vertices``, which saves touching
+    fresh memory.
+    """
+    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (vertices, transforms, transl))
+    if vertices.is_contiguous() and not differentiable:
+        _over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, vertices)
+        return vertices
+    return _Skin.apply(vertices, transforms, transl, index, value)
 
 
 class _RotvecToRotmat(torch.autograd.Function):
@@ -86,25 +95,29 @@ class _ForwardKinematics(torch.autograd.Function):
 
 class _Skin(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, vertices: Tensor, transforms: Tensor, index: Tensor, value: Tensor) -> Tensor:
-        ctx.save_for_backward(vertices, transforms, index, value)
+    def forward(
+        ctx: Any, vertices: Tensor, transforms: Tensor, transl: Tensor, index: Tensor, value: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(vertices, transforms, transl, index, value)
         result = vertices.new_empty(vertices.shape)
-        _over_batch(_skin, 4 * len(index), index, value, vertices, transforms, result)
+        _over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, result)
         return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        vertices, transforms, index, value = ctx.saved_tensors
+        vertices, transforms, transl, index, value = ctx.saved_tensors
         if torch.is_grad_enabled():
             weights = value.new_zeros(len(index), transforms.shape[-3]).scatter_add(1, index, value)
-            first = _by_autograd(
-                lambda v, t: lbs.linear_blend_skinning(v, t, weights), (vertices, transforms), gradients
-            )
-            return *first, None, None
+
+            def formula(vertices: Tensor, transforms: Tensor, transl: Tensor) -> Tensor:
+                return lbs.linear_blend_skinning(vertices, transforms, weights) + transl[:, None]
+
+            return *_by_autograd(formula, (vertices, transforms, transl), gradients), None, None
         by_vertices, by_transforms = vertices.new_empty(vertices.shape), vertices.new_zeros(transforms.shape)
         arrays = index, value, vertices, transforms, gradients[0], by_vertices, by_transforms
         _over_batch(_skin_backward, 8 * len(index), *arrays)
-        return by_vertices, by_transforms, None, None
+        by_transl = gradients[0].sum(1) if ctx.needs_input_grad[2] else None
+        return by_vertices, by_transforms, by_transl, None, None
 
 
 def _by_autograd(
@@ -140,7 +153,7 @@ def _over_batch(kernel: Callable[..., None], products: int, *arrays: Tensor | np
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` compiled when first called; the machine code is kept on disk where that can be."""
     # Multiplications and additions may fuse; nothing may be reordered or assumed finite.
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
@@ -173,7 +186,7 @@ def _rodrigues(first, end, rotvec, result):
 @_compiled
 @no_type_check
 def _rodrigues_backward(first, end, rotvec, gradient, result):
-    """From ``dR = [Jl dv]x R`` (Chirikjian 2012, Eq. 10.86): ``Jl' = I - b [v]x + c [v]x^2`` on the torque."""
+    """``Jl' = I - b [v]x + c [v]x^2`` on the torque, as ``dR = [Jl dv]x R`` (Chirikjian 2012, Eq. 10.86)."""
     for n in range(first, end):
         for j in range(rotvec.shape[1]):
             x, y, z = np.float64(rotvec[n, j, 0]), np.float64(rotvec[n, j, 1]), np.float64(rotvec[n, j, 2])
@@ -258,8 +271,8 @@ def _chain_backward(
 
 @_compiled
 @no_type_check
-def _skin(first, end, index, value, vertices, transforms, result):
-    """``sum_s w_s (R_s v + t_s)``."""
+def _skin(first, end, index, value, vertices, transforms, transl, result):
+    """``sum_s w_s (R_s v + t_s) + transl``."""
     for n in range(first, end):
         for v in range(index.shape[0]):
             x, y, z = vertices[n, v, 0], vertices[n, v, 1], vertices[n, v, 2]
@@ -272,9 +285,9 @@ def _skin(first, end, index, value, vertices, transforms, result):
                 out_x += w * (t[0, 0] * x + t[0, 1] * y + t[0, 2] * z + t[0, 3])
                 out_y += w * (t[1, 0] * x + t[1, 1] * y + t[1, 2] * z + t[1, 3])
                 out_z += w * (t[2, 0] * x + t[2, 1] * y + t[2, 2] * z + t[2, 3])
-            result[n, v, 0] = out_x
-            result[n, v, 1] = out_y
-            result[n, v, 2] = out_z
+            result[n, v, 0] = out_x + transl[n, 0]
+            result[n, v, 1] = out_y + transl[n, 1]
+            result[n, v, 2] = out_z + transl[n, 2]
 
 
 @_compiled

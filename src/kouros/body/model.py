@@ -50,7 +50,7 @@ class _Skeleton:
     rest_joints: Float[Tensor, "batch joints 3"]
     global_rotations: Float[Tensor, "batch joints 3 3"]
     positions: Float[Tensor, "batch joints 3"]
-    transl: Float[Tensor, "batch 3"] | None
+    transl: Float[Tensor, "batch 3"]
 
     @property
     def transforms(self) -> Float[Tensor, "batch joints 3 4"]:
@@ -60,15 +60,15 @@ class _Skeleton:
     @property
     def joints(self) -> Float[Tensor, "batch joints 3"]:
         """Posed joints, translated."""
-        return self.positions if self.transl is None else self.positions + self.transl[:, None]
+        return self.positions + self.transl[:, None]
 
 
 class BodyModel(nn.Module):
     """SMPL-family body with 24 joints. Holds the model's arrays as buffers; nothing in it is trained.
 
-    Parameters have smplx's names and meaning, metres and radians: the root joint stays where the rest pose has it,
-    ``global_orient`` turns about it, and ``transl`` is added last. Each may be left out (zeros), and a batch
-    of one goes with any batch of the others. ``pose2rot=False`` says that rotations are matrices.
+    Parameters have smplx's names and meaning, metres and radians: the root joint stays where the rest pose
+    has it, ``global_orient`` turns about it, and ``transl`` is added last. Each may be left out (zeros), and
+    a batch of one goes with any batch of the others. ``pose2rot=False`` says that rotations are matrices.
 
     | argument | rotation vectors | matrices |
     |---|---|---|
@@ -154,11 +154,10 @@ class BodyModel(nn.Module):
             vertices = posing.skin(
                 rest.unflatten(-1, (-1, 3)),
                 posed.transforms,
+                posed.transl,
                 self.weights,
                 (self._weight_index, self._weight_value),
             )
-            if posed.transl is not None:
-                vertices = vertices + posed.transl[:, None]
             return BodyOutput(vertices, posed.joints)
 
     def joint_positions(
@@ -194,8 +193,6 @@ class BodyModel(nn.Module):
         with self._full_precision():
             posed = self._pose(betas, body_pose, global_orient, transl, pose2rot)
             points = place_keypoints(tables, posed.betas, pose_feature(posed.rotations), posed.transforms)
-            if posed.transl is None:
-                return points
             # Published regressors' rows sum to 1 only nearly, and a posed mesh is translated as a whole.
             total = rows.joints.sum(-1) + rows.vertices.sum(-1)
             return points + total[:, None] * posed.transl[:, None]
@@ -219,9 +216,18 @@ class BodyModel(nn.Module):
         """
         rows = self._regressor(set_name).rows
         cached = self._tables.get(set_name)
-        if cached is None or cached.anchor.device != rows.vertices.device or cached.anchor.dtype != rows.vertices.dtype:
+        if (
+            cached is None
+            or cached.anchor.device != rows.vertices.device
+            or cached.anchor.dtype != rows.vertices.dtype
+        ):
             rest = RestBody(
-                self.v_template, self.shapedirs, self.posedirs, self.weights, self.joint_template, self.joint_shapedirs
+                self.v_template,
+                self.shapedirs,
+                self.posedirs,
+                self.weights,
+                self.joint_template,
+                self.joint_shapedirs,
             )
             cached = self._tables[set_name] = regroup(rows, rest)
         return cached
@@ -232,7 +238,9 @@ class BodyModel(nn.Module):
             have = ", ".join(self.keypoint_sets)
             remedy = self._missing_sets.get(set_name, "Choose one of those.")
             raise KeyError(f"This body cannot place the keypoint set {set_name!r}; it has: {have}. {remedy}")
-        return self._regressors[set_name]
+        regressor = self._regressors[set_name]
+        assert isinstance(regressor, KeypointRegressor)
+        return regressor
 
     def _full_precision(self) -> torch.autocast:
         """Half precision, which a training loop may have switched on, is off by millimetres."""
@@ -253,6 +261,7 @@ class BodyModel(nn.Module):
                 _check(name, tensor, self._allowed_shapes(name, pose2rot), like, pose2rot)
         batch = _common_batch({n: t for n, t in given.items() if t is not None})
         betas = like.new_zeros(batch, self.num_betas) if betas is None else betas.expand(batch, -1)
+        transl = like.new_zeros(batch, 3) if transl is None else transl.expand(batch, -1)
         joint = (3,) if pose2rot else (3, 3)
         pose = torch.cat(
             [
@@ -279,9 +288,7 @@ class BodyModel(nn.Module):
         return ((3,), (1, 3)) if pose2rot else ((3, 3), (1, 3, 3))
 
 
-def _rotations(
-    pose: Tensor | None, joints: int, joint: tuple[int, ...], batch: int, like: Tensor
-) -> Tensor:
+def _rotations(pose: Tensor | None, joints: int, joint: tuple[int, ...], batch: int, like: Tensor) -> Tensor:
     """A pose argument as (batch, joints, *joint): rotation vectors or matrices, as given."""
     if pose is not None:
         return pose.reshape(len(pose), joints, *joint).expand(batch, *[-1] * (1 + len(joint)))

@@ -39,22 +39,24 @@ def forward_kinematics(
 def skin(
     vertices: Float[Tensor, "batch verts 3"],
     transforms: Float[Tensor, "batch joints 3 4"],
+    transl: Float[Tensor, "batch 3"],
     weights: Float[Tensor, "verts joints"],
     largest: tuple[Int[Tensor, "verts slots"], Float[Tensor, "verts slots"]],
 ) -> Float[Tensor, "batch verts 3"]:
-    """Skinned vertices; see `kouros.body.lbs.linear_blend_skinning`.
+    """Skinned and translated vertices; see `kouros.body.lbs.linear_blend_skinning`.
 
     Args:
-        vertices: in the rest pose.
+        vertices: in the rest pose; may be overwritten, so pass what nothing else needs.
         transforms: of the joints, from the rest pose to the posed body.
+        transl: of the whole body.
         weights: dense, for the formula.
         largest: the same weights, only those that are not zero, as `nonzero_weights` gives them.
     """
     if kernels_apply(vertices):
         from kouros.body import cpu_kernels
 
-        return cpu_kernels.skin(vertices, transforms, *largest)
-    return lbs.linear_blend_skinning(vertices, transforms, weights)
+        return cpu_kernels.skin(vertices, transforms, transl, *largest)
+    return lbs.linear_blend_skinning(vertices, transforms, weights) + transl[:, None]
 
 
 def nonzero_weights(

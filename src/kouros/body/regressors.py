@@ -1,7 +1,7 @@
 """What places a keypoint set on a body: each keypoint a weighted sum of joints and vertices.
 
-SMPL's community takes some keypoints from the kinematic joints (a knee) and others from the skin (a heel); a row
-may therefore name both. Only the vertices that a set uses are kept.
+SMPL's community takes some keypoints from the kinematic joints (a knee) and others from the skin (a heel);
+a row may therefore name both. Only the vertices that a set uses are kept.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""Keypoints without the mesh: a sum over skinned vertices, regrouped exactly into few (keypoint, joint) pairs.
+"""Keypoints without the mesh: a sum over skinned vertices, regrouped into few (keypoint, joint) pairs.
 
-A keypoint is ``sum_v r_kv t'_v`` over posed vertices, and a posed vertex is ``sum_j w_vj G'_j t_v`` (SMPL, Eq. 2).
-Exchanging the sums leaves, for every keypoint and every joint that moves it, one anchor in that joint's frame:
-a hundred points to transform instead of seven thousand, with the same result. A posed joint is such a sum
-too, of one pair: its rest position, moved by its own transform.
+A keypoint is ``sum_v r_kv t'_v`` over posed vertices, and a posed vertex is ``sum_j w_vj G'_j t_v`` (SMPL,
+Eq. 2). Exchanging the sums leaves, for every keypoint and every joint that moves it, one anchor in that
+joint's frame: a hundred points to transform instead of seven thousand, with the same result. A posed joint is
+such a sum too, of one pair: its rest position, moved by its own transform.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,10 @@ from kouros.body.regressors import KeypointRows
 
 @dataclass(frozen=True)
 class KeypointTables:
-    """``k = sum_p (R_j(p) (anchor_p + shape_p betas + pose_p vec(R - I)) + weight_p t_j(p))`` over the pairs
-    ``p`` of keypoint ``k``; ``R_j x + t_j`` is joint j's transform from the rest pose, ``G'_j`` in SMPL's Eq. 2.
+    """``k = sum_p (R_j(p) (anchor_p + shape_p betas + pose_p vec(R - I)) + weight_p t_j(p))``.
+
+    Summed over the pairs ``p`` of keypoint ``k``; ``R_j x + t_j`` is joint j's transform from the rest pose,
+    ``G'_j`` in SMPL's Eq. 2.
     """
 
     keypoint: Int[Tensor, " pairs"]

@@ -1,1 +1,66 @@
-"""The command line: one module per command. May import everything."""
+"""The command line: one module a command, each a dataclass whose fields are its options and whose ``run``
+does it.
+
+Only tyro is imported here; a command loads what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from kouros import __version__
+from kouros.cli.body import Body
+from kouros.cli.demo import Demo
+from kouros.cli.fit import Fit
+from kouros.cli.reconstruct import Reconstruct
+from kouros.cli.surface import Surface
+from kouros.cli.usage import UsageError
+
+Command = (
+    Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
+    | Annotated[Fit, tyro.conf.subcommand("fit")]
+    | Annotated[Body, tyro.conf.subcommand("body")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Surface, tyro.conf.subcommand("surface")]
+)
+
+_DESCRIPTION = (
+    "Photos in, posed 3D people out. `kouros COMMAND --help` explains a command; "
+    "`kouros --version` prints the version."
+)
+_INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status.
+
+    0: all went well; 1: something failed, and standard error says what; 2: the command was not understood;
+    130: it was interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"kouros {__version__}")
+        return 0
+    try:
+        command = tyro.cli(
+            Command,
+            prog="kouros",
+            description=_DESCRIPTION,
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        )
+        return command.run()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as ended:  # tyro has said what it did not understand, or has printed the help
+        return ended.code if isinstance(ended.code, int) else 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -1,6 +1,6 @@
-"""Reading photos: whatever a picture file or array may hold becomes upright 8-bit RGB and, if known, a focal length.
+"""Reading photos: whatever a file or array holds becomes upright 8-bit RGB and a focal length, if known.
 
-Pictures come from strangers, so each way in which one can be unusable ends in one `ImageError` with one sentence.
+Pictures come from strangers: each way in which one can be unusable ends in an `ImageError` of one sentence.
 """
 
 import io
@@ -26,7 +26,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 
 _FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)
 _MILLIMETRES_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # EXIF FocalPlaneResolutionUnit
-# As a multiple of the picture's diagonal: a fisheye's 4 mm to a telescope's 4,300 mm on full frame. EXIF beyond is wrong.
+# As a multiple of the picture's diagonal: a fisheye's 4 mm to a telescope's 4,300 mm on full frame. EXIF
+# beyond is wrong.
 _PLAUSIBLE_FOCAL_LENGTH = (0.1, 100.0)
 
 
@@ -56,13 +57,13 @@ class Photo:
 def read_image(source: str | Path | bytes | Image.Image | np.ndarray | Photo) -> Photo:
     """Read a picture from a file, from a file's bytes, from a PIL image or from an array.
 
-    Orientation (EXIF) is applied; transparent pixels are laid over white; 16-bit values are scaled, not clipped; of
-    an animation the first frame counts; colour profiles are ignored. Arrays are (H, W), (H, W, 3) RGB or (H, W, 4)
-    RGBA of uint8, uint16 (full range) or floats in [0, 1].
+    Orientation (EXIF) is applied; transparent pixels are laid over white; 16-bit values are scaled, not
+    clipped; of an animation the first frame counts; colour profiles are ignored. Arrays are (H, W),
+    (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16 (full range) or floats in [0, 1].
 
     Raises:
-        ImageError: the picture is missing, empty, broken, no picture, too small or too large, or the array has
-            another shape, type or range.
+        ImageError: the picture is missing, empty, broken, no picture, too small or too large, or the
+            array has another shape, type or range.
     """
     if isinstance(source, Photo):
         return source
@@ -83,8 +84,9 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray | Photo) ->
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """The picture files that ``paths`` name: files as they are, and for a folder the pictures directly in it.
 
-    A folder's pictures (by suffix, `IMAGE_SUFFIXES`; hidden files and sub-folders left out) come in natural order,
-    ``2.jpg`` before ``10.jpg``. A file is passed on unchecked: `read_image` says what is wrong with it. Each comes once.
+    A folder's pictures (by suffix, `IMAGE_SUFFIXES`; hidden files and sub-folders left out) come in natural
+    order, ``2.jpg`` before ``10.jpg``. A file is passed on unchecked: `read_image` says what is wrong with
+    it. Each comes once.
 
     Raises:
         ImageError: a folder holds no picture or cannot be listed.
@@ -140,13 +142,16 @@ def _decode(data: bytes, *, name: str, label: str) -> Photo:
         raise ImageError(f"{label}: the file is empty.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about sizes and metadata; the limits here are our own
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow warns about sizes and metadata; the limits here are our own
             image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError:
         raise ImageError(_too_large(label)) from None
     except Exception:  # decoders raise anything on hostile files
         raise ImageError(
-            f"{label}: this is not a picture in a format that can be read; expected JPEG, PNG, WebP, TIFF, BMP or GIF."
+            f"{label}: this is not a picture in a format that can be read; "
+            "expected JPEG, PNG, WebP, TIFF, BMP or GIF."
         ) from None
     return _from_pil(image, name=name, label=label)
 
@@ -161,7 +166,8 @@ def _check_size(width: int, height: int, label: str) -> None:
         raise ImageError(_too_large(label, (width, height)))
     if min(width, height) < MIN_SIDE:
         raise ImageError(
-            f"{label}: {width} x {height} pixels are too few to show a person; each side needs at least {MIN_SIDE}."
+            f"{label}: {width} x {height} pixels are too few to show a person; "
+            f"each side needs at least {MIN_SIDE}."
         )
 
 
@@ -216,14 +222,16 @@ def _array_to_rgb(array: np.ndarray, label: str = "the array") -> UInt8[np.ndarr
         # One comparison that NaN fails as well.
         if not (array.min() >= 0.0 and array.max() <= 1.0):
             raise ImageError(
-                f"{label}: floating-point pixel values must lie in [0, 1] without NaN; scale them, or pass uint8."
+                f"{label}: floating-point pixel values must lie in [0, 1] without NaN; "
+                "scale them, or pass uint8."
             )
         array = np.rint(array * 255.0).astype(np.uint8)
     elif array.dtype == np.uint16:
         array = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise ImageError(
-            f"{label}: pixel values of type {array.dtype} cannot be read; expected uint8, uint16 or floats in [0, 1]."
+            f"{label}: pixel values of type {array.dtype} cannot be read; "
+            "expected uint8, uint16 or floats in [0, 1]."
         )
     if array.ndim == 2:
         return np.repeat(array[..., None], 3, axis=2)
@@ -236,9 +244,10 @@ def _array_to_rgb(array: np.ndarray, label: str = "the array") -> UInt8[np.ndarr
 def _focal_length(image: Image.Image) -> tuple[float | None, str | None]:
     """Focal length, pixels, and the EXIF fields it is from.
 
-    EXIF 2.3: FocalLengthIn35mmFilm is the length at which 36 x 24 mm film would see the same angle, which makers take
-    over the diagonal; else FocalLength in mm times FocalPlaneXResolution, sensor pixels a unit of length. A picture
-    that was cropped keeps its fields, so that both come out too short for it; nothing in the file tells.
+    EXIF 2.3: FocalLengthIn35mmFilm is the length at which 36 x 24 mm film would see the same angle, which
+    makers take over the diagonal; else FocalLength in mm times FocalPlaneXResolution, sensor pixels a unit
+    of length. A picture that was cropped keeps its fields, so that both come out too short for it; nothing
+    in the file tells.
     """
     try:
         fields: dict[int, Any] = dict(image.getexif().get_ifd(ExifTags.IFD.Exif))

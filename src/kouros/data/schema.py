@@ -83,6 +83,8 @@ class Sample:
     world_to_camera: np.ndarray | None = None
     """(3, 4) rotation and translation."""
     mask_path: str | None = None
+    """Picture of the foreground; like the next two, relative to the image root, or to the root that the
+    table's provenance names ``mask_root``."""
     parts_path: str | None = None
     iuv_path: str | None = None
     mask: RunLengths | None = None
@@ -119,7 +121,7 @@ class TableInfo:
     keypoints_2d: KeypointSet | None = None
     keypoints_3d: KeypointSet | None = None
     keypoints_3d_origin: Origin | None = None
-    """``camera``: absolute positions in the camera's frame; ``root``: relative to the set's root, camera axes."""
+    """``camera``: absolute, in the camera's frame; ``root``: relative to the set's root, camera axes."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """What it was made from and how: source, importer, options, terms; anything JSON can hold."""
 

@@ -1,6 +1,10 @@
 """The two networks' files: those shipped in the package, or a ``.task`` bundle that the user names."""
 
+import os
+import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,6 +59,20 @@ def read_task_file(path: str | Path) -> ModelFiles:
     return ModelFiles(detector, landmarks)
 
 
+@contextmanager
+def _native_messages_hidden() -> Iterator[None]:
+    """The runtime's C++ code greets on standard error, which no Python setting turns off; failures are raised."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path of ours
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 class Network:
     """One ``.tflite`` model, loaded once, run on one image at a time.
 
@@ -71,8 +89,9 @@ class Network:
                 "Finding people needs the package ai-edge-litert: pip install ai-edge-litert."
             ) from None
         try:
-            self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _native_messages_hidden():
+                self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"The model file cannot be loaded ({error}); {_WHERE}.") from None
         (given,) = self._interpreter.get_input_details()[:1]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: written aside in the same folder, flushed to disk, then renamed."""
+"""Files that are written whole or not at all: aside in the same folder, flushed to disk, then renamed."""
 
 import contextlib
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write files that belong together; nobody ever sees one of them half-written.
 
-    All are written aside first, so that a full disk or an interrupt on the way leaves none of them, and what was there
-    before stays. Missing folders are made.
+    All are written aside first, so that a full disk or an interrupt on the way leaves none of them, and
+    what was there before stays. Missing folders are made.
 
     Raises:
         OSError: a folder cannot be made or a file not written.
@@ -20,8 +20,8 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     try:
         for path, data in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # In the target's own folder, because a rename is atomic only within one file system; a name of fixed
-            # length, because the target's may be as long as the file system allows.
+            # In the target's own folder, because a rename is atomic only within one file system; a name of
+            # fixed length, because the target's may be as long as the file system allows.
             aside = path.with_name(f".kouros-{secrets.token_hex(8)}.part")
             staged[path] = aside
             _write_through(aside, data)

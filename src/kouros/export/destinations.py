@@ -8,10 +8,12 @@ from pathlib import Path
 
 
 class Destinations:
-    """Gives every source a name in one folder: its stem, or with its folder's name before it where that is taken.
+    """Gives every source a name in one folder: its stem, or with its folder's name before it where that is
+    taken.
 
-    A name is taken where another source of this run has it, or where files of that name exist that are not results of
-    the same source; a second run over the same photos so replaces its own results and nothing else.
+    A name is taken where another source of this run has it, or where files of that name exist that are not
+    results of the same source; a second run over the same photos so replaces its own results and nothing
+    else.
     """
 
     def __init__(self, folder: Path, suffixes: Sequence[str]) -> None:

@@ -1,9 +1,11 @@
-"""Rigged GLB: every person of a photo as a skinned mesh with a skeleton of named joints, placed in the photo's camera.
+"""Rigged GLB: every person of a photo as a skinned mesh with a skeleton of named joints, placed in the
+photo's camera.
 
-A glTF skin is linear blend skinning with the joints' node transforms, so a body is carried over exactly: the mesh is
-the shaped T-pose, each joint's node turns as the pose says, and a viewer that opens the file shows our vertices. The
-pose blend shapes of the present pose are baked into the mesh; whoever poses it anew, in Blender say, keeps those.
-Names of nodes are `kouros.body.skeleton.JOINT_NAMES`. Format: glTF 2.0 specification, 3.7.3 (skins).
+A glTF skin is linear blend skinning with the joints' node transforms, so a body is carried over exactly:
+the mesh is the shaped T-pose, each joint's node turns as the pose says, and a viewer that opens the file
+shows our vertices. The pose blend shapes of the present pose are baked into the mesh; whoever poses it
+anew, in Blender say, keeps those. Names of nodes are `kouros.body.skeleton.JOINT_NAMES`. Format: glTF 2.0
+specification, 3.7.3 (skins).
 """
 
 import math
@@ -32,8 +34,8 @@ _NEAR_PLANE = 0.05
 def glb_bytes(people: Sequence[PosedPerson]) -> bytes:
     """A GLB file of the people of one photo, with a camera of the photo's field of view at the origin.
 
-    The camera is the first person's; glTF cannot shift a principal point, so one off the image's centre is lost.
-    People of the same body model share what depends on the model only.
+    The camera is the first person's; glTF cannot shift a principal point, so one off the image's centre is
+    lost. People of the same body model share what depends on the model only.
 
     Raises:
         ValueError: there is nobody.
@@ -50,7 +52,8 @@ def glb_bytes(people: Sequence[PosedPerson]) -> bytes:
 class RiggedMesh:
     """What of a skinned mesh depends on the body model only, laid out as glTF wants it.
 
-    A glTF vertex has one texture coordinate: body vertices on a seam of the UV map occur once for each side of it.
+    A glTF vertex has one texture coordinate: body vertices on a seam of the UV map occur once for each side
+    of it.
     """
 
     source: Int[np.ndarray, " corners"]
@@ -191,9 +194,7 @@ class _Writer:
         )
         self._gltf.meshes.append(pygltflib.Mesh(primitives=[primitive], name=name))
         # Beside the skeleton, not under it: the node of a skinned mesh takes no part in placing it.
-        self._add_to_scene(
-            pygltflib.Node(mesh=len(self._gltf.meshes) - 1, skin=skin, name=f"{name}_mesh")
-        )
+        self._add_to_scene(pygltflib.Node(mesh=len(self._gltf.meshes) - 1, skin=skin, name=f"{name}_mesh"))
 
     def _add_skin(self, name: str, rest: _RestBody, transl: Float[np.ndarray, "3"]) -> int:
         """The joints' nodes under one node that carries the person's name, and the skin that binds them."""
@@ -217,7 +218,8 @@ class _Writer:
         inverse_bind = np.tile(np.eye(4), (len(PARENTS), 1, 1))
         inverse_bind[:, :3, 3] = -rest.joints
         accessor = self._add_array(
-            inverse_bind.transpose(0, 2, 1).reshape(-1, 16).astype("<f4"), pygltflib.MAT4  # column-major
+            inverse_bind.transpose(0, 2, 1).reshape(-1, 16).astype("<f4"),
+            pygltflib.MAT4,  # column-major
         )
         self._gltf.skins.append(
             pygltflib.Skin(

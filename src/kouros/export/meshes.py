@@ -1,7 +1,8 @@
-"""Posed meshes without a skeleton, for tools that read no GLB: OBJ and PLY, all people of a photo in one file.
+"""Posed meshes without a skeleton, for tools that read no GLB: OBJ and PLY, a photo's people in one file.
 
-Metres, in the axes of the GLB (`people.CAMERA_TO_FILE`): the photo's camera at the origin, y up, looking along -z. OBJ
-keeps the people apart as objects ``person_1``, ``person_2``, ...; PLY, which has one mesh a file, tells them by colour.
+Metres, in the axes of the GLB (`people.CAMERA_TO_FILE`): the photo's camera at the origin, y up, looking
+along -z. OBJ keeps the people apart as objects ``person_1``, ``person_2``, ...; PLY, which has one mesh a
+file, tells them by colour.
 """
 
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ def ply_bytes(people: Sequence[PosedPerson]) -> bytes:
                 process=False,  # neither merge nor reorder vertices: they are the body model's
             )
         )
-    data = trimesh.util.concatenate(meshes).export(file_type="ply")
+    data = trimesh.util.concatenate(meshes).export(file_obj=None, file_type="ply")
     return bytes(data)
 
 

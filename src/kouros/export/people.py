@@ -1,7 +1,7 @@
 """What a person must offer to be exported, and the axes that 3D files use."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from kouros.geometry.cameras import PerspectiveCamera
 from kouros.render.shading import PERSON_COLOURS, Colour
 
 
+@runtime_checkable
 class PosedPerson(Protocol):
     """A posed body in a photo's camera; `kouros.Person` is one. Camera space is OpenCV's, metres."""
 
@@ -69,8 +70,10 @@ class PosedPerson(Protocol):
 
 
 CAMERA_TO_FILE = np.diag([1.0, -1.0, -1.0])
-"""From camera space (y down, z forward) to the axes of our 3D files, which are glTF's: x right, y up, z backward,
-so that the photo's camera sits at the origin and looks along -z. A half turn about x: handedness stays."""
+"""From camera space (y down, z forward) to the axes of our 3D files, which are glTF's: x right, y up, z
+backward, so that the photo's camera sits at the origin and looks along -z. A half turn about x: handedness
+stays."""
+
 
 def colour_of(person: int) -> Colour:
     """sRGB colour, [0, 1], of the person of that number: the same in meshes and pictures."""

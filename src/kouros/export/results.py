@@ -1,15 +1,15 @@
 """The numbers of a photo's people: NPZ arrays for programs, and the same as JSON for humans and web pages.
 
-NPZ keys (N people, in the order of the GLB; camera space is OpenCV's, metres; pixels have (0, 0) at the top-left corner
-of the top-left pixel):
+NPZ keys (N people, in the order of the GLB; camera space is OpenCV's, metres; pixels have (0, 0) at the
+top-left corner of the top-left pixel):
 
-===================  =================  ============================================================================
-``betas``            (N, B) float32     shape coefficients; shorter ones are padded with zeros, which mean the average
+===================  =================  =================================================================
+``betas``            (N, B) float32     shape coefficients; zeros, the average, fill shorter ones
 ``pose``             (N, 72) float32    rotation vectors: global_orient (to camera space), then joints 1 to 23
 ``transl``           (N, 3) float32     metres, camera space
 ``joints_3d``        (N, 24, 3)         metres, camera space; names in ``joint_names``
 ``joints_2d``        (N, 24, 2)         the same in the photo, pixels
-``keypoints_2d``     (N, K, 3)          as detected: x, y in pixels, confidence (0: padding, where sets differ)
+``keypoints_2d``     (N, K, 3)          as detected: x, y in pixels, confidence (0: padding)
 ``keypoint_set``     (N,) str           of ``keypoints_2d``, a name in `kouros.body.keypoints`
 ``boxes``            (N, 4)             x0, y0, x1, y1, pixels
 ``scores``           (N,)               in [0, 1]
@@ -17,7 +17,7 @@ of the top-left pixel):
 ``principal_point``  (2,)              pixels
 ``image_size``       (2,) int32         width, height
 ``version``          () str             of kouros
-===================  =================  ============================================================================
+===================  =================  =================================================================
 """
 
 import io
@@ -42,7 +42,7 @@ def npz_bytes(people: Sequence[PosedPerson]) -> bytes:
         ValueError: there is nobody, or the people are from images of different sizes.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, **result_arrays(people))
+    np.savez(buffer, **result_arrays(people))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
@@ -55,9 +55,7 @@ def result_arrays(people: Sequence[PosedPerson]) -> dict[str, np.ndarray]:
     require_people(people)
     first = people[0]
     if len({p.image_size for p in people}) > 1:
-        raise ValueError(
-            "The people are from images of different sizes; expected those of one photo: export each photo by itself."
-        )
+        raise ValueError("The people are from images of different sizes; expected those of one photo.")
     joints_2d = [p.camera.project(p.joints) for p in people]
     return {
         "betas": _padded([_numpy(p.betas) for p in people]),
@@ -130,6 +128,7 @@ def _person(arrays: Mapping[str, np.ndarray], i: int, person: PosedPerson) -> di
 
 def _dumps(document: dict[str, Any]) -> str:
     """One line a top-level entry and a person's entry: short enough to read, long enough to stay small."""
+
     def entry(key: str, value: Any, indent: str) -> str:
         return f"{indent}{json.dumps(key)}: {json.dumps(value, allow_nan=False)}"
 
@@ -146,7 +145,7 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
     return np.stack([np.pad(r, [(0, length - len(r)), *[(0, 0)] * (r.ndim - 1)]) for r in rows])
 
 
-def _rounded(values: np.ndarray) -> Any:
+def _rounded(values: np.ndarray | np.floating) -> Any:
     return np.round(np.asarray(values, dtype=np.float64), _PLACES).tolist()
 
 

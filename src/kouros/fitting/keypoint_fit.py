@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
+from kouros.fitting.calibration import detector_tables
 from kouros.fitting.kinematics import KeypointKinematics
 from kouros.fitting.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.placement import (
@@ -34,17 +35,17 @@ TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 class FitConfig:
     """Standard deviations of the evidence and strengths of the priors."""
 
-    keypoint_sigma: float = 0.012
+    keypoint_sigma: float = 0.008
     """Of a fully confident keypoint, in units of the person's size in the picture."""
     keypoint_outlier: float = 6.0
     """Geman-McClure scale of the reprojection, in standard deviations."""
     landmark_sigma: tuple[float, float, float] = (0.1, 0.1, 0.25)
     """Of a 3D landmark along x, y and depth, metres."""
     landmark_outlier: float = 3.0
-    pose_prior: float = 1.0
+    pose_prior: float = 0.5
     """Weight of the pose prior's negative log-density."""
     shape_prior: float = 1.0
-    minor_weight: float = 0.25
+    minor_weight: float = 0.5
     """Weight of keypoints that crowd on the face and the hands against those of the limbs."""
     starts: int = 4
     """Headings tried when there are no 3D landmarks."""
@@ -94,7 +95,8 @@ class KeypointFitter:
 
     def __post_init__(self) -> None:
         self.keypoints: KeypointSet = keypoint_set(self.set_name)
-        self.kinematics = KeypointKinematics(self.body, self.set_name)
+        marked = detector_tables(self.body.keypoint_tables(self.set_name), self.set_name)
+        self.kinematics = KeypointKinematics(self.body, self.set_name, marked)
         self.mean_pose = self.prior.mean()
         minor = [n.split("_", 1)[-1] in _MINOR for n in self.keypoints.names]
         self._importance = self.mean_pose.new_ones(len(self.keypoints))
@@ -140,7 +142,8 @@ class KeypointFitter:
         orient = orientation_of_torso(rest[self._torso], evidence.landmarks_3d[:, self._torso])
         begin = self._resting(persons)
         begin = replace(begin, pose=torch.cat([orient, begin.pose[:, 3:]], dim=-1))
-        terms = self._landmark_terms(evidence)
+        # Here the landmarks are all there is, and the start shall show the pose that they show.
+        terms = self._landmark_terms(evidence, (_START_SIGMA,) * 3)
 
         def linearize(unknowns: Tensor) -> Linearization:
             parameters = BodyParameters.from_vector(unknowns)
@@ -149,7 +152,7 @@ class KeypointFitter:
 
         free = torch.ones(begin.size, dtype=torch.bool)
         free[-3:] = False
-        solution = levenberg_marquardt(linearize, begin.vector, max_iterations=10, free=free)
+        solution = levenberg_marquardt(linearize, begin.vector, max_iterations=15, free=free)
         return BodyParameters.from_vector(solution.unknowns)
 
     def _starts_all_around(self, evidence: Evidence) -> BodyParameters:
@@ -191,7 +194,7 @@ class KeypointFitter:
     ) -> Solution:
         terms = [self._reprojection(evidence)]
         if evidence.landmarks_3d is not None:
-            terms.append(self._landmark_terms(evidence))
+            terms.append(self._landmark_terms(evidence, self.config.landmark_sigma))
 
         def linearize(unknowns: Tensor) -> Linearization:
             parameters = BodyParameters.from_vector(unknowns)
@@ -211,14 +214,13 @@ class KeypointFitter:
             robust=GemanMcClure(self.config.keypoint_outlier),
         )
 
-    def _landmark_terms(self, evidence: Evidence) -> Landmarks:
+    def _landmark_terms(self, evidence: Evidence, sigma: tuple[float, float, float]) -> Landmarks:
         assert evidence.landmarks_3d is not None
         # A landmark that was not seen is a guess from the others: keep some of it.
         trust = (0.2 + 0.8 * evidence.keypoints_2d[..., 2]) * self._importance.sqrt()
-        sigma = trust.new_tensor(self.config.landmark_sigma)
         return Landmarks(
             observed=evidence.landmarks_3d,
-            precision=trust[..., None] / sigma,
+            precision=trust[..., None] / trust.new_tensor(sigma),
             robust=GemanMcClure(self.config.landmark_outlier),
             scale_range=(0.85, 1.2),
         )
@@ -250,13 +252,16 @@ class KeypointFitter:
         return (weight * distance).sum(-1) / weight.sum(-1).clamp(min=1e-9)
 
 
+_START_SIGMA = 0.03
+"""Of the landmarks while the start is sought, metres."""
 _MINOR = {
     "eye_inner", "eye", "eye_outer", "ear", "mouth", "pinky", "index", "thumb", "big_toe", "small_toe",
 }  # fmt: skip
 
 
 def person_size(keypoints_2d: Float[Tensor, "batch points 3"]) -> Float[Tensor, " batch"]:
-    """Size of a person in the picture, pixels: twice the weighted spread of its keypoints, at least 8."""
+    """Size of a person in the picture, pixels: four times the root mean square distance of its keypoints from their
+    middle, about the height of somebody standing; at least 8."""
     weight = keypoints_2d[..., 2:]
     total = weight.sum(1).clamp(min=1e-9)
     centre = (weight * keypoints_2d[..., :2]).sum(1) / total

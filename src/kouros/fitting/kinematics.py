@@ -6,14 +6,19 @@ A keypoint is a weighted mean of skinned vertices; `kouros.body.tables` regroups
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.body import posing
 from kouros.body.model import BodyModel
 from kouros.body.tables import KeypointTables
 from kouros.fitting.parameters import BodyParameters
+
+if TYPE_CHECKING:
+    from kouros.fitting.cpu_kernels import KinematicArrays
 
 
 @dataclass(frozen=True)
@@ -65,21 +70,24 @@ class KeypointKinematics:
 
     Holds what depends only on the body: rest joints, the pairs of `KeypointTables`, and which joint moves
     which keypoint. Device and dtype are the body's.
+
+    Args:
+        tables: default: the set's points as the body defines them.
     """
 
-    def __init__(self, body: BodyModel, set_name: str) -> None:
-        self.tables: KeypointTables = body.keypoint_tables(set_name)
-        parents = tuple(int(p) for p in body.parents)
+    def __init__(self, body: BodyModel, set_name: str, tables: KeypointTables | None = None) -> None:
+        self.tables: KeypointTables = tables or body.keypoint_tables(set_name)
+        self._parents = parents = tuple(int(p) for p in body.parents)
         self.rest_joints = body.joint_template
         self.joint_shape = body.joint_shapedirs
         self._levels, self._from_levels = _tree_levels(parents)
         self._parents_of_bones = list(parents[1:])
         self._bone_shape = self.joint_shape[1:] - self.joint_shape[self._parents_of_bones]
-        like = {"dtype": self.tables.anchor.dtype, "device": self.tables.anchor.device}
-        above = _ancestors(parents).to(**like)
+        like = self.tables.anchor
+        above = _ancestors(parents).to(like)
         # (keypoint, pair): which pairs add up to a keypoint; (joint, keypoint, pair): those a joint turns.
-        points = torch.arange(self.tables.num_keypoints, device=like["device"])
-        self._gather = (points[:, None] == self.tables.keypoint).to(**like)
+        points = torch.arange(self.tables.num_keypoints, device=like.device)
+        self._gather = (points[:, None] == self.tables.keypoint).to(like)
         self._turned = above[:, None, self.tables.joint] * self._gather
         self._turned_weight = (self._turned * self.tables.weight).sum(-1)
         self._above = above
@@ -95,7 +103,23 @@ class KeypointKinematics:
         return self._evaluate(parameters).points
 
     def linearize(self, parameters: BodyParameters) -> LinearKeypoints:
-        """Keypoints and their derivatives."""
+        """Keypoints and their derivatives, by compiled loops where these apply."""
+        vector = parameters.vector
+        if not posing.kernels_apply(vector) or (torch.is_grad_enabled() and vector.requires_grad):
+            return self.linearize_in_torch(parameters)
+        from kouros.fitting import cpu_kernels
+
+        points, jacobian = cpu_kernels.linearize(self._arrays, vector, self.tables.num_keypoints)
+        return LinearKeypoints(points, jacobian)
+
+    @cached_property
+    def _arrays(self) -> "KinematicArrays":
+        from kouros.fitting import cpu_kernels
+
+        return cpu_kernels.kinematic_arrays(self.tables, self._parents, self.rest_joints, self.joint_shape)
+
+    def linearize_in_torch(self, parameters: BodyParameters) -> LinearKeypoints:
+        """The same on any device, differentiable."""
         at = self._evaluate(parameters)
         weight = self.tables.weight
         # Turning joint i by w moves a point p below it by w x (p - t_i), summed over the keypoint's pairs.
@@ -121,7 +145,8 @@ class KeypointKinematics:
         return LinearKeypoints(at.points, torch.cat([by_pose.flatten(-2), by_shape, by_transl], dim=-1))
 
     def _by_blend_shapes(self, at: "_Evaluation", turn: Tensor) -> Float[Tensor, "batch points 3 24 3"]:
-        """Derivative through ``R - I``: ``dR = R [Jr dv]x``, joint by joint, then through the pair's joint."""
+        """Derivative through ``R - I``: ``dR = R [Jr dv]x``, joint by joint, then through the pair's
+        joint."""
         assert self._pose_moves is not None
         unit = cross_matrix(torch.eye(3, dtype=turn.dtype, device=turn.device))  # [e_a]x
         local, jacobian = at.local.matrix[:, 1:], at.local.right_jacobian[:, 1:]

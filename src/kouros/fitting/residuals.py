@@ -47,6 +47,10 @@ class Reprojection:
     """1 / standard deviation, per pixel; 0 leaves a keypoint out."""
     camera: PerspectiveCamera
     robust: GemanMcClure
+    weight: Float[Tensor, "batch points"] | None = None
+    """Of each keypoint's robust cost; default: all 1."""
+    per_coordinate: bool = False
+    """Whether the penalty is of x and y apart, as SMPLify and SPIN have it, or of their distance."""
 
     def __call__(self, keypoints: LinearKeypoints) -> Linearization:
         """Reprojection errors and their derivatives."""
@@ -59,16 +63,22 @@ class Reprojection:
         normalised = points[..., :2] / safe[..., None]
         pixels = focal[..., None] * points[..., :2] + self.camera.principal_point[:, None]
         error = (pixels - self.observed) * precision[..., None]
-        squared = (error * error).sum(-1)
+        squared = error * error
+        if not self.per_coordinate:
+            squared = squared.sum(-1, keepdim=True)
         # Behind the camera nothing can be seen: charge the most that an outlier costs.
-        charge = torch.where(visible, self.robust.cost(squared), self.robust.scale**2 * (self.precision > 0))
+        most = self.robust.scale**2 * (self.precision > 0).to(squared)[..., None]
+        charge = torch.where(visible[..., None], self.robust.cost(squared), most)
         root = self.robust.weight(squared).sqrt()
-        scaled = (focal * precision * root)[..., None, None]
+        if self.weight is not None:
+            charge = charge * self.weight[..., None]
+            root = root * self.weight.sqrt()[..., None]
+        scaled = ((focal * precision)[..., None] * root)[..., None]
         jacobian = keypoints.jacobian
         by_pixel = scaled * (jacobian[..., :2, :] - normalised[..., None] * jacobian[..., 2:, :])
         return Linearization(
-            cost=0.5 * charge.sum(-1),
-            residuals=(error * root[..., None]).flatten(1),
+            cost=0.5 * charge.sum((1, 2)),
+            residuals=(error * root).flatten(1),
             jacobian=by_pixel.flatten(1, 2),
         )
 
@@ -111,7 +121,8 @@ class Landmarks:
 
 @dataclass(frozen=True)
 class Quadratic:
-    """Unknowns that should stay near given values: shape prior, a network's estimate, the last video frame."""
+    """Unknowns that should stay near given values: shape prior, a network's estimate, the last video
+    frame."""
 
     mean: Float[Tensor, "batch unknowns"]
     precision: Float[Tensor, "batch unknowns"]

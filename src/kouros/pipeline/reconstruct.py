@@ -112,7 +112,7 @@ def people_from_keypoints(
     width, height = image_size
     return [
         DetectedPerson(
-            box=box_around(person, width, height),
+            box=box_around(person, float(width), float(height)),
             keypoints_2d=person,
             keypoint_set=set_name,
             score=float(person[:, 2].mean()),

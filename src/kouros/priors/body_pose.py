@@ -1,5 +1,7 @@
 """The 69 numbers that pose priors are about: rotation vectors of the 23 joints below the pelvis, radians."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +11,9 @@ from kouros.body.skeleton import JOINT_NAMES, MIRROR
 JOINTS = JOINT_NAMES[1:]
 """The joints of ``body_pose``, in order: SMPL's without the pelvis, whose rotation is ``global_orient``."""
 POSE_SIZE = 3 * len(JOINTS)
-MIRROR_ORDER = tuple(3 * (joint - 1) + axis for joint in MIRROR[1:] for axis in range(3))
+MIRROR_JOINTS = tuple(joint - 1 for joint in MIRROR[1:])
+"""Mirror image of each of the 23 joints."""
+MIRROR_ORDER = tuple(3 * joint + axis for joint in MIRROR_JOINTS for axis in range(3))
 """Number ``i`` of a mirrored pose is number ``MIRROR_ORDER[i]`` of the pose, times ``MIRROR_SIGN[i]``."""
 MIRROR_SIGN = (1.0, -1.0, -1.0) * len(JOINTS)
 
@@ -34,6 +38,21 @@ def check_body_pose(body_pose: Tensor) -> None:
         return
     hint = " Leave out the first three, global_orient." if body_pose.shape[-1:] == (72,) else ""
     raise ValueError(
-        f"body_pose has shape {tuple(body_pose.shape)} and type {body_pose.dtype}; expected floating-point rotation "
-        f"vectors of 23 joints, (batch, {POSE_SIZE}).{hint}"
+        f"body_pose has shape {tuple(body_pose.shape)} and type {body_pose.dtype}; expected floating-point "
+        f"rotation vectors of 23 joints, (batch, {POSE_SIZE}).{hint}"
     )
+
+
+def joint_derivatives(
+    function: Callable[[Float[Tensor, "batch 69"]], Float[Tensor, "batch 23 numbers"]],
+    body_pose: Float[Tensor, "batch 69"],
+) -> tuple[Float[Tensor, "batch 23 numbers"], Float[Tensor, "batch 23 numbers 3"]]:
+    """Values and derivatives, without a graph, of a function of each joint's own rotation vector.
+
+    As no joint's numbers depend on another joint or pose, one gradient of a sum serves them all.
+    """
+    leaf = body_pose.detach().requires_grad_()
+    with torch.enable_grad():
+        values = function(leaf)
+        rows = [torch.autograd.grad(v.sum(), leaf, retain_graph=True)[0] for v in values.unbind(-1)]
+    return values.detach(), torch.stack([row.unflatten(-1, (len(JOINTS), 3)) for row in rows], dim=-2)

@@ -30,7 +30,9 @@ class PriorEnergy:
         return PriorEnergy(self.energy * weight, self.residuals * root, self.jacobian * root)
 
 
-def sum_of_squares(residuals: Float[Tensor, "batch rows"], jacobian: Float[Tensor, "batch rows unknowns"]) -> PriorEnergy:
+def sum_of_squares(
+    residuals: Float[Tensor, "batch rows"], jacobian: Float[Tensor, "batch rows unknowns"]
+) -> PriorEnergy:
     """The energy of given residuals."""
     return PriorEnergy(0.5 * residuals.square().sum(-1), residuals, jacobian)
 

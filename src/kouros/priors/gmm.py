@@ -1,10 +1,11 @@
 """SMPLify's pose prior: a mixture of Gaussians over the body pose (Bogo et al. 2016, Sec. 3.2).
 
-The energy is that of the likeliest component ("max-mixture", Olson and Agarwal 2013), because that one is a sum
-of squares: ``min_k 1/2 |L_k^T (x - m_k)|^2 - log(c_k)``, with ``L_k L_k^T`` the component's precision.
+The energy is that of the likeliest component ("max-mixture", Olson and Agarwal 2013), because that one is a
+sum of squares: ``min_k 1/2 |L_k^T (x - m_k)|^2 - log(c_k)``, with ``L_k L_k^T`` the component's precision.
 """
 
 import math
+import pickle
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kouros.body.unpickling import StoredObject, as_array, read_pickle
 from kouros.priors.body_pose import POSE_SIZE, check_body_pose
 from kouros.priors.energy import PriorEnergy
 from kouros.priors.packaged import FOLDER, read_arrays
@@ -47,7 +49,8 @@ class GaussianMixture:
         """The likeliest component's energy, in least-squares form.
 
         The last of the 70 residuals is constant: how much less likely the component is at its mean than the
-        mixture's likeliest, so that the energy is zero there and SMPLify's plus `smplify_constant` everywhere.
+        mixture's likeliest. So the energy is zero at that one's mean, and SMPLify's less `smplify_constant`
+        everywhere.
 
         Raises:
             ValueError: ``body_pose`` is not ``(batch, 69)``.
@@ -71,7 +74,9 @@ class GaussianMixture:
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 69"]:
         """Poses drawn from the mixture."""
         chosen = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
-        noise = torch.randn(count, POSE_SIZE, 1, generator=generator, dtype=self.means.dtype, device=self.means.device)
+        noise = torch.randn(
+            count, POSE_SIZE, 1, generator=generator, dtype=self.means.dtype, device=self.means.device
+        )
         away = torch.linalg.solve_triangular(self.factors[chosen].mT, noise, upper=True)
         return self.means[chosen] + away[..., 0]
 
@@ -79,8 +84,8 @@ class GaussianMixture:
     def smplify_constant(self) -> float:
         """SMPLify's published energy minus ours: a constant of the mixture.
 
-        SMPLify's is ``min_k 1/2 d_k^2 - log(w_k / ((2 pi)^(69/2) s_k / min_j s_j))``, with ``s`` the square roots of
-        the covariances' determinants.
+        SMPLify's is ``min_k 1/2 d_k^2 - log(w_k / ((2 pi)^(69/2) s_k / min_j s_j))``, with ``s`` the square
+        roots of the covariances' determinants.
         """
         return float(self._log_root_precisions.max() - self._log_peaks.max())
 
@@ -115,19 +120,21 @@ def mixture_from_covariances(
     Raises:
         ValueError: wrong shapes, numbers that are not finite, or a covariance that is not positive definite.
     """
-    means, covariances, weights = (np.asarray(a, dtype=np.float64) for a in (means, covariances, weights))
+    means, covariances, weights = (np.array(a, dtype=np.float64) for a in (means, covariances, weights))
     count = len(weights) if weights.ndim == 1 else 0
     if not count or means.shape != (count, POSE_SIZE) or covariances.shape != (count, POSE_SIZE, POSE_SIZE):
         raise ValueError(
-            f"A pose mixture has means {means.shape}, covariances {covariances.shape} and weights {weights.shape}; "
-            f"expected (K, {POSE_SIZE}), (K, {POSE_SIZE}, {POSE_SIZE}) and (K,)."
+            f"A pose mixture has means {means.shape}, covariances {covariances.shape} and weights "
+            f"{weights.shape}; expected (K, {POSE_SIZE}), (K, {POSE_SIZE}, {POSE_SIZE}) and (K,)."
         )
     if not all(np.isfinite(a).all() for a in (means, covariances, weights)) or not (weights > 0).all():
         raise ValueError("A pose mixture has numbers that are not finite or weights that are not positive.")
     try:
         np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError as error:
-        raise ValueError("A covariance of the pose mixture is not positive definite; is the file complete?") from error
+        raise ValueError(
+            "A covariance of the pose mixture is not positive definite; is the file complete?"
+        ) from error
     precisions = np.linalg.inv(covariances)
     factors = np.linalg.cholesky(0.5 * (precisions + precisions.swapaxes(1, 2)))
     log_weights = np.log(weights / weights.sum())
@@ -140,16 +147,26 @@ def pack_triangles(factors: Float[Tensor, "components 69 69"]) -> Float[np.ndarr
     return factors.cpu().numpy()[:, rows, columns].astype(np.float32)
 
 
-def read_gmm_arrays(path: Path) -> GaussianMixture:
-    """A mixture from an ``.npz`` file of `kouros.priors.training`, float32.
+def read_gmm(path: Path) -> GaussianMixture:
+    """A mixture from a file: ours (``.npz``, float32), or a published pickle (float64).
+
+    Pickles are SMPLify's ``gmm_08.pkl``, a dict of ``means``, ``covars`` and ``weights``, or an object with
+    scikit-learn's attributes (``means_``, ...), as the UP toolkit's. The restricted unpickler reads them.
 
     Raises:
         ValueError: not such a file.
+        OSError: the file cannot be read.
     """
+    return _read_packed(path) if path.suffix == ".npz" else _read_published(path)
+
+
+def _read_packed(path: Path) -> GaussianMixture:
     shapes = {"means": (None, POSE_SIZE), "triangles": (None, TRIANGLE), "log_weights": (None,)}
     arrays = read_arrays(path, shapes)
     if len({len(a) for a in arrays.values()}) != 1:
-        raise ValueError(f"{path} has different numbers of means, factors and weights; train the mixture again.")
+        raise ValueError(
+            f"{path} has different numbers of means, factors and weights; train the mixture again."
+        )
     factors = np.zeros((len(arrays["means"]), POSE_SIZE, POSE_SIZE), dtype=np.float32)
     rows, columns = np.tril_indices(POSE_SIZE)
     factors[:, rows, columns] = arrays["triangles"]
@@ -160,7 +177,29 @@ def read_gmm_arrays(path: Path) -> GaussianMixture:
     )
 
 
+def _read_published(path: Path) -> GaussianMixture:
+    try:
+        with path.open("rb") as file:
+            content = read_pickle(file)
+        parts = content.state if isinstance(content, StoredObject) else content
+        # scikit-learn ends the names of what it fitted with an underscore.
+        end = "_" if isinstance(content, StoredObject) else ""
+        means, covariances, weights = (as_array(parts[name + end]) for name in ("means", "covars", "weights"))
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is not the pickle of a pose mixture: {error}. Was it downloaded whole?"
+        ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} lacks one of means, covars and weights; expected SMPLify's gmm_08.pkl."
+        ) from error
+    try:
+        return mixture_from_covariances(means, covariances, weights)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 @cache
 def load_gmm() -> GaussianMixture:
     """The packaged mixture: eight components in mirror pairs, fitted to motion capture, float32."""
-    return read_gmm_arrays(FOLDER / "gmm.npz")
+    return read_gmm(FOLDER / "gmm.npz")

@@ -1,6 +1,6 @@
 """How far joints turn: soft limits learned from motion capture, and SMPLify's angle prior.
 
-Each of the 69 numbers of ``body_pose`` has a range. Inside it costs nothing; outside, the square of the excess.
+Each of the 69 numbers of ``body_pose`` has a range. Inside it costs nothing; outside, the excess squared.
 A box around the rotation vectors is coarse for shoulders, but its Jacobian is diagonal, it is convex, and for
 hinges (knees about x, elbows about y) it is anatomy's own form.
 """
@@ -55,7 +55,7 @@ class JointLimits:
 
 @dataclass(frozen=True)
 class AnglePrior:
-    """SMPLify's ``E_a``: knees and elbows that bend the wrong way cost exponentially (Bogo et al. 2016, Sec. 3.2).
+    """SMPLify's ``E_a``: bending knees and elbows the wrong way costs exponentially (Bogo et al. 2016, 3.2).
 
     The residuals are ``exp(sign * angle)`` of the left elbow's y (bends about -y), the right elbow's y (about
     +y), and both knees' x (about +x); in SMPL's 72 numbers these are 55, 58, 12 and 15, here three less.
@@ -83,7 +83,9 @@ class AnglePrior:
         """Least-squares form."""
         residuals = self.residuals(body_pose)
         jacobian = residuals.new_zeros(len(residuals), len(self.numbers), POSE_SIZE)
-        jacobian[:, range(len(self.numbers)), list(self.numbers)] = residuals * residuals.new_tensor(self.signs)
+        jacobian[:, range(len(self.numbers)), list(self.numbers)] = residuals * residuals.new_tensor(
+            self.signs
+        )
         return sum_of_squares(residuals, jacobian)
 
     def log_density(self, body_pose: Float[Tensor, "batch 69"]) -> Float[Tensor, " batch"]:

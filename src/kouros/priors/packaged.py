@@ -25,7 +25,9 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int | None, ...]]) -> dict[s
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in shapes if name in arrays}
     except (ValueError, EOFError, AttributeError) as error:
-        raise ValueError(f"{path} is not an .npz file of a prior ({error}); train one with `kouros train prior`.") from error
+        raise ValueError(
+            f"{path} is not an .npz file of a prior ({error}); train one with `kouros train prior`."
+        ) from error
     for name, shape in shapes.items():
         if name not in found:
             raise ValueError(f"{path} has no array {name!r}; expected {', '.join(shapes)}.")

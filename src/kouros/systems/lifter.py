@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from kouros.body.keypoints import BLAZEPOSE33, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
-from kouros.body.tables import KeypointTables
+from kouros.fitting.calibration import detector_tables
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rot6d_to_rotmat
 
@@ -95,7 +95,8 @@ class View:
     rotation: Float[Tensor, "batch 3 3"]
     """From the camera to the virtual camera."""
     landmarks: Float[Tensor, "batch 33 3"]
-    """Metres, axes of the virtual camera, relative to the middle of the hips; 0 where absent."""
+    """Metres, relative to the middle of the hips; 0 where absent. The axes are the virtual camera's: a detector that
+    looks at a crop sees the person as that camera does, wherever in the photo the crop lies."""
     has_landmarks: Float[Tensor, " batch"]
     """1 where there are 3D landmarks."""
 
@@ -151,7 +152,7 @@ def view_of(
         rays: x and y at depth 1, in the axes of the camera.
         confidence: in [0, 1].
         present: 1 where there is a point at all.
-        landmarks: axes of the camera, metres.
+        landmarks: as in `View`, metres.
     """
     finite = torch.isfinite(rays).all(-1) & torch.isfinite(confidence)
     rays = torch.where(finite[..., None], rays, 0.0).clamp(-50.0, 50.0)
@@ -163,7 +164,7 @@ def view_of(
     # A floor, for people all of whose points are doubted.
     weight = (weight * (confidence + 1e-3) * present)[..., None]
     middle = nn.functional.normalize((weight * directions).sum(1) + directions.new_tensor([0, 0, 1e-9]), dim=-1)
-    rotation = _look_at(middle)
+    rotation = look_at(middle)
     turned = directions @ rotation.mT
     seen = turned[..., :2] / turned[..., 2:].clamp(min=0.05)
     size = ((weight * seen.square()).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-9)).sqrt().clamp(min=_LEAST_SIZE)
@@ -181,12 +182,12 @@ def view_of(
         present=present,
         size=size,
         rotation=rotation,
-        landmarks=landmarks @ rotation.mT,
+        landmarks=landmarks,
         has_landmarks=has_landmarks,
     )
 
 
-def _look_at(direction: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3 3"]:
+def look_at(direction: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3 3"]:
     """The smallest rotation that takes a unit direction, in front of the camera, to the z axis."""
     x, y, z = direction.unbind(-1)
     z = z.clamp(min=-0.99)
@@ -261,7 +262,12 @@ class Lifter(nn.Module):
         x = self.first(features(view))
         for block in self.blocks:
             x = block(x)
-        out = self.last(self.norm(x)).float()
+        out = self.last(self.norm(x))
+        # Rotations must not be rounded to what mixed precision multiplies in.
+        with torch.autocast(out.device.type, enabled=False):
+            return self._answers(out.float())
+
+    def _answers(self, out: Float[Tensor, "batch numbers"]) -> Answers:
         answers = out[:, :-NUM_JOINTS].unflatten(-1, (self.config.answers, _ANSWER))
         six, betas, placement = answers.split((6 * NUM_JOINTS, NUM_BETAS, 3), dim=-1)
         # From where a standing person faces the camera, so that an untrained network already answers with one.
@@ -293,7 +299,7 @@ class BodyPoints(nn.Module):
 
     def __init__(self, body: BodyModel) -> None:
         super().__init__()
-        tables: KeypointTables = body.keypoint_tables(BLAZEPOSE33.name)
+        tables = detector_tables(body.keypoint_tables(BLAZEPOSE33.name), BLAZEPOSE33.name)
         self.register_buffer("rest", body.joint_template.clone())
         self.register_buffer("rest_shape", body.joint_shapedirs[..., :NUM_BETAS].clone())
         for name in ("keypoint", "joint", "anchor", "weight"):
@@ -303,12 +309,17 @@ class BodyPoints(nn.Module):
         gather = torch.zeros(NUM_SLOTS, len(tables.joint))
         gather[tables.keypoint, torch.arange(len(tables.joint))] = 1.0
         self.register_buffer("gather", gather)
-        depth = [0] * NUM_JOINTS
-        for joint in range(1, NUM_JOINTS):
-            depth[joint] = depth[PARENTS[joint]] + 1
-        self._levels = [
-            [j for j in range(NUM_JOINTS) if depth[j] == level] for level in range(1, max(depth) + 1)
-        ]
+        levels = [[0]]
+        while children := [j for j in range(NUM_JOINTS) if PARENTS[j] in levels[-1]]:
+            levels.append(children)
+        for k in range(1, len(levels)):
+            above = [levels[k - 1].index(PARENTS[j]) for j in levels[k]]
+            self.register_buffer(f"_level_{k}", torch.tensor(levels[k]))
+            self.register_buffer(f"_above_{k}", torch.tensor(above))
+        order = [j for level in levels for j in level]
+        self.register_buffer("_order", torch.tensor([order.index(j) for j in range(NUM_JOINTS)]))
+        self.register_buffer("_parents", torch.tensor([0, *PARENTS[1:]]))
+        self._depth = len(levels)
 
     def forward(
         self, rotations: Float[Tensor, "batch 24 3 3"], betas: Float[Tensor, "batch 10"]
@@ -316,18 +327,14 @@ class BodyPoints(nn.Module):
         """Global rotations, joints and keypoints, metres, relative to the pelvis joint."""
         rest = self.rest + torch.einsum("jcb,nb->njc", self.rest_shape, betas)
         rest = rest - rest[:, :1]
-        turned: list[Tensor] = [rotations[:, 0]] * NUM_JOINTS
-        placed: list[Tensor] = [torch.zeros_like(rest[:, 0])] * NUM_JOINTS
-        for level in self._levels:
-            parents = [PARENTS[j] for j in level]
-            above = torch.stack([turned[p] for p in parents], 1)
-            at = torch.stack([placed[p] for p in parents], 1)
-            here = above @ rotations[:, level]
-            bones = rest[:, level] - rest[:, parents]
-            moved = at + (above @ bones[..., None])[..., 0]
-            for k, j in enumerate(level):
-                turned[j], placed[j] = here[:, k], moved[:, k]
-        frames, joints = torch.stack(turned, 1), torch.stack(placed, 1)
+        bones = (rest - rest[:, self._parents])[..., None]
+        turned, placed = [rotations[:, :1]], [torch.zeros_like(rest[:, :1])]
+        for k in range(1, self._depth):
+            level, above = getattr(self, f"_level_{k}"), getattr(self, f"_above_{k}")
+            parent = turned[-1][:, above]
+            placed.append(placed[-1][:, above] + (parent @ bones[:, level])[..., 0])
+            turned.append(parent @ rotations[:, level])
+        frames, joints = torch.cat(turned, 1)[:, self._order], torch.cat(placed, 1)[:, self._order]
         # The tables count from where the template stands, the joints above from the pelvis.
         pelvis = self.rest[:1] + torch.einsum("jcb,nb->njc", self.rest_shape[:1], betas)
         eye = torch.eye(3, dtype=rotations.dtype, device=rotations.device)

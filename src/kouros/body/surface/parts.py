@@ -179,32 +179,32 @@ def face_labels(
         ValueError: as `mesh_mirror` does.
     """
     mirror = mirror or mesh_mirror(body)
-    weights = body.weights.double().numpy(force=True)
     faces = body.faces.numpy(force=True)
-    by_joint = weights[faces].mean(axis=1)
+    neighbours = face_neighbours(faces)
     # Of 24 joints, then grouped: the coarse sets share the boundaries of the fine one.
+    by_joint = body.weights.double().numpy(force=True)[faces].mean(axis=1)
     joint = _mirrored_argmax(by_joint, mirror.face, PARTS24.mirror)
-    groups = list(dict.fromkeys(parts.joints))
-    group_of_joint = np.array([next(g for g, group in enumerate(groups) if j in group) for j in JOINT_NAMES])
-    group = group_of_joint[joint]
-    scores = np.full((len(faces), len(parts)), -np.inf)
+    joint = _absorb_islands(joint, neighbours, largest=0.1)
+    joint = _copied_to_mirror(_without_teeth(joint, neighbours), mirror.face, PARTS24.mirror)
+    part_of_joint = [next(p for p, joints in enumerate(parts.joints) if j in joints) for j in JOINT_NAMES]
+    labels = np.array(part_of_joint)[joint]
+    if parts.towards is None:
+        return labels + 1
+
     vertices = body.v_template.double().numpy(force=True)
-    for g, joints in enumerate(groups):
-        members = np.flatnonzero(group == g)
+    for joints in dict.fromkeys(parts.joints):
         shared = [p for p in range(len(parts)) if parts.joints[p] == joints]
-        if len(shared) == 1 or parts.towards is None:
-            scores[members, shared[0]] = 1.0
+        if len(shared) == 1:
             continue
-        for p in shared:
-            towards = parts.towards[p]
-            assert towards is not None, "parts that share their joints differ in what they face"
-            if towards[0]:  # halves of one thing: cut in the middle, not where it turns sideways
-                facing = vertices[faces[members]].mean(axis=1) @ towards
-            else:
-                facing = _smooth_facing(vertices, faces[members], np.array(towards))
-            scores[members, p] = facing
-    labels = _mirrored_argmax(scores, mirror.face, parts.mirror)
-    labels = _absorb_islands(labels, group, faces, len(parts))
+        members = np.flatnonzero(np.isin(labels, shared))
+        directions = np.array([parts.towards[p] for p in shared])
+        if directions[0, 0]:  # left and right halves: cut in the middle, not where the skin turns sideways
+            facing = vertices[faces[members]].mean(axis=1)
+        else:
+            facing = _smooth_normals(vertices, faces[members])
+        labels[members] = np.array(shared)[(facing @ directions.T).argmax(axis=1)]
+        within = _within(neighbours, members, len(faces))
+        labels[members] = _without_teeth(_absorb_islands(labels[members], within, largest=1.0), within)
     return _copied_to_mirror(labels, mirror.face, parts.mirror) + 1
 
 
@@ -239,7 +239,7 @@ def _mirrored_argmax(
     swap = np.array(mirror[1:]) - 1
     middle = (image == own) & (swap[best] != best)
     unpaired = np.where(swap == np.arange(len(swap)), scores, -np.inf)
-    has_unpaired = unpaired.max(axis=1) > np.maximum(0.0, -np.inf)
+    has_unpaired = unpaired.max(axis=1) > 0
     best = np.where(middle & has_unpaired, unpaired.argmax(axis=1), best)
     return _copied_to_mirror(best, image, mirror)
 
@@ -252,64 +252,110 @@ def _copied_to_mirror(
     return np.where(copied, swap[labels[image]], labels)
 
 
-def _smooth_facing(
+def split_sides(
     vertices: Float[np.ndarray, "verts 3"],
     faces: Int[np.ndarray, "faces 3"],
-    towards: Float[np.ndarray, " 3"],
-) -> Float[np.ndarray, " faces"]:
-    """How much each face of a patch, with its surroundings, faces a direction.
+    members: Int[np.ndarray, " members"],
+) -> list[Int[np.ndarray, "_"]]:
+    """A hand's or foot's faces in two connected pieces: those that face down in the T-pose, and up."""
+    # Fingers and toes are thin: a little smoothing is all they bear.
+    upwards = _smooth_normals(vertices, faces[members], rounds=4)[:, 1] > 0
+    within = _within(face_neighbours(faces), members, len(faces))
+    side = _without_teeth(_absorb_islands(upwards.astype(int), within, largest=1.0), within)
+    return [members[side == 0], members[side == 1]]
 
-    The bare normals would leave islands (an ear's back, the crease of a hip).
+
+def _smooth_normals(
+    vertices: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"], rounds: int = _SMOOTHING
+) -> Float[np.ndarray, "faces 3"]:
+    """Normals of a patch's faces, each averaged over its surroundings.
+
+    The bare ones would leave islands where the skin folds (an armpit, the crease of a hip).
     """
     a, b, c = (vertices[corner] for corner in faces.T)
-    normal = np.cross(b - a, c - a) @ towards
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    count = len(vertices)
-    incidence = scipy.sparse.csr_matrix(
-        (np.ones(faces.size), (faces.ravel(), np.repeat(np.arange(len(faces)), 3))), shape=(count, len(faces))
-    )
-    total = incidence @ area
-    value = np.divide(incidence @ normal, total, out=np.zeros(count), where=total > 0)
-    for _ in range(_SMOOTHING):
-        of_faces = value[faces].mean(axis=1)
-        value = np.divide(incidence @ (of_faces * area), total, out=np.zeros(count), where=total > 0)
-    return value[faces].mean(axis=1)
+    normal = np.cross(b - a, c - a)
+    area = np.linalg.norm(normal, axis=1, keepdims=True)
+    used, corners = np.unique(faces, return_inverse=True)
+    corners = corners.reshape(faces.shape)
+    owner = np.repeat(np.arange(len(faces)), 3)
+    around = scipy.sparse.csr_matrix((np.ones(faces.size), (corners.ravel(), owner)), (len(used), len(faces)))
+    total = np.maximum(around @ area, 1e-30)
+    of_vertices = (around @ normal) / total
+    for _ in range(rounds):
+        of_vertices = (around @ (of_vertices[corners].mean(axis=1) * area)) / total
+    return of_vertices[corners].mean(axis=1)
+
+
+Neighbours = tuple[np.ndarray, np.ndarray]
+"""Pairs of faces that share an edge."""
+
+
+def _within(neighbours: Neighbours, members: Int[np.ndarray, " members"], count: int) -> Neighbours:
+    """The pairs among some faces, renumbered."""
+    number = np.full(count, -1)
+    number[members] = np.arange(len(members))
+    a, b = (number[x] for x in neighbours)
+    inside = (a >= 0) & (b >= 0)
+    return a[inside], b[inside]
 
 
 def _absorb_islands(
-    labels: Int[np.ndarray, " faces"],
-    group: Int[np.ndarray, " faces"],
-    faces: Int[np.ndarray, "faces 3"],
-    count: int,
+    labels: Int[np.ndarray, " faces"], neighbours: Neighbours, *, largest: float
 ) -> Int[np.ndarray, " faces"]:
-    """Give every piece of a part but its largest to the neighbour that it borders most, of the same group first."""
-    a, b = face_neighbours(faces)
-    labels = labels.copy()
+    """Give the pieces of a part with at most a share of its biggest piece's faces to whom they border most.
+
+    The biggest piece itself always stays.
+    """
+    a, b = neighbours
     for _ in range(8):
         same = labels[a] == labels[b]
-        graph = scipy.sparse.coo_matrix((np.ones(same.sum()), (a[same], b[same])), shape=(len(faces),) * 2)
+        graph = scipy.sparse.coo_matrix((np.ones(same.sum()), (a[same], b[same])), shape=(len(labels),) * 2)
         pieces, piece = connected_components(graph, directed=False)
         size = np.bincount(piece, minlength=pieces)
-        part_of_piece = np.zeros(pieces, dtype=int)
-        part_of_piece[piece] = labels
-        largest = np.zeros(count, dtype=int)
-        np.maximum.at(largest, part_of_piece, size)
-        small = size < largest[part_of_piece] * 0.5
-        if not small.any():
-            break
-        votes = np.zeros((pieces, count))
+        part = np.zeros(pieces, dtype=int)
+        part[piece] = labels
+        order = np.lexsort((np.arange(pieces), -size, part))
+        first = np.ones(pieces, dtype=bool)
+        first[1:] = part[order][1:] != part[order][:-1]
+        biggest = np.zeros(part.max() + 1, dtype=int)
+        biggest[part[order][first]] = order[first]
+        island = (size <= largest * size[biggest[part]]) & (biggest[part] != np.arange(pieces))
+        votes = np.zeros((pieces, part.max() + 1))
         for x, y in ((a, b), (b, a)):
-            border = ~same & small[piece[x]]
-            same_group = np.where(group[x[border]] == group[y[border]], 100.0, 1.0)
-            np.add.at(votes, (piece[x[border]], labels[y[border]]), same_group)
-        moved = small & (votes.max(axis=1) > 0)
+            border = ~same & island[piece[x]]
+            np.add.at(votes, (piece[x[border]], labels[y[border]]), 1.0)
+        moved = votes.max(axis=1) > 0
+        if not moved.any():
+            break
         labels = np.where(moved[piece], votes.argmax(axis=1)[piece], labels)
     return labels
 
 
+def _without_teeth(labels: Int[np.ndarray, " faces"], neighbours: Neighbours) -> Int[np.ndarray, " faces"]:
+    """Straighten boundaries: a face with two neighbours of one other part goes to that part.
+
+    One face after the other, or a zigzag along a row of quads would only change sides.
+    """
+    around: dict[int, list[int]] = {}
+    for a, b in zip(*(x.tolist() for x in neighbours), strict=True):
+        around.setdefault(a, []).append(b)
+        around.setdefault(b, []).append(a)
+    result = labels.tolist()
+    for _ in range(3):
+        before = list(result)
+        for face, others in around.items():
+            seen = [result[other] for other in others]
+            rival = max(seen, key=seen.count)
+            if rival != result[face] and seen.count(rival) >= 2:
+                result[face] = rival
+        if result == before:
+            break
+    return np.array(result)
+
+
 def face_neighbours(
     faces: Int[np.ndarray, "faces 3"],
-) -> tuple[Int[np.ndarray, " edges"], Int[np.ndarray, " edges"]]:
+) -> Neighbours:
     """Pairs of faces that share an edge; edges of more than two faces give consecutive pairs."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
     owner = np.tile(np.arange(len(faces)), 3)

@@ -1,14 +1,16 @@
 """Body poses of a motion-capture folder, with their mirror images.
 
-The folder holds ``sequences/KEY.npz`` (``poses`` (F, 72) rotation vectors, y up; ``valid`` (F,); ``split``) and
-``diverse_frames.npz`` (``poses``, ``split``), single frames picked for variety.
+The folder holds ``sequences/KEY.npz`` (``poses`` (F, 72) rotation vectors, y up; ``valid`` (F,); ``split``)
+and ``diverse_frames.npz`` (``poses``, ``split``), single frames picked for variety.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from kouros.priors.body_pose import JOINTS, MIRROR_ORDER, MIRROR_SIGN, POSE_SIZE
 
@@ -38,7 +40,8 @@ def read_poses(folder: Path, split: str) -> MocapPoses:
     Raises:
         ValueError: the folder has no sequences of the split, or a file holds something else.
     """
-    frames, sequence, names = [], [], []
+    frames, sequence = [], []
+    names: list[str] = []
     for path in sorted((folder / "sequences").glob("*.npz")):
         with np.load(path, allow_pickle=False) as clip:
             if str(clip["split"]) != split:
@@ -48,16 +51,26 @@ def read_poses(folder: Path, split: str) -> MocapPoses:
         sequence.append(np.full(len(poses), len(names)))
         names.append(path.stem)
     if not names:
-        raise ValueError(f"{folder} has no motion capture of the split {split!r}; expected sequences/*.npz there.")
+        raise ValueError(
+            f"{folder} has no motion capture of the split {split!r}; expected sequences/*.npz there."
+        )
     path = folder / "diverse_frames.npz"
     with np.load(path, allow_pickle=False) as picked:
         diverse = _body_poses(picked["poses"][picked["split"] == split], path)
     return MocapPoses(np.concatenate(frames), np.concatenate(sequence), tuple(names), diverse)
 
 
+def read_rest_joints(folder: Path) -> Float[Tensor, "24 3"]:
+    """Joints of the skeleton that the rotations refer to, in its T-pose, metres."""
+    with np.load(folder / "rest_skeleton.npz", allow_pickle=False) as skeleton:
+        return torch.from_numpy(skeleton["joints"]).float()
+
+
 def _body_poses(poses: np.ndarray, path: Path) -> Float[np.ndarray, "frames 69"]:
     if poses.ndim != 2 or poses.shape[1] != POSE_SIZE + 3 or not np.isfinite(poses).all():
-        raise ValueError(f"`poses` of {path} is not (frames, 72) finite rotation vectors; convert the file first.")
+        raise ValueError(
+            f"`poses` of {path} is not (frames, 72) finite rotation vectors; convert the file first."
+        )
     return poses[:, 3:].astype(np.float64)
 
 

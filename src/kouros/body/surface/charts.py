@@ -1,0 +1,379 @@
+"""Cartesian charts: each of DensePose's 24 patches laid flat on a 32 x 32 grid (HoloPose, Sec. 2.2).
+
+On the mesh, (part, u, v) is answered by finding a triangle and mixing its corners. Here everything that makes
+a posed point (rest position, shape and pose directions, skinning weights) is tabulated on the grids, so that a
+point is a bilinear lookup, differentiable in u and v as well as in the body's parameters, without the mesh.
+
+A patch is flattened by `flatten`. Hands and feet, which have two sides, get them side by side in one grid: the
+palm or sole in u < 0.5, the back or instep in u > 0.5. The chart of a right part is that of the left
+mirrored: the mirror image of (part, u, v) is (mirror part, 1 - u, v). v grows towards the body's root, or up.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.sparse.linalg import splu
+from torch import Tensor
+
+from kouros.body.lbs import pose_feature
+from kouros.body.model import BodyModel
+from kouros.body.surface.flatten import flatten
+from kouros.body.surface.parts import DENSEPOSE24, face_labels, split_sides
+from kouros.body.surface.planar import PlanarMesh
+from kouros.body.surface.symmetry import MeshMirror, mesh_mirror
+
+GRID = 32
+"""Nodes along each side of a chart's grid; they lie at ``i / 31``, the border included."""
+_PARTS_APART = 4.0
+"""Distance between charts laid out side by side in one plane, so that the nearest point is of the same part."""
+_SAMPLES = 3
+"""Samples along each side of a grid's cell, at which the grid is fitted to the surface."""
+_STIFFNESS = 1e-3
+"""Weight of smoothness between neighbouring nodes in that fit; it alone places nodes off the chart."""
+_POSE_TOLERANCE = 1e-4
+"""Metres (RMS over a part) that the compressed pose directions may be off for an ``R - I`` of norm 1."""
+
+_ROOTWARDS = {"torso": (0, 1, 0), "head": (0, 1, 0), "thigh": (0, 1, 0), "leg": (0, 1, 0), "foot": (0, 0, -1)}
+"""Where v grows to in the T-pose; for the parts of arms it is towards the trunk."""
+
+
+@dataclass(frozen=True)
+class ChartPoints:
+    """What makes points of a body, taken from the charts once, for any parameters."""
+
+    position: Float[Tensor, "*points 3"]
+    """In the template, metres."""
+    shape: Float[Tensor, "*points 3 betas"]
+    pose: Float[Tensor, "*points 3 rank"]
+    part: Int[Tensor, "*points"]
+    weights: Float[Tensor, "*points 24"]
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The 24 charts of one body.
+
+    Parts are numbered from 1, in DensePose's order, as labels are.
+    """
+
+    face_part: Int[Tensor, " faces"]
+    """Which chart each face is on."""
+    face_uv: Float[Tensor, "faces 3 2"]
+    """Where on it its corners are, in [0, 1]."""
+    valid: Bool[Tensor, "24 32 32"]
+    """Grid nodes (part - 1, v, u) that lie on their chart; the others are continued smoothly."""
+    size: Float[Tensor, "24 2"]
+    """Metres on the template that a unit of u and of v is, on average."""
+    pose_basis: Float[Tensor, "24 rank features"]
+    """The combinations of ``R - I``'s entries that the pose directions of each chart are given for."""
+    table: Float[Tensor, "nodes channels"]
+    """For each node: position, shape directions, pose directions (along `pose_basis`), skinning weights."""
+    num_betas: int
+
+    def lookup(self, part: Int[Tensor, "*points"], uv: Float[Tensor, "*points 2"]) -> ChartPoints:
+        """Interpolate the tables bilinearly at (part, u, v). Differentiable in ``uv``.
+
+        Off the chart, and beyond [0, 1] to which u and v are clamped, the answer is a smooth continuation.
+
+        Raises:
+            ValueError: a part that is not 1 to 24, or NaN in ``uv``.
+        """
+        if part.numel() and (int(part.min()) < 1 or int(part.max()) > len(DENSEPOSE24)):
+            raise ValueError(
+                f"part has labels from {int(part.min())} to {int(part.max())}; charts are numbered 1 to 24 "
+                "(0 is the background: leave such points out)."
+            )
+        if bool(uv.isnan().any()):
+            raise ValueError("uv has NaN; leave points without a correspondence out.")
+        at = (uv.clamp(0, 1) * (GRID - 1)).reshape(-1, 2)
+        corner = at.detach().floor().clamp(max=GRID - 2)
+        (fu, fv), (u, v) = (at - corner).unbind(-1), corner.long().unbind(-1)
+        first = (part.reshape(-1) - 1) * GRID * GRID + v * GRID + u
+        nodes = torch.stack([first, first + 1, first + GRID, first + GRID + 1], dim=-1)
+        weights = torch.stack([(1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv], dim=-1)
+        rows = torch.nn.functional.embedding_bag(
+            nodes, self.table, per_sample_weights=weights.to(self.table), mode="sum"
+        )
+        rows = rows.reshape(*part.shape, -1)
+        rank = self.pose_basis.shape[1]
+        position, shape, pose, skin = rows.split([3, 3 * self.num_betas, 3 * rank, 24], dim=-1)
+        return ChartPoints(
+            position=position,
+            shape=shape.unflatten(-1, (3, -1)),
+            pose=pose.unflatten(-1, (3, -1)),
+            part=part,
+            weights=skin,
+        )
+
+    def locate(
+        self, part: Int[Tensor, " points"], uv: Float[Tensor, "points 2"]
+    ) -> tuple[Int[Tensor, " points"], Float[Tensor, "points 3"], Bool[Tensor, " points"]]:
+        """The mesh's faces and barycentric coordinates at (part, u, v), and whether that is on the chart.
+
+        Off the chart, the nearest point of its outline. Not differentiable.
+        """
+        plane = self._plane()
+        queries = uv.double().numpy(force=True) + [_PARTS_APART, 0] * part.numpy(force=True)[:, None]
+        found = plane.locate(queries)
+        return (
+            torch.from_numpy(found.face).to(part),
+            torch.from_numpy(found.barycentric).to(uv),
+            torch.from_numpy(found.inside).to(part.device),
+        )
+
+    def _plane(self) -> PlanarMesh:
+        corners = self.face_uv.double().numpy(force=True).copy()
+        corners[:, :, 0] += _PARTS_APART * self.face_part.numpy(force=True)[:, None]
+        points, index = np.unique(corners.reshape(-1, 2), axis=0, return_inverse=True)
+        return PlanarMesh(points, index.reshape(-1, 3))
+
+
+def place_points(
+    body: BodyModel,
+    charts: Charts,
+    points: ChartPoints,
+    betas: Tensor | None = None,
+    body_pose: Tensor | None = None,
+    global_orient: Tensor | None = None,
+    transl: Tensor | None = None,
+    *,
+    pose2rot: bool = True,
+) -> Float[Tensor, "batch points 3"]:
+    """Points on posed bodies, metres; parameters as the body takes them, points shared or one set a body.
+
+    Differentiable in the parameters and the points.
+    """
+    posed = body._pose(betas, body_pose, global_orient, transl, pose2rot)
+    feature = pose_feature(posed.rotations)
+    coefficients = torch.einsum("prf,nf->npr", charts.pose_basis, feature)
+    if points.part.ndim == 1:
+        rest = points.position + (posed.betas @ points.shape.flatten(0, 1).T).unflatten(-1, (-1, 3))
+        rest = rest + torch.einsum("icr,nir->nic", points.pose, coefficients[:, points.part - 1])
+    else:
+        items = torch.arange(len(points.part), device=points.part.device)[:, None]
+        mine = coefficients.expand(len(points.part), -1, -1)[items, points.part - 1]
+        rest = points.position + torch.einsum("nicb,nb->nic", points.shape, posed.betas.expand(len(mine), -1))
+        rest = rest + torch.einsum("nicr,nir->nic", points.pose, mine)
+    blended = (points.weights @ posed.transforms.flatten(-2)).unflatten(-1, (3, 4))
+    moved = (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
+    return moved if posed.transl is None else moved + posed.transl[:, None]
+
+
+def chart_points(
+    body: BodyModel,
+    charts: Charts,
+    part: Int[Tensor, "*points"],
+    uv: Float[Tensor, "*points 2"],
+    betas: Tensor | None = None,
+    body_pose: Tensor | None = None,
+    global_orient: Tensor | None = None,
+    transl: Tensor | None = None,
+    *,
+    pose2rot: bool = True,
+) -> Float[Tensor, "batch points 3"]:
+    """The points (part, u, v) of posed bodies, metres, without their meshes.
+
+    Args:
+        body: the body that the charts are of.
+        charts: see `build_charts`.
+        part: 1 to 24, (points) for all bodies or (batch, points).
+        uv: on the charts, in [0, 1].
+        betas: this and the rest as the body takes them.
+
+    Raises:
+        ValueError: as `Charts.lookup` and the body do.
+    """
+    points = charts.lookup(part, uv)
+    return place_points(
+        body, charts, points, betas, body_pose, global_orient, transl, pose2rot=pose2rot
+    )
+
+
+@dataclass(frozen=True)
+class _FlatPart:
+    """One chart's triangles, in [0, 1]^2."""
+
+    faces: Int[np.ndarray, " faces"]
+    uv: Float[np.ndarray, "faces 3 2"]
+    size: Float[np.ndarray, " 2"]
+
+
+def build_charts(body: BodyModel, mirror: MeshMirror | None = None) -> Charts:
+    """Flatten a body's template and tabulate its model on the charts; a few seconds.
+
+    Args:
+        mirror: of the body's mesh, if it is known already.
+
+    Raises:
+        ValueError: as `mesh_mirror` does; a patch that cannot be laid flat.
+    """
+    mirror = mirror or mesh_mirror(body)
+    flat = _flat_parts(body, mirror)
+    faces = body.faces.numpy(force=True)
+    face_part = np.zeros(len(faces), dtype=int)
+    face_uv = np.zeros((len(faces), 3, 2))
+    for part, chart in enumerate(flat, start=1):
+        face_part[chart.faces] = part
+        face_uv[chart.faces] = chart.uv
+
+    v_template, shape, weights = (
+        x.double().numpy(force=True) for x in (body.v_template, body.shapedirs.flatten(1), body.weights)
+    )
+    pose = body.posedirs.double().numpy(force=True).T.reshape(len(v_template), 3, -1)
+    used = [np.unique(faces[chart.faces]) for chart in flat]
+    basis = _pose_basis([pose[vertices] for vertices in used])
+    grids, valid = [], []
+    for chart, vertices, directions in zip(flat, used, basis, strict=True):
+        along = (pose[vertices] @ directions.T).reshape(len(vertices), -1)
+        attributes = np.concatenate([v_template[vertices], shape[vertices], along, weights[vertices]], axis=1)
+        triangles = np.searchsorted(vertices, faces[chart.faces])
+        values, on_chart = _gridded(chart.uv, triangles, attributes)
+        grids.append(values)
+        valid.append(on_chart)
+    like = body.v_template
+    return Charts(
+        face_part=torch.from_numpy(face_part).to(body.faces),
+        face_uv=torch.from_numpy(face_uv).to(like),
+        valid=torch.from_numpy(np.stack(valid)).to(like.device),
+        size=torch.from_numpy(np.stack([chart.size for chart in flat])).to(like),
+        pose_basis=torch.from_numpy(basis).to(like),
+        table=torch.from_numpy(np.concatenate(grids)).to(like),
+        num_betas=body.num_betas,
+    )
+
+
+def chart_islands(
+    body: BodyModel, mirror: MeshMirror
+) -> tuple[Float[np.ndarray, "uv_verts 2"], Int[np.ndarray, "faces 3"]]:
+    """The charts as islands of one UV map, in metres: for bodies whose file has none."""
+    faces = body.faces.numpy(force=True)
+    points: list[np.ndarray] = []
+    uv_faces = np.zeros_like(faces)
+    count = 0
+    for chart in _flat_parts(body, mirror):
+        corners = np.concatenate([chart.uv.reshape(-1, 2) * chart.size, faces[chart.faces].reshape(-1, 1)], axis=1)
+        unique, index = np.unique(corners.round(9), axis=0, return_inverse=True)
+        uv_faces[chart.faces] = index.reshape(-1, 3) + count
+        points.append(unique[:, :2])
+        count += len(unique)
+    return np.concatenate(points), uv_faces
+
+
+def _flat_parts(body: BodyModel, mirror: MeshMirror) -> list[_FlatPart]:
+    """All charts; right ones are the left ones mirrored, where the mesh's faces are."""
+    vertices = body.v_template.double().numpy(force=True)
+    faces = body.faces.numpy(force=True)
+    labels = face_labels(body, DENSEPOSE24, mirror)
+    mirrored = not (mirror.face < 0).any()
+    flat: dict[str, _FlatPart] = {}
+    for part, name in enumerate(DENSEPOSE24.names, start=1):
+        if name.startswith("right_") and mirrored:
+            continue
+        members = np.flatnonzero(labels == part)
+        if not len(members):
+            raise ValueError(f"The body has no face of {name}; its skinning weights are not those of a body.")
+        sides = [members]
+        if name.endswith(("_hand", "_foot")):
+            sides = split_sides(vertices, faces, members)
+        placed = [_flat_side(vertices, faces, side, name, mirror if mirrored else None) for side in sides]
+        flat[name] = _side_by_side(sides, placed)
+    for part, name in enumerate(DENSEPOSE24.names, start=1):
+        if name in flat:
+            continue
+        left = flat[DENSEPOSE24.names[DENSEPOSE24.mirror[part] - 1]]
+        uv = np.empty_like(left.uv)
+        np.put_along_axis(uv, mirror.corner[left.faces][:, :, None], left.uv * [-1, 1] + [1, 0], axis=1)
+        flat[name] = _FlatPart(mirror.face[left.faces], uv, left.size)
+    return [flat[name] for name in DENSEPOSE24.names]
+
+
+def _flat_side(
+    vertices: np.ndarray, faces: np.ndarray, members: np.ndarray, name: str, mirror: MeshMirror | None
+) -> np.ndarray:
+    """Corners of one connected piece in the plane (faces, 3, 2), metres, v the right way up."""
+    used, triangles = np.unique(faces[members], return_inverse=True)
+    triangles = triangles.reshape(-1, 3)
+    points = flatten(vertices[used], triangles)
+    points = points - points.mean(axis=0)
+    default = (-1.0 if name.startswith("left") else 1.0, 0.0, 0.0)
+    rootwards = next((np.array(d, dtype=float) for word, d in _ROOTWARDS.items() if word in name), np.array(default))
+    height = vertices[used] @ rootwards
+    rise = np.linalg.lstsq(points, height - height.mean(), rcond=None)[0]
+    rise = rise / np.linalg.norm(rise)
+    points = points @ np.array([[rise[1], rise[0]], [-rise[0], rise[1]]])
+    if mirror is not None and not name.startswith(("left_", "right_")):
+        image = np.searchsorted(used, mirror.vertex[used])
+        points = (points + points[image] * [-1, 1]) / 2
+    return points[triangles]
+
+
+def _side_by_side(sides: list[np.ndarray], corners: list[np.ndarray]) -> _FlatPart:
+    """Scale each piece into its share of the unit square, with a cell between two."""
+    cell = 1 / (GRID - 1)
+    share = (1 - cell * (len(sides) - 1)) / len(sides)
+    uv, sizes = [], []
+    for number, piece in enumerate(corners):
+        low, extent = piece.min(axis=(0, 1)), np.ptp(piece, axis=(0, 1))
+        uv.append((piece - low) / extent * [share, 1.0] + [number * (share + cell), 0.0])
+        sizes.append(extent / [share, 1.0])
+    return _FlatPart(np.concatenate(sides), np.concatenate(uv), np.mean(sizes, axis=0))
+
+
+def _gridded(
+    uv: Float[np.ndarray, "faces 3 2"],
+    triangles: Int[np.ndarray, "faces 3"],
+    attributes: Float[np.ndarray, "verts channels"],
+) -> tuple[Float[np.ndarray, "nodes channels"], Bool[np.ndarray, "32 32"]]:
+    """Values at the nodes whose bilinear interpolation comes closest to the surface's, all over the chart."""
+    points, index = np.unique(uv.reshape(-1, 2), axis=0, return_inverse=True)
+    plane = PlanarMesh(points, index.reshape(-1, 3))
+    along = np.arange(GRID) / (GRID - 1)
+    u, v = np.meshgrid(along, along)
+    on_chart = plane.locate(np.stack([u.ravel(), v.ravel()], axis=1)).inside.reshape(GRID, GRID)
+
+    fine = (np.arange((GRID - 1) * _SAMPLES) + 0.5) / ((GRID - 1) * _SAMPLES)
+    u, v = np.meshgrid(fine, fine)
+    samples = np.stack([u.ravel(), v.ravel()], axis=1)
+    # The corners too, so that no sliver of the chart goes unseen.
+    samples = np.concatenate([samples, points])
+    found = plane.locate(samples)
+    samples, face, weight = samples[found.inside], found.face[found.inside], found.barycentric[found.inside]
+    bilinear = _bilinear_matrix(samples)
+    rows = np.repeat(np.arange(len(samples)), 3)
+    mix = scipy.sparse.csr_matrix(
+        (weight.ravel(), (rows, triangles[face].ravel())), (len(samples), len(attributes))
+    )
+    difference = scipy.sparse.diags([-1.0, 2.0, -1.0], [0, 1, 2], shape=(GRID - 2, GRID))
+    along_u = scipy.sparse.kron(scipy.sparse.eye(GRID), difference)
+    along_v = scipy.sparse.kron(difference, scipy.sparse.eye(GRID))
+    stiffness = _STIFFNESS * (along_u.T @ along_u + along_v.T @ along_v)
+    system = splu((bilinear.T @ bilinear + stiffness).tocsc())
+    return system.solve((bilinear.T @ mix) @ attributes), on_chart
+
+
+def _bilinear_matrix(uv: np.ndarray) -> scipy.sparse.csr_matrix:
+    at = uv.clip(0, 1) * (GRID - 1)
+    corner = np.floor(at).clip(max=GRID - 2).astype(int)
+    (fu, fv), (u, v) = (at - corner).T, corner.T
+    weights = np.stack([(1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv], axis=1)
+    first = v * GRID + u
+    nodes = np.stack([first, first + 1, first + GRID, first + GRID + 1], axis=1)
+    rows = np.repeat(np.arange(len(uv)), 4)
+    return scipy.sparse.csr_matrix((weights.ravel(), (rows, nodes.ravel())), (len(uv), GRID * GRID))
+
+
+def _pose_basis(
+    pose: list[Float[np.ndarray, "_ 3 features"]],
+) -> Float[np.ndarray, "parts rank features"]:
+    """For each part, the few orthonormal combinations of features that move its vertices."""
+    bases, lost = [], []
+    for directions in pose:
+        flat = directions.reshape(-1, directions.shape[-1])
+        values, vectors = np.linalg.eigh(flat.T @ flat)
+        bases.append(vectors[:, ::-1].T)
+        lost.append(np.sqrt(np.cumsum(values.clip(min=0)) / len(flat))[::-1])
+    rank = max(1, int((np.max(lost, axis=0) > _POSE_TOLERANCE).sum()))
+    return np.stack([basis[:rank] for basis in bases])

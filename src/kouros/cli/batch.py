@@ -1,0 +1,177 @@
+"""One job after another: a failure is one sentence and the others go on; then a table and the status."""
+
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class JobError(Exception):
+    """A job that cannot be done; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo, or one keypoint file."""
+
+    source: Path
+    run: Callable[[], "Done"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job made."""
+
+    people: int
+    outputs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    source: Path
+    seconds: float
+    done: Done | None
+    error: str | None = None
+
+    def as_json(self) -> str:
+        """One line for ``--json``."""
+        return json.dumps(
+            {
+                "source": str(self.source),
+                "people": self.done.people if self.done else 0,
+                "seconds": round(self.seconds, 3),
+                "outputs": [str(p) for p in self.done.outputs] if self.done else [],
+                "error": self.error,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What is said while jobs run and after."""
+
+    quiet: bool = False
+    """Say nothing but errors."""
+    json: bool = False
+    """One line of JSON a job on standard output; everything else goes to standard error."""
+    traceback: bool = False
+    """Show where an unexpected error came from."""
+
+
+def run_jobs(jobs: Sequence[Job], reporting: Reporting, *, failed: Iterable[Outcome] = ()) -> int:
+    """Do all jobs and report; ``failed`` are sources that never became one. Returns the exit status."""
+    outcomes = list(failed)
+    if reporting.json:
+        for outcome in outcomes:
+            print(outcome.as_json(), flush=True)
+    try:
+        for outcome in _progress(jobs, reporting):
+            outcomes.append(outcome)
+            if reporting.json:
+                print(outcome.as_json(), flush=True)
+    finally:  # an interrupt too: what was done until then counts
+        _report(outcomes, reporting)
+    return 1 if any(outcome.error for outcome in outcomes) else 0
+
+
+def _progress(jobs: Sequence[Job], reporting: Reporting) -> Iterable[Outcome]:
+    if reporting.quiet or len(jobs) < 2 or not sys.stderr.isatty():
+        yield from (_run(job, reporting) for job in jobs)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[name]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(jobs), name="")
+        for job in jobs:
+            progress.update(task, name=_shown(job.source.name))
+            yield _run(job, reporting)
+            progress.advance(task)
+
+
+def _run(job: Job, reporting: Reporting) -> Outcome:
+    start = time.perf_counter()
+    done, error = None, None
+    try:
+        done = job.run()
+    except JobError as failure:
+        error = str(failure)
+    except OSError as failure:
+        error = f"{job.source}: the results cannot be written: {failure.strerror or failure}" + (
+            f" ({failure.filename})." if failure.filename else "."
+        )
+    except MemoryError:
+        error = f"{job.source}: there is not enough memory for this photo; scale it down first."
+    except Exception as failure:  # a bug of ours must not take the other photos with it
+        if reporting.traceback:
+            traceback.print_exc()
+        error = (
+            f"{job.source}: an unexpected {type(failure).__name__} ({_one_line(failure)}) stopped this one; "
+            "--traceback shows where, and a report of it is welcome."
+        )
+    return Outcome(job.source, time.perf_counter() - start, done, error)
+
+
+def _report(outcomes: Sequence[Outcome], reporting: Reporting) -> None:
+    done = [outcome for outcome in outcomes if outcome.done]
+    failures = [outcome.error for outcome in outcomes if outcome.error]
+    if done and not reporting.quiet:
+        _print_table(done, to_stderr=reporting.json)
+    if len(outcomes) > 1 and failures:
+        print(f"{len(failures)} of {len(outcomes)} failed:", file=sys.stderr)
+    for error in failures:
+        print(_shown(f"error: {error}"), file=sys.stderr)
+
+
+def _print_table(done: Sequence[Outcome], *, to_stderr: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("file", overflow="fold")
+    table.add_column("people", justify="right")
+    table.add_column("seconds", justify="right")
+    table.add_column("results", overflow="fold")
+    for outcome in done:
+        assert outcome.done is not None
+        cells = (
+            str(outcome.source), str(outcome.done.people), f"{outcome.seconds:.2f}",
+            _brief(outcome.done.outputs),
+        )  # fmt: skip
+        table.add_row(*(Text(_shown(cell)) for cell in cells))
+    Console(stderr=to_stderr, highlight=False).print(table)
+
+
+def _brief(outputs: Sequence[Path]) -> str:
+    """``results/photo.{glb,npz}``: many files of one name in one line."""
+    common = str(outputs[0])
+    for path in outputs[1:]:
+        while not str(path).startswith(common):
+            common = common[:-1]
+    endings = [str(path)[len(common) :] for path in outputs]
+    return f"{common}{{{','.join(endings)}}}" if len(outputs) > 1 else common
+
+
+def _shown(text: str) -> str:
+    """Text that any terminal takes: file names may hold bytes that are no text, or control characters."""
+    printable = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
+    encoding = sys.stdout.encoding or "utf-8"
+    return printable.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"

@@ -1,0 +1,177 @@
+"""``kouros reconstruct``: photos in, rigged meshes, numbers and overlay pictures out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs
+from kouros.cli.keypoints import read_keypoints
+from kouros.cli.usage import Flag, UsageError
+
+if TYPE_CHECKING:
+    from kouros.body import BodyModel
+    from kouros.export.destinations import Destinations
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Find the people in photos and write posed, shaped 3D bodies of them.
+
+    For each photo: NAME.glb (rigged, all people in the photo's camera), NAME.overlay.png, NAME.npz and
+    NAME.json.
+    """
+
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")]
+    """Photos, or folders of photos (sub-folders are not searched)."""
+    out: Path = Path("results")
+    """Folder for the results; made where it is missing."""
+    format: tuple[Literal["glb", "obj", "ply"], ...] = ("glb",)
+    """Formats of the meshes; only GLB has a skeleton to pose."""
+    overlay: bool = True
+    """Draw the people over the photo, with a view from the side."""
+    tiles: bool = True
+    """Search overlapping parts of the photo too, which finds small people."""
+    max_people: int | None = None
+    """Keep only so many, the largest."""
+    keypoints: Path | None = None
+    """2D keypoints from an OpenPose or COCO JSON file, in place of the built-in detector; for one photo."""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """Where people are, in place of the person detector: x0 y0 x1 y1 in pixels each; for one photo."""
+    focal_length: float | None = None
+    """Focal length in pixels; without it from EXIF, else the photo's diagonal."""
+    body: Path | None = None
+    """A licensed SMPL file (.pkl or .npz); without it the free body."""
+    quiet: Flag = False
+    """Say nothing but errors."""
+    json: Flag = False
+    """One line of JSON a photo on standard output, for programs."""
+    traceback: Flag = False
+    """Show where an unexpected error came from."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        self._check()
+        from kouros.data.images import ImageError, find_images
+
+        sources: dict[Path, None] = {}
+        failed = []
+        for path in self.images:
+            try:
+                sources.update(dict.fromkeys(find_images([path])))
+            except ImageError as error:
+                failed.append(Outcome(path, 0.0, None, str(error)))
+        if (self.keypoints or self.boxes) and len(sources) + len(failed) > 1:
+            option = "--keypoints" if self.keypoints else "--boxes"
+            raise UsageError(f"{option} belongs to one photo, but {len(sources)} are given; name one photo.")
+        body = load_body_of(self.body)
+        destinations = destinations_in(self.out, self.format, overlay=self.overlay)
+        jobs = [Job(p, lambda p=p: self._reconstruct(p, body, destinations)) for p in sources]  # type: ignore[misc]
+        return run_jobs(jobs, Reporting(self.quiet, self.json, self.traceback), failed=failed)
+
+    def _check(self) -> None:
+        if not self.images:
+            raise UsageError("no photo is given; name photos or folders of photos.")
+        if self.keypoints and self.boxes:
+            raise UsageError("--keypoints and --boxes both say where the people are; give one of them.")
+        if self.max_people is not None and self.max_people < 1:
+            raise UsageError(f"--max-people must be at least 1, not {self.max_people}.")
+        check_focal_length(self.focal_length)
+
+    def _reconstruct(self, path: Path, body: "BodyModel | None", destinations: "Destinations") -> Done:
+        import numpy as np
+
+        from kouros.data.images import ImageError, read_image
+        from kouros.pipeline import reconstruct
+
+        try:
+            photo = read_image(path)
+        except ImageError as error:
+            raise JobError(str(error)) from None
+        keypoints, keypoint_set = None, None
+        if self.keypoints:
+            keypoints, keypoint_set = read_keypoints(self.keypoints, image_name=path.name)
+        boxes = np.array(self.boxes) if self.boxes else None
+        try:
+            people = reconstruct(
+                photo,
+                keypoints=keypoints,
+                keypoint_set=keypoint_set,
+                boxes=boxes,
+                focal_length=self.focal_length,
+                body=body,
+                max_people=self.max_people,
+                tiles=self.tiles,
+            )
+        except ValueError as error:
+            raise JobError(f"{path}: {error}") from None
+        if not people:
+            raise JobError(
+                f"{path}: no person was found; try --boxes to say where one is, or a larger photo."
+            )
+        if self.focal_length is not None:
+            focal_source = "--focal-length"
+        else:
+            focal_source = photo.focal_source or "none known: the photo's diagonal is assumed"
+        from kouros.export.bundle import result_files
+
+        files = result_files(
+            people,
+            self.format,
+            pixels=photo.pixels if self.overlay else None,
+            image=destinations.reference_to(path),
+            focal_source=focal_source,
+        )
+        return Done(len(people), save(files, path, destinations))
+
+
+def check_focal_length(focal_length: float | None) -> None:
+    """Raises UsageError where a focal length is not a positive number."""
+    if focal_length is not None and not 0 < focal_length < float("inf"):  # NaN too
+        raise UsageError(f"--focal-length must be a positive number of pixels, not {focal_length}.")
+
+
+def load_body_of(path: Path | None) -> "BodyModel | None":
+    """The body that ``--body`` names; None stands for the free body.
+
+    Raises:
+        UsageError: the file cannot be used; without it nothing can be done.
+    """
+    if path is None:
+        return None
+    from kouros.body import load_body
+
+    try:
+        return load_body(path)
+    except FileNotFoundError:
+        raise UsageError(f"--body {path}: there is no such file.") from None
+    except OSError as error:
+        raise UsageError(f"--body {path}: this file cannot be read ({error.strerror or error}).") from None
+    except ValueError as error:
+        text = str(error)
+        raise UsageError(text if str(path) in text else f"--body {path}: {text}") from None
+
+
+def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "Destinations":
+    """Names for the results in ``--out``.
+
+    Raises:
+        UsageError: ``--out`` is something else than a folder.
+    """
+    from kouros.export.destinations import Destinations
+
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: this is a file; expected a folder, or a name to make one.")
+    suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png"] if overlay else [])]
+    return Destinations(out, suffixes)
+
+
+def save(files: dict[str, bytes], source: Path, destinations: "Destinations") -> tuple[Path, ...]:
+    """Write the results of one source, all or none; returns where they are."""
+    from kouros.export.atomic import write_files
+
+    name = destinations.name_for(source)
+    contents = {destinations.folder / f"{name}{suffix}": data for suffix, data in files.items()}
+    write_files(contents)
+    return tuple(contents)

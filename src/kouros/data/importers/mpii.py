@@ -1,0 +1,89 @@
+"""MPII Human Pose: 16 keypoints, head rectangles and visibility of the people in frames of online videos.
+
+Format: the README and evaluation code distributed with the data set (Andriluka et al., CVPR 2014), release
+``mpii_human_pose_v1_u12``. Coordinates are MATLAB's. A keypoint that is listed is annotated; ``is_visible``
+empty or 0 means that it is hidden; one that is not listed is not annotated.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kouros.body.keypoints import MPII16
+from kouros.data.importers.lsp import MATLAB_OFFSET
+from kouros.data.importers.matlab import load_mat, many, number
+from kouros.data.importers.running import DatasetError, ImportReport, require, row_blocks, run_import
+from kouros.data.schema import Sample, TableInfo
+
+
+def import_mpii(source: Path, out: Path, *, check_images: bool = True) -> ImportReport:
+    """Import the annotated people of the training images; the test images' annotations are not public.
+
+    Args:
+        source: the folder with ``annotations/mpii_human_pose_v1_u12_1.mat`` (or the file itself) and
+            ``images/``.
+
+    Raises:
+        DatasetError: the folder holds no MPII.
+    """
+    name = "mpii_human_pose_v1_u12_1.mat"
+    folders = ("annotations/", "", "mpii_human_pose_v1_u12_2/")
+    file = require("MPII", source, *(folder + name for folder in folders))
+    release = load_mat(file, "RELEASE", squeeze=True)["RELEASE"]
+    pictures, training = many(getattr(release, "annolist", None)), many(getattr(release, "img_train", None))
+    if len(pictures) != len(training):
+        raise DatasetError(f"{file}: annolist has {len(pictures)} images, img_train {len(training)}.")
+    acts = many(getattr(release, "act", None))
+    people = [
+        (index, rank, picture, person)
+        for index, (picture, train) in enumerate(zip(pictures, training, strict=True))
+        if int(train) == 1
+        for rank, person in enumerate(many(getattr(picture, "annorect", None)))
+    ]
+
+    def convert(entry: tuple[int, int, Any, Any]) -> Sample | None:
+        index, rank, picture, person = entry
+        keypoints, visible = _points(person)
+        if keypoints is None:
+            return None
+        scale, center = number(getattr(person, "scale", None)), getattr(person, "objpos", None)
+        head = [number(getattr(person, key, None)) for key in ("x1", "y1", "x2", "y2")]
+        x, y = (number(getattr(center, key, None)) for key in ("x", "y"))
+        if scale is None or x is None or y is None:
+            raise ValueError("the person has keypoints but no scale or centre")
+        action = getattr(acts[index], "act_name", None) if index < len(acts) else None
+        return Sample(
+            image_path=f"images/{picture.image.name}",
+            box_center=np.array([x, y]) + MATLAB_OFFSET,
+            box_size=200 * scale,
+            head_box=None if None in head else np.array(head, dtype=np.float64) + MATLAB_OFFSET,
+            keypoints_2d=keypoints,
+            visible=visible,
+            action=action if isinstance(action, str) and action else None,
+            person=f"{index}.{rank}",
+        )
+
+    info = TableInfo(
+        dataset="mpii",
+        split="train",
+        image_root=str(source.resolve()),
+        keypoints_2d=MPII16,
+        provenance={
+            "importer": "mpii", "source": str(file.resolve()), "keypoint_offset_px": MATLAB_OFFSET
+        },
+    )  # fmt: skip
+    units = row_blocks("people", people, convert, lambda e: f"image {e[0]} person {e[1]} (from 0)")
+    return run_import(out, info, units, check_images=check_images)
+
+
+def _points(person: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
+    points = many(getattr(getattr(person, "annopoints", None), "point", None))
+    if not points:
+        return None, None
+    keypoints, visible = np.zeros((16, 3)), np.zeros(16, dtype=bool)
+    for point in points:
+        keypoints[int(point.id)] = (point.x + MATLAB_OFFSET, point.y + MATLAB_OFFSET, 1)
+        flag = getattr(point, "is_visible", "")
+        visible[int(point.id)] = np.size(flag) == 1 and str(np.ravel(flag)[0]) == "1"
+    return keypoints, visible

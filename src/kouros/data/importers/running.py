@@ -1,0 +1,202 @@
+"""What every importer does alike: check the folder, run piece by piece, list what is broken, resume, report.
+
+An importer splits its data set into units (a sequence, a block of rows). Each finished unit is a small table
+of its own beside the final one, so that an interrupted import repeats only the unit it was in; at the end
+they become one table. A row that is broken, or whose image is, becomes a problem in the report and the others
+go on.
+"""
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from kouros.data.schema import SCHEMA_VERSION, Sample, TableInfo
+from kouros.data.tables import TableWriter
+from kouros.export.atomic import write_file
+
+VIDEO_SUFFIXES = frozenset({".avi", ".mp4"})
+_BLOCK = 4096
+_Row = TypeVar("_Row")
+
+
+class DatasetError(ValueError):
+    """A folder or file that is not the data set asked for; the message says what was expected where."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be imported."""
+
+    where: str
+    """File, row or person."""
+    what: str
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import wrote and what it left out."""
+
+    table: Path
+    rows: int
+    problems: tuple[Problem, ...]
+    resumed_units: int
+    """Units that an earlier, interrupted import had finished."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of a data set that is imported whole."""
+
+    key: str
+    """Unique in its data set, and the same in every run."""
+    rows: Callable[[], Iterable[Sample | Problem]]
+
+
+def require(dataset: str, source: Path, *expected: str) -> Path:
+    """The first of the ``expected`` files or folders (relative, with /) that exists in ``source``.
+
+    Raises:
+        DatasetError: none does.
+    """
+    for name in expected:
+        if (source / name).exists():
+            return source / name
+    listing = " or ".join(expected)
+    state = (
+        "has no such entry" if source.is_dir() else "is no folder" if source.exists() else "does not exist"
+    )
+    raise DatasetError(
+        f"{dataset}: expected {listing} in {source}, which {state}; give the folder that holds it."
+    )
+
+
+def row_blocks(
+    name: str, rows: Sequence[_Row], convert: Callable[[_Row], Sample | None], label: Callable[[_Row], str]
+) -> Iterator[Unit]:
+    """Units of some thousand rows; a row whose conversion fails becomes a problem, None is passed over."""
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        yield Unit(f"{name}:{start}", functools.partial(converted, block, convert, label))
+
+
+def converted(
+    rows: Iterable[_Row], convert: Callable[[_Row], Sample | None], label: Callable[[_Row], str]
+) -> Iterator[Sample | Problem]:
+    """Convert rows one by one; broken ones become problems."""
+    for row in rows:
+        try:
+            sample = convert(row)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+            yield Problem(label(row), f"{type(error).__name__}: {error}")
+        else:
+            if sample is not None:
+                yield sample
+
+
+def run_import(
+    out: Path, info: TableInfo, units: Iterable[Unit], *, check_images: bool = True
+) -> ImportReport:
+    """Import all units into ``<out>/<dataset>_<split>.parquet``.
+
+    Args:
+        check_images: open each image's header, list images that are missing or broken, and note their sizes.
+
+    Raises:
+        DatasetError: not one row could be imported.
+    """
+    table = out / f"{info.dataset}_{info.split}.parquet"
+    parts = out / f".{info.dataset}_{info.split}.parts"
+    _keep_only_if_same(parts, info, check_images)
+    finished: list[tuple[Path, Path]] = []
+    resumed = 0
+    for unit in units:
+        stem = hashlib.sha256(unit.key.encode()).hexdigest()[:24]
+        part, done = parts / f"{stem}.parquet", parts / f"{stem}.json"
+        if done.exists() and part.exists():
+            resumed += 1
+        else:
+            problems = _write_part(part, info, unit, check_images)
+            write_file(done, json.dumps([[p.where, p.what] for p in problems]).encode())
+        finished.append((part, done))
+    problems = [Problem(*entry) for _, done in finished for entry in json.loads(done.read_text())]
+    with TableWriter(table, info) as writer:
+        for part, _ in finished:
+            writer.copy_rows(part)
+        if not writer.rows:
+            first = f" The first problem: {problems[0].where}: {problems[0].what}" if problems else ""
+            raise DatasetError(
+                f"{info.dataset}: no row of {info.image_root} could be imported.{first or ' It has no rows.'}"
+            )
+    shutil.rmtree(parts)
+    return ImportReport(table, writer.rows, tuple(problems), resumed)
+
+
+def _keep_only_if_same(parts: Path, info: TableInfo, check_images: bool) -> None:
+    """Forget pieces of an import that had another source or other options."""
+    description: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
+        "root": info.image_root,
+        "sets": [s and [s.name, *s.names] for s in (info.keypoints_2d, info.keypoints_3d)],
+        "origin": info.keypoints_3d_origin,
+        "provenance": info.provenance,
+        "check_images": check_images,
+        "source_state": _state(Path(str(info.provenance.get("source", "")))),
+    }
+    text = json.dumps(description, sort_keys=True)
+    marker = parts / "import.json"
+    if parts.exists() and not (marker.exists() and marker.read_text() == text):
+        shutil.rmtree(parts)
+    write_file(marker, text.encode())
+
+
+def _state(source: Path) -> list[int]:
+    """What changes when an annotation file is replaced by another of its name."""
+    if not source.is_file():
+        return []
+    stat = source.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _write_part(part: Path, info: TableInfo, unit: Unit, check_images: bool) -> list[Problem]:
+    problems: list[Problem] = []
+    sizes: dict[str, tuple[int, int] | str] = {}
+    with TableWriter(part, info) as writer:
+        for row in unit.rows():
+            if isinstance(row, Problem):
+                problems.append(row)
+                continue
+            if check_images:
+                size = sizes.setdefault(row.image_path, "") or _image_size(
+                    Path(info.image_root, row.image_path)
+                )
+                sizes[row.image_path] = size
+                if isinstance(size, str):
+                    problems.append(Problem(row.image_path, size))
+                    continue
+                if size[0]:
+                    row = replace(row, image_size=size)
+            try:
+                writer.write(row)
+            except ValueError as error:
+                problems.append(Problem(row.image_path, str(error)))
+    return problems
+
+
+def _image_size(path: Path) -> tuple[int, int] | str:
+    """Width and height from the file's header, (0, 0) for a video, or what is wrong."""
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return (0, 0) if path.is_file() else "there is no such video"
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        return "there is no such image"
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return f"the image cannot be read ({error})"

@@ -1,0 +1,173 @@
+"""A motion: the rotations of the 24 joints and the place of the pelvis, frame by frame; its file, and
+importing many.
+
+The file is an ``.npz`` with AMASS-like names: ``poses`` (F, 72), ``trans`` (F, 3), ``mocap_framerate``, and
+where known ``valid`` (F,), ``betas``, and the texts ``gender label subject split source license``. Unlike
+AMASS's, the world has y up and ``trans`` is the pelvis joint itself.
+"""
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from kouros.data.importers.running import DatasetError, ImportReport, Problem
+from kouros.export.atomic import write_file
+
+_TEXTS = ("gender", "label", "subject", "split", "source", "license")
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """One clip."""
+
+    poses: np.ndarray
+    """(frames, 72) float32 rotation vectors, each joint relative to its parent, the first to the world."""
+    trans: np.ndarray
+    """(frames, 3) float32: the pelvis in the world, metres, y up."""
+    frame_rate: float
+    valid: np.ndarray | None = None
+    """(frames,) bool: False where the capture jumped or is impossible."""
+    betas: np.ndarray | None = None
+    """(10,); of the body model of `gender`."""
+    gender: str | None = None
+    label: str | None = None
+    subject: str | None = None
+    split: str | None = None
+    source: str | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        frames = len(self.poses)
+        if self.poses.shape != (frames, 72) or self.trans.shape != (frames, 3):
+            raise DatasetError(
+                f"A motion has poses of shape {self.poses.shape} and trans of {self.trans.shape}; expected "
+                f"(frames, 72) and (frames, 3)."
+            )
+        if not (np.isfinite(self.poses).all() and np.isfinite(self.trans).all()):
+            raise DatasetError("A motion has numbers that are not finite.")
+        if not (np.isfinite(self.frame_rate) and self.frame_rate > 0):
+            raise DatasetError(f"A motion has a frame rate of {self.frame_rate}; expected a positive number.")
+        if self.valid is not None and self.valid.shape != (frames,):
+            raise DatasetError(f"A motion has valid of shape {self.valid.shape}; expected ({frames},).")
+
+    def every(self, stride: int) -> "Motion":
+        """Every ``stride``-th frame, beginning with the first."""
+        return replace(
+            self,
+            poses=self.poses[::stride],
+            trans=self.trans[::stride],
+            valid=None if self.valid is None else self.valid[::stride],
+            frame_rate=self.frame_rate / stride,
+        )
+
+    def at_most(self, frame_rate: float) -> "Motion":
+        """Thinned to the lowest rate, by leaving out whole frames, that is not below ``frame_rate``."""
+        return self.every(max(1, int(self.frame_rate / frame_rate + 1e-6)))
+
+
+def read_motion(path: Path) -> Motion:
+    """Read a motion's file.
+
+    Raises:
+        DatasetError: the file is missing or something else; AMASS's files are told from these by their 156
+            numbers.
+    """
+    arrays = load_arrays(path, ("poses", "trans", "mocap_framerate"))
+    texts = {key: str(arrays[key]) for key in _TEXTS if key in arrays}
+    try:
+        return Motion(
+            poses=arrays["poses"].astype(np.float32),
+            trans=arrays["trans"].astype(np.float32),
+            frame_rate=float(arrays["mocap_framerate"]),
+            valid=arrays["valid"].astype(bool) if "valid" in arrays else None,
+            betas=arrays["betas"].astype(np.float32) if "betas" in arrays else None,
+            **texts,
+        )
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
+
+
+def write_motion(path: Path, motion: Motion) -> None:
+    """Write a motion's file, whole or not at all."""
+    arrays: dict[str, np.ndarray] = {
+        "poses": motion.poses.astype(np.float32),
+        "trans": motion.trans.astype(np.float32),
+        "mocap_framerate": np.array(motion.frame_rate),
+    }
+    for key in ("valid", "betas", *_TEXTS):
+        value = getattr(motion, key)
+        if value is not None:
+            arrays[key] = np.asarray(value)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_file(path, buffer.getvalue())
+
+
+def load_arrays(path: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz`` without pickled objects; keys that hold some are left out.
+
+    Raises:
+        DatasetError: it is missing, something else, or lacks a key.
+    """
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                try:
+                    arrays[key] = file[key]
+                except ValueError:
+                    if key in required:
+                        raise
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: there is no such file.") from None
+    except (OSError, ValueError, BadZipFile, AttributeError) as error:
+        raise DatasetError(f"{path}: this is no .npz of plain arrays ({error}).") from None
+    missing = [key for key in required if key not in arrays]
+    if missing:
+        raise DatasetError(f"{path}: the file has no {', '.join(missing)}; it has {', '.join(arrays)}.")
+    return arrays
+
+
+def import_motions(
+    files: Iterable[tuple[Path, Path]], convert: Callable[[Path], Motion], out: Path, frame_rate: float
+) -> ImportReport:
+    """Convert files one by one; those already there are kept, those that fail are listed.
+
+    Args:
+        files: source, and name below ``out``.
+        frame_rate: see `Motion.at_most`.
+
+    Raises:
+        DatasetError: not one could be converted.
+    """
+    rows = resumed = 0
+    problems = []
+    for source, name in files:
+        target = out / name
+        try:
+            if target.exists():
+                rows += len(read_motion(target).poses)
+                resumed += 1
+                continue
+            motion = convert(source).at_most(frame_rate)
+            write_motion(target, motion)
+            rows += len(motion.poses)
+        except (ValueError, KeyError, IndexError, OSError) as error:
+            problems.append(Problem(str(source), str(error)))
+    if not rows:
+        first = f" The first problem: {problems[0].what}" if problems else ""
+        raise DatasetError(f"No motion could be imported into {out}.{first}")
+    return ImportReport(out, rows, tuple(problems), resumed)
+
+
+def turn_upright(poses: np.ndarray, trans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (F, 72) and places (F, 3) of a world with z up in one with y up."""
+    turn = Rotation.from_euler("x", -90, degrees=True)
+    poses = poses.copy()
+    poses[:, :3] = (turn * Rotation.from_rotvec(poses[:, :3])).as_rotvec()
+    return poses, turn.apply(trans)
