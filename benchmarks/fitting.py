@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -177,9 +178,9 @@ def speed(ours: Smplify, theirs: SpinSchedule, people: Scene, repeats: int) -> l
     for batch in (1, 64):
         part = first(people, min(batch, len(people.points)))
         runs = (
-            lambda p=part: theirs.fit(p.evidence, p.estimate),
-            lambda p=part: ours.refine(p.evidence, p.estimate),
-            lambda p=part: ours.fit(p.evidence),
+            partial(theirs.fit, part.evidence, part.estimate),
+            partial(ours.refine, part.evidence, part.estimate),
+            partial(ours.fit, part.evidence),
         )
         runs[1](), runs[2]()
         times = [[seconds(run) for run in runs] for _ in range(repeats)]
@@ -296,8 +297,7 @@ def iterations(ours: Smplify, people: Scene, repeats: int) -> list[dict[str, obj
         for name, run in (("lm_ms", lm), ("cg_ms", cg)):
             run(1)
             samples = [
-                (seconds(lambda r=run: r(1 + count)) - seconds(lambda r=run: r(1))) / count
-                for _ in range(repeats)
+                (seconds(partial(run, 1 + count)) - seconds(partial(run, 1))) / count for _ in range(repeats)
             ]
             row[name] = 1e3 * statistics.median(samples)
         rows.append(row)

@@ -35,12 +35,12 @@ class KinematicArrays:
     weight: np.ndarray
     anchor: np.ndarray
     shape: np.ndarray
-    first_block: np.ndarray
-    """(pairs + 1): where each pair's blocks begin."""
+    """Of each pair, relative to its joint."""
+    block_pair: np.ndarray
     block_joint: np.ndarray
-    """Which joint's ``R - I`` a block multiplies; the root has none."""
+    """Which joint's ``R - I`` a block multiplies; sorted. The root has none."""
     block: np.ndarray
-    """(blocks, 3, 9): pose blend shapes that are not zero."""
+    """(9, 3 * blocks): pose blend shapes that are not zero, the nine numbers of ``R - I`` first."""
 
 
 def kinematic_arrays(
@@ -50,12 +50,15 @@ def kinematic_arrays(
     by_shape: Float[Tensor, "joints 3 betas"],
 ) -> KinematicArrays:
     """Tables of a body on the CPU, sorted by pair."""
-    blocks = tables.pose.unflatten(-1, (-1, 9)).permute(0, 2, 1, 3).contiguous()  # pair joint xyz 9
-    pair, joint = torch.nonzero((blocks != 0).flatten(2).any(-1), as_tuple=True)
-    first = torch.searchsorted(pair, torch.arange(len(tables.weight) + 1))
+    blocks = tables.pose.unflatten(-1, (-1, 9)).permute(2, 0, 1, 3)  # joint pair xyz 9
+    joint, pair = torch.nonzero((blocks != 0).flatten(2).any(-1), as_tuple=True)
+    # From here on anchors are relative to their joint.
+    share = tables.weight[:, None]
+    anchor = tables.anchor - share * rest[tables.joint]
+    shape = tables.shape - share[..., None] * by_shape[tables.joint]
     tensors = (
-        rest, by_shape, tables.keypoint, tables.joint, tables.weight, tables.anchor, tables.shape, first,
-        joint + 1, blocks[pair, joint],
+        rest, by_shape, tables.keypoint, tables.joint, tables.weight, anchor, shape, pair, joint + 1,
+        blocks[joint, pair].flatten(0, 1).T,
     )  # fmt: skip
     return KinematicArrays(np.array(parents), *(t.detach().contiguous().numpy() for t in tensors))
 
@@ -69,7 +72,7 @@ def linearize(
     a = arrays
     over_batch(
         _linearize, _LINEARIZE_PRODUCTS, a.parents, a.rest, a.by_shape, a.keypoint, a.joint, a.weight,
-        a.anchor, a.shape, a.first_block, a.block_joint, a.block, vector, points, jacobian,
+        a.anchor, a.shape, a.block_pair, a.block_joint, a.block, vector, points, jacobian,
     )  # fmt: skip
     return points, jacobian
 
@@ -77,17 +80,19 @@ def linearize(
 @compiled
 @no_type_check
 def _linearize(
-    first, end, parents, rest, by_shape, keypoint, joint, weight, anchor, shape, first_block, block_joint,
+    first, end, parents, rest, by_shape, keypoint, joint, weight, anchor, shape, block_pair, block_joint,
     block, vector, points, jacobian,
 ):  # fmt: skip
     """The derivation is `KeypointKinematics.linearize`'s, one (keypoint, joint) pair after the other."""
     joints, betas = by_shape.shape[0], by_shape.shape[2]
     local, right = np.empty((joints, 3, 3), vector.dtype), np.empty((joints, 3, 3), vector.dtype)
     turned, axes = np.empty((joints, 3, 3), vector.dtype), np.empty((joints, 3, 3), vector.dtype)
-    change = np.empty((joints, 9, 3), vector.dtype)
+    # R - I, and its three derivatives beside it: what a blend shape is multiplied by.
+    feature = np.empty((joints, 9, 4), vector.dtype)
     here, position = np.empty((joints, 3), vector.dtype), np.empty((joints, 3), vector.dtype)
     moved = np.empty((joints, 3, betas), vector.dtype)
-    own, sum3, part = np.empty(3, vector.dtype), np.empty(3, vector.dtype), np.empty((3, 3), vector.dtype)
+    own, sum3 = np.empty((keypoint.shape[0], 3), vector.dtype), np.empty(3, vector.dtype)
+    product = np.empty((4, block.shape[1]), vector.dtype)
     shape_at = 3 * joints
     for n in range(first, end):
         # Joints: rotations, where they rest and stand, and how that changes with the betas.
@@ -129,43 +134,51 @@ def _linearize(
                     )
                     # dR = R [Jr e_c]x: column by column of R times the cross matrix of column c of Jr.
                     x, y, z = right[j, 0, c], right[j, 1, c], right[j, 2, c]
-                    change[j, 3 * r, c] = local[j, r, 1] * z - local[j, r, 2] * y
-                    change[j, 3 * r + 1, c] = local[j, r, 2] * x - local[j, r, 0] * z
-                    change[j, 3 * r + 2, c] = local[j, r, 0] * y - local[j, r, 1] * x
+                    feature[j, 3 * r, c + 1] = local[j, r, 1] * z - local[j, r, 2] * y
+                    feature[j, 3 * r + 1, c + 1] = local[j, r, 2] * x - local[j, r, 0] * z
+                    feature[j, 3 * r + 2, c + 1] = local[j, r, 0] * y - local[j, r, 1] * x
+                    feature[j, 3 * r + c, 0] = local[j, r, c] - (1 if r == c else 0)
+        # Pose blend shapes, by joint: long rows, which the compiler turns into vector instructions.
+        s = 0
+        while s < block_joint.shape[0]:
+            i, first_row = block_joint[s], 3 * s
+            while s < block_joint.shape[0] and block_joint[s] == i:
+                s += 1
+            for c in range(4):
+                out = product[c, first_row : 3 * s]
+                out[:] = 0
+                for m in range(9):
+                    value, row = feature[i, m, c], block[m, first_row : 3 * s]
+                    for q in range(row.shape[0]):
+                        out[q] += value * row[q]
+        for p in range(keypoint.shape[0]):
+            for r in range(3):
+                own[p, r] = anchor[p, r]
+                for b in range(betas):
+                    own[p, r] += shape[p, r, b] * vector[n, shape_at + b]
+        for s in range(block_joint.shape[0]):
+            i, p = block_joint[s], block_pair[s]
+            turn, into = turned[joint[p]], jacobian[n, keypoint[p]]
+            for r in range(3):
+                own[p, r] += product[0, 3 * s + r]
+                for c in range(3):
+                    into[r, 3 * i + c] += (
+                        turn[r, 0] * product[c + 1, 3 * s]
+                        + turn[r, 1] * product[c + 1, 3 * s + 1]
+                        + turn[r, 2] * product[c + 1, 3 * s + 2]
+                    )
         for p in range(keypoint.shape[0]):
             k, j, w = keypoint[p], joint[p], weight[p]
-            turn, into = turned[j], jacobian[n, k]
+            turn, into, x, y, z = turned[j], jacobian[n, k], own[p, 0], own[p, 1], own[p, 2]
             for r in range(3):
-                own[r] = anchor[p, r] - w * here[j, r]
-                for b in range(betas):
-                    own[r] += shape[p, r, b] * vector[n, shape_at + b]
-            for s in range(first_block[p], first_block[p + 1]):
-                i = block_joint[s]
-                for r in range(3):
-                    a0 = a1 = a2 = own[r] * 0
-                    total = own[r]
-                    for m in range(9):
-                        value = block[s, r, m]
-                        total += value * (local[i, m // 3, m % 3] - (1 if m % 4 == 0 else 0))
-                        a0 += value * change[i, m, 0]
-                        a1 += value * change[i, m, 1]
-                        a2 += value * change[i, m, 2]
-                    own[r] = total
-                    part[r, 0], part[r, 1], part[r, 2] = a0, a1, a2
-                for r in range(3):
-                    for c in range(3):
-                        into[r, 3 * i + c] += (
-                            turn[r, 0] * part[0, c] + turn[r, 1] * part[1, c] + turn[r, 2] * part[2, c]
-                        )
-            for r in range(3):
-                sum3[r] = turn[r, 0] * own[0] + turn[r, 1] * own[1] + turn[r, 2] * own[2] + w * position[j, r]
+                sum3[r] = turn[r, 0] * x + turn[r, 1] * y + turn[r, 2] * z + w * position[j, r]
                 points[n, k, r] += sum3[r]
                 into[r, shape_at + betas + r] += w
+                by_betas, t0, t1, t2 = into[r, shape_at:], turn[r, 0], turn[r, 1], turn[r, 2]
                 for b in range(betas):
-                    into[r, shape_at + b] += w * moved[j, r, b]
-                for c in range(3):
-                    for b in range(betas):
-                        into[r, shape_at + b] += turn[r, c] * (shape[p, c, b] - w * by_shape[j, c, b])
+                    by_betas[b] += (
+                        w * moved[j, r, b] + t0 * shape[p, 0, b] + t1 * shape[p, 1, b] + t2 * shape[p, 2, b]
+                    )
             i = j
             while i >= 0:  # turning any joint above by w moves the pair by w x (its points - the joint)
                 x, y, z = (

@@ -213,8 +213,8 @@ class FitsStore:
         if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
             return
         data = io.BytesIO()
-        arrays = {"pose": self._fits.pose, "betas": self._fits.betas, "loss": self._fits.loss}
-        np.savez(data, **{name: tensor.numpy() for name, tensor in arrays.items()})
+        fits = self._fits
+        np.savez(data, pose=fits.pose.numpy(), betas=fits.betas.numpy(), loss=fits.loss.numpy())
         _write_whole(Path(path), data.getbuffer())
 
     @staticmethod

@@ -39,7 +39,7 @@ class FitConfig:
     """Of a fully confident keypoint, in units of the person's size in the picture."""
     keypoint_outlier: float = 6.0
     """Geman-McClure scale of the reprojection, in standard deviations."""
-    landmark_sigma: tuple[float, float, float] = (0.1, 0.1, 0.25)
+    landmark_sigma: tuple[float, float, float] = (0.1, 0.1, 0.1)
     """Of a 3D landmark along x, y and depth, metres."""
     landmark_outlier: float = 3.0
     pose_prior: float = 0.5

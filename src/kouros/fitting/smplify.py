@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet, keypoint_set
@@ -72,11 +72,11 @@ class SmplifyConfig:
         "openpose_neck", "right_openpose_hip", "left_openpose_hip", "right_hip_lsp", "left_hip_lsp",
     )  # fmt: skip
     """Keypoints left out after the camera stage: SPIN's, which the data sets place too differently."""
-    camera_iterations: int = 15
-    body_iterations: int = 30
+    camera_iterations: int = 10
+    body_iterations: int = 20
     """Of each stage but the last."""
-    last_iterations: int = 60
-    tolerance: float = 1e-5
+    last_iterations: int = 40
+    tolerance: float = 1e-3
     """A stage ends when a step lowers the objective by less than this share of it."""
     hold_translation: bool = False
     """Whether the translation stays as the camera stage leaves it, as published. Moving it too costs nothing
@@ -171,23 +171,33 @@ class Smplify:
             seen = evidence.keypoints_2d[..., :2]
             transl = translation_to_see(self.kinematics.points(still), seen, weight, evidence.camera)
             begin = replace(begin, transl=transl)
-        torso = Reprojection(
-            evidence.keypoints_2d[..., :2], (weight > 0).to(weight), evidence.camera, _PLAIN_SQUARES, weight
-        )
-        depth = KnownDepth(begin.transl[:, 2], self.config.depth_weight)
 
-        def linearize(unknowns: Tensor) -> Linearization:
-            parameters = BodyParameters.from_vector(unknowns)
-            return add_up([torso(self.kinematics.linearize(parameters)), depth(parameters)])
+        def objective(persons: Int[Tensor, " some"]) -> Objective:
+            some = evidence[persons]
+            torso = Reprojection(
+                observed=some.keypoints_2d[..., :2],
+                precision=(weight[persons] > 0).to(weight),
+                camera=some.camera,
+                robust=_PLAIN_SQUARES,
+                weight=weight[persons],
+            )
+            depth = KnownDepth(begin.transl[persons, 2], self.config.depth_weight)
+
+            def linearize(unknowns: Tensor) -> Linearization:
+                parameters = BodyParameters.from_vector(unknowns)
+                return add_up([torso(self.kinematics.linearize(parameters)), depth(parameters)])
+
+            return linearize
 
         rigid = torch.zeros(begin.size, dtype=torch.bool, device=weight.device)
         rigid[:3] = rigid[-3:] = True
         solution = levenberg_marquardt(
-            linearize,
+            objective(torch.arange(len(weight), device=weight.device)),
             begin.vector,
             max_iterations=self.config.camera_iterations,
             tolerance=self.config.tolerance,
             free=rigid,
+            narrow=objective,
         )
         return BodyParameters.from_vector(solution.unknowns)
 

@@ -10,11 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kouros.body import BodyModel, load_body
+from kouros.body.keypoints import BLAZEPOSE33, OPENPOSE25
 from kouros.detection import DetectedPerson
 from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.parameters import BodyParameters
 from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
+from kouros.geometry.rotations import rotmat_to_rotvec
 from kouros.pipeline.person import Person
 from kouros.priors.gmm import load_gmm
+from kouros.systems.lifter import LiftedBodies, Lifter, load_weights, predict
 
 MINIMUM_KEYPOINTS = 4
 """A body cannot be placed by fewer."""
@@ -62,6 +66,12 @@ def default_body() -> BodyModel:
     return load_body()
 
 
+@lru_cache(maxsize=1)
+def learned_start() -> Lifter:
+    """The packaged network, read once."""
+    return load_weights()
+
+
 def estimate(
     found: list[DetectedPerson], camera: ImageCamera, body: BodyModel | None = None
 ) -> list[Person]:
@@ -91,18 +101,26 @@ def _estimate_set(
             f"person {which} has {int(seen[which])} visible keypoints; at least {MINIMUM_KEYPOINTS} are needed "
             "to place a body."
         )
+    cameras = camera.batch(len(found))
     landmarks = [p.landmarks_3d for p in found if p.landmarks_3d is not None]
-    evidence = Evidence(
-        keypoints_2d=keypoints,
-        keypoint_set=set_name,
-        camera=camera.batch(len(found)),
-        landmarks_3d=torch.from_numpy(np.stack(landmarks)).float() if len(landmarks) == len(found) else None,
+    lifted = predict(
+        learned_start(),
+        body,
+        keypoints,
+        set_name,
+        cameras,
+        torch.from_numpy(np.stack(landmarks)).float() if len(landmarks) == len(found) else None,
     )
-    fitted = fitter_for(body, set_name).fit(evidence)
+    fitted_set, evidence_keypoints = _on_body(keypoints, set_name, body)
+    fitter = fitter_for(body, fitted_set)
+    start = _as_parameters(lifted, body)
+    # The network has weighed the detector's landmarks; what it makes of them is the better evidence of depth.
+    evidence = Evidence(evidence_keypoints, fitted_set, cameras, fitter.kinematics.points(start))
+    fitted = fitter.fit(evidence, start)
     boxes = torch.from_numpy(np.stack([p.box for p in found])).float()
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = BOX_MARGIN * (boxes[:, 2:] - boxes[:, :2]).amax(-1)
-    weak = weak_perspective_of(fitted.parameters.transl, evidence.camera, centre, side)
+    weak = weak_perspective_of(fitted.parameters.transl, cameras, centre, side)
     crops = torch.cat([centre - side[:, None] / 2, centre + side[:, None] / 2], dim=-1)
     return [
         Person(
@@ -110,7 +128,7 @@ def _estimate_set(
             global_orient=fitted.parameters.pose[i, :3],
             body_pose=fitted.parameters.pose[i, 3:],
             transl=fitted.parameters.transl[i],
-            camera=PerspectiveCamera(evidence.camera.focal_length[i], evidence.camera.principal_point[i]),
+            camera=PerspectiveCamera(cameras.focal_length[i], cameras.principal_point[i]),
             weak_camera=WeakPerspectiveCamera(weak.scale[i], weak.translation[i]),
             crop_box=crops[i],
             box=boxes[i],
@@ -122,6 +140,32 @@ def _estimate_set(
         )
         for i, person in enumerate(found)
     ]
+
+
+def _as_parameters(lifted: LiftedBodies, body: BodyModel) -> BodyParameters:
+    """The network's best answer, as unknowns of a fit of this body.
+
+    The network's betas are the free body's; another body starts at its mean shape.
+    """
+    rotations = torch.cat([lifted.global_orient[:, :1], lifted.body_pose[:, 0]], dim=1)
+    betas = lifted.betas[:, 0]
+    if body is not default_body():
+        betas = betas.new_zeros(len(betas), body.num_betas)
+    return BodyParameters(rotmat_to_rotvec(rotations).flatten(1), betas, lifted.transl[:, 0])
+
+
+def _on_body(
+    keypoints: Float[Tensor, "people points 3"], set_name: str, body: BodyModel
+) -> tuple[str, Float[Tensor, "people fitted 3"]]:
+    """The keypoints in a set that the body has: SMPL files know no BlazePose, so its points go by name."""
+    if set_name in body.keypoint_sets or set_name != BLAZEPOSE33.name:
+        return set_name, keypoints
+    moved = keypoints.new_zeros(len(keypoints), len(OPENPOSE25), 3)
+    for place, name in enumerate(OPENPOSE25.names):
+        same = name.replace("big_toe", "foot_index")
+        if same in BLAZEPOSE33.names:
+            moved[:, place] = keypoints[:, BLAZEPOSE33.index(same)]
+    return OPENPOSE25.name, moved
 
 
 def _trusted(person: DetectedPerson, camera: ImageCamera) -> Float[Tensor, "points 3"]:

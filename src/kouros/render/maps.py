@@ -259,9 +259,13 @@ def uv_to_image(
             the answer is 0.
     """
     grid = torch.stack([2 * uv[..., 0] - 1, 1 - 2 * uv[..., 1]], dim=-1)
-    holds = torch.ones_like(uv_image[..., 0]) if valid is None else valid.expand(uv_image.shape[:3]).to(uv_image)
+    holds = (
+        torch.ones_like(uv_image[..., 0]) if valid is None else valid.expand(uv_image.shape[:3]).to(uv_image)
+    )
     packed = torch.cat([uv_image * holds[..., None], holds[..., None]], dim=-1).permute(0, 3, 1, 2)
-    read = torch.nn.functional.grid_sample(packed, grid.to(packed), padding_mode="border", align_corners=False)
+    read = torch.nn.functional.grid_sample(
+        packed, grid.to(packed), padding_mode="border", align_corners=False
+    )
     read = read.permute(0, 2, 3, 1)
     total = read[..., -1:]
     return torch.where((total > 1e-6) & mask[..., None], read[..., :-1] / total.clamp(min=1e-6), 0.0)

@@ -48,7 +48,9 @@ def atlas_picture(body: BodyModel, surface: BodySurface, size: int = 512) -> Pic
     corners = surface.atlas.uv.numpy(force=True)[surface.atlas.uv_faces.numpy(force=True)]
     places = np.stack([corners[..., 0], 1 - corners[..., 1]], axis=-1) * size * 16
     edges = [np.round(place).astype(np.int32)[:, None] for place in places]
-    cv2.polylines(mask, edges, isClosed=True, color=(178, 184, 206), thickness=1, lineType=cv2.LINE_AA, shift=4)
+    cv2.polylines(
+        mask, edges, isClosed=True, color=(178, 184, 206), thickness=1, lineType=cv2.LINE_AA, shift=4
+    )
     labels = surface.face_labels["densepose24"][sampler.face].numpy(force=True)
     patches = np.where(valid[..., None], DENSEPOSE24.colours[labels], np.uint8(_PAPER))
     u, v = np.meshgrid((np.arange(size) + 0.5) / size, 1 - (np.arange(size) + 0.5) / size)
@@ -68,7 +70,7 @@ def atlas_picture(body: BodyModel, surface: BodySurface, size: int = 512) -> Pic
 def charts_picture(surface: BodySurface, scale: int = 5) -> Picture:
     """The 24 charts: template positions as colours on the grid; nodes off the chart are dark."""
     charts = surface.charts
-    position = charts.table[:, :3].reshape(24, GRID, GRID, 3)
+    position = charts.rest[:, :3].reshape(24, GRID, GRID, 3)
     tiles = []
     for part, name in enumerate(DENSEPOSE24.names):
         on_chart = charts.valid[part]

@@ -102,7 +102,9 @@ def test_joint_assignment_is_symmetric_and_nearest(free_body, surface, joints, s
     assert ((assigned >= 0) == sampler.valid).all()
     swap = torch.tensor(keypoint_set(joints).mirror)
     image = sampler.mirror
-    mutual = (image >= 0) & (image.flatten()[image.clamp(min=0)] == torch.arange(size * size).reshape(size, size))
+    own = torch.arange(size * size).reshape(size, size)
+    # The middle column of an odd size is its own mirror image, and may be a left or right joint's.
+    mutual = (image >= 0) & (image != own) & (image.flatten()[image.clamp(min=0)] == own)
     assert mutual[sampler.valid].float().mean() > 0.9
     torch.testing.assert_close(assigned.flatten()[image[mutual]], swap[assigned[mutual]])
     place = free_body.joint_template if joints == "smpl24" else free_body.keypoint_positions(joints)[0]
@@ -133,7 +135,6 @@ def test_obj_uv_maps_are_read_whatever_order_their_faces_have(tmp_path, free_bod
         read_obj_uv(path, faces[:1])
 
 
-@pytest.mark.slow
 def test_body_without_uv_gets_its_charts_as_atlas(smpl_sized):
     found = mesh_mirror(smpl_sized)
     atlas = uv_atlas(smpl_sized, mirror=found)

@@ -50,7 +50,12 @@ def test_vertices_mirror_too_except_in_the_middle(free_body, mirror):
 
 
 def test_coarser_sets_are_unions_of_finer_ones(labels):
-    for fine, coarse in (("parts24", "parts12"), ("parts12", "parts6"), ("parts6", "parts3"), ("parts24", "lsp6")):
+    for fine, coarse in (
+        ("parts24", "parts12"),
+        ("parts12", "parts6"),
+        ("parts6", "parts3"),
+        ("parts24", "lsp6"),
+    ):
         pairs = {(int(f), int(c)) for f, c in zip(labels[fine], labels[coarse], strict=True)}
         assert len(pairs) == len(PART_SETS[fine]), f"a part of {fine} is split by {coarse}"
 

@@ -160,7 +160,9 @@ def read_obj_uv(
     return np.array(uv), uv_faces
 
 
-def uv_sampler(atlas: UvAtlas, mirror: MeshMirror, size: int, *, num_vertices: int | None = None) -> UvSampler:
+def uv_sampler(
+    atlas: UvAtlas, mirror: MeshMirror, size: int, *, num_vertices: int | None = None
+) -> UvSampler:
     """Precompute sampling between vertices and UV images.
 
     Args:
@@ -323,7 +325,9 @@ def _bilinear(
 
 def _sparse(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> Tensor:
     indices = torch.from_numpy(np.stack([rows, columns]))
-    return torch.sparse_coo_tensor(indices, torch.from_numpy(values), shape, check_invariants=False).coalesce()
+    return torch.sparse_coo_tensor(
+        indices, torch.from_numpy(values), shape, check_invariants=False
+    ).coalesce()
 
 
 def _apply(matrix: Tensor, values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ mirrored: the mirror image of (part, u, v) is (mirror part, 1 - u, v). v grows t
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -33,9 +34,6 @@ _SAMPLES = 3
 """Samples along each side of a grid's cell, at which the grid is fitted to the surface."""
 _STIFFNESS = 1e-3
 """Weight of smoothness between neighbouring nodes in that fit; it alone places nodes off the chart."""
-_POSE_TOLERANCE = 1e-4
-"""Metres (RMS over a part) that the compressed pose directions may be off for an ``R - I`` of norm 1."""
-
 _ROOTWARDS = {"torso": (0, 1, 0), "head": (0, 1, 0), "thigh": (0, 1, 0), "leg": (0, 1, 0), "foot": (0, 0, -1)}
 """Where v grows to in the T-pose; for the parts of arms it is towards the trunk."""
 
@@ -46,10 +44,10 @@ class ChartPoints:
 
     position: Float[Tensor, "*points 3"]
     """In the template, metres."""
-    shape: Float[Tensor, "*points 3 betas"]
-    pose: Float[Tensor, "*points 3 rank"]
-    part: Int[Tensor, "*points"]
+    directions: Float[Tensor, "*points 3 coefficients"]
+    """How each beta, then each entry of ``R - I`` of the joints but the root, moves them, metres."""
     weights: Float[Tensor, "*points 24"]
+    """Of the joints that carry them."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +65,10 @@ class Charts:
     """Grid nodes (part - 1, v, u) that lie on their chart; the others are continued smoothly."""
     size: Float[Tensor, "24 2"]
     """Metres on the template that a unit of u and of v is, on average."""
-    pose_basis: Float[Tensor, "24 rank features"]
-    """The combinations of ``R - I``'s entries that the pose directions of each chart are given for."""
-    table: Float[Tensor, "nodes channels"]
-    """For each node: position, shape directions, pose directions (along `pose_basis`), skinning weights."""
-    num_betas: int
+    rest: Float[Tensor, "nodes 27"]
+    """For each node, chart by chart and row by row: template position and skinning weights."""
+    directions: Float[Tensor, "nodes channels"]
+    """For each node, x, y and z one after the other: shape directions, then pose directions."""
 
     def lookup(self, part: Int[Tensor, "*points"], uv: Float[Tensor, "*points 2"]) -> ChartPoints:
         """Interpolate the tables bilinearly at (part, u, v). Differentiable in ``uv``.
@@ -94,18 +91,16 @@ class Charts:
         first = (part.reshape(-1) - 1) * GRID * GRID + v * GRID + u
         nodes = torch.stack([first, first + 1, first + GRID, first + GRID + 1], dim=-1)
         weights = torch.stack([(1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv], dim=-1)
-        rows = torch.nn.functional.embedding_bag(
-            nodes, self.table, per_sample_weights=weights.to(self.table), mode="sum"
+        rest, directions = (
+            torch.nn.functional.embedding_bag(
+                nodes, table, per_sample_weights=weights.to(table), mode="sum"
+            ).reshape(*part.shape, table.shape[-1])
+            for table in (self.rest, self.directions)
         )
-        rows = rows.reshape(*part.shape, -1)
-        rank = self.pose_basis.shape[1]
-        position, shape, pose, skin = rows.split([3, 3 * self.num_betas, 3 * rank, 24], dim=-1)
         return ChartPoints(
-            position=position,
-            shape=shape.unflatten(-1, (3, -1)),
-            pose=pose.unflatten(-1, (3, -1)),
-            part=part,
-            weights=skin,
+            position=rest[..., :3],
+            directions=directions.unflatten(-1, (3, -1)),
+            weights=rest[..., 3:],
         )
 
     def locate(
@@ -115,15 +110,15 @@ class Charts:
 
         Off the chart, the nearest point of its outline. Not differentiable.
         """
-        plane = self._plane()
         queries = uv.double().numpy(force=True) + [_PARTS_APART, 0] * part.numpy(force=True)[:, None]
-        found = plane.locate(queries)
+        found = self._plane.locate(queries)
         return (
             torch.from_numpy(found.face).to(part),
             torch.from_numpy(found.barycentric).to(uv),
             torch.from_numpy(found.inside).to(part.device),
         )
 
+    @cached_property
     def _plane(self) -> PlanarMesh:
         corners = self.face_uv.double().numpy(force=True).copy()
         corners[:, :, 0] += _PARTS_APART * self.face_part.numpy(force=True)[:, None]
@@ -133,7 +128,6 @@ class Charts:
 
 def place_points(
     body: BodyModel,
-    charts: Charts,
     points: ChartPoints,
     betas: Tensor | None = None,
     body_pose: Tensor | None = None,
@@ -145,18 +139,17 @@ def place_points(
     """Points on posed bodies, metres; parameters as the body takes them, points shared or one set a body.
 
     Differentiable in the parameters and the points.
+
+    Args:
+        points: looked up on this body's charts, (points) for all bodies or (batch, points).
     """
     posed = body._pose(betas, body_pose, global_orient, transl, pose2rot)
-    feature = pose_feature(posed.rotations)
-    coefficients = torch.einsum("prf,nf->npr", charts.pose_basis, feature)
-    if points.part.ndim == 1:
-        rest = points.position + (posed.betas @ points.shape.flatten(0, 1).T).unflatten(-1, (-1, 3))
-        rest = rest + torch.einsum("icr,nir->nic", points.pose, coefficients[:, points.part - 1])
+    coefficients = torch.cat([posed.betas, pose_feature(posed.rotations)], dim=1)
+    if points.position.ndim == 2:
+        offsets = coefficients @ points.directions.flatten(0, 1).T
     else:
-        items = torch.arange(len(points.part), device=points.part.device)[:, None]
-        mine = coefficients.expand(len(points.part), -1, -1)[items, points.part - 1]
-        rest = points.position + torch.einsum("nicb,nb->nic", points.shape, posed.betas.expand(len(mine), -1))
-        rest = rest + torch.einsum("nicr,nir->nic", points.pose, mine)
+        offsets = (points.directions.flatten(1, 2) @ coefficients[..., None])[..., 0]
+    rest = points.position + offsets.unflatten(-1, (-1, 3))
     blended = (points.weights @ posed.transforms.flatten(-2)).unflatten(-1, (3, 4))
     moved = (blended[..., :3] @ rest[..., None])[..., 0] + blended[..., 3]
     return moved if posed.transl is None else moved + posed.transl[:, None]
@@ -187,9 +180,7 @@ def chart_points(
         ValueError: as `Charts.lookup` and the body do.
     """
     points = charts.lookup(part, uv)
-    return place_points(
-        body, charts, points, betas, body_pose, global_orient, transl, pose2rot=pose2rot
-    )
+    return place_points(body, points, betas, body_pose, global_orient, transl, pose2rot=pose2rot)
 
 
 @dataclass(frozen=True)
@@ -219,29 +210,23 @@ def build_charts(body: BodyModel, mirror: MeshMirror | None = None) -> Charts:
         face_part[chart.faces] = part
         face_uv[chart.faces] = chart.uv
 
-    v_template, shape, weights = (
-        x.double().numpy(force=True) for x in (body.v_template, body.shapedirs.flatten(1), body.weights)
-    )
-    pose = body.posedirs.double().numpy(force=True).T.reshape(len(v_template), 3, -1)
-    used = [np.unique(faces[chart.faces]) for chart in flat]
-    basis = _pose_basis([pose[vertices] for vertices in used])
+    directions = torch.cat([body.shapedirs, body.posedirs.T.unflatten(0, (-1, 3))], dim=-1).flatten(1)
+    attributes = torch.cat([body.v_template, body.weights, directions], dim=1).double().numpy(force=True)
     grids, valid = [], []
-    for chart, vertices, directions in zip(flat, used, basis, strict=True):
-        along = (pose[vertices] @ directions.T).reshape(len(vertices), -1)
-        attributes = np.concatenate([v_template[vertices], shape[vertices], along, weights[vertices]], axis=1)
-        triangles = np.searchsorted(vertices, faces[chart.faces])
-        values, on_chart = _gridded(chart.uv, triangles, attributes)
+    for chart in flat:
+        used, triangles = np.unique(faces[chart.faces], return_inverse=True)
+        values, on_chart = _gridded(chart.uv, triangles.reshape(-1, 3), attributes[used])
         grids.append(values)
         valid.append(on_chart)
+    table = torch.from_numpy(np.concatenate(grids))
     like = body.v_template
     return Charts(
         face_part=torch.from_numpy(face_part).to(body.faces),
         face_uv=torch.from_numpy(face_uv).to(like),
         valid=torch.from_numpy(np.stack(valid)).to(like.device),
         size=torch.from_numpy(np.stack([chart.size for chart in flat])).to(like),
-        pose_basis=torch.from_numpy(basis).to(like),
-        table=torch.from_numpy(np.concatenate(grids)).to(like),
-        num_betas=body.num_betas,
+        rest=table[:, :27].to(like).contiguous(),
+        directions=table[:, 27:].to(like).contiguous(),
     )
 
 
@@ -254,7 +239,9 @@ def chart_islands(
     uv_faces = np.zeros_like(faces)
     count = 0
     for chart in _flat_parts(body, mirror):
-        corners = np.concatenate([chart.uv.reshape(-1, 2) * chart.size, faces[chart.faces].reshape(-1, 1)], axis=1)
+        corners = np.concatenate(
+            [chart.uv.reshape(-1, 2) * chart.size, faces[chart.faces].reshape(-1, 1)], axis=1
+        )
         unique, index = np.unique(corners.round(9), axis=0, return_inverse=True)
         uv_faces[chart.faces] = index.reshape(-1, 3) + count
         points.append(unique[:, :2])
@@ -299,7 +286,9 @@ def _flat_side(
     points = flatten(vertices[used], triangles)
     points = points - points.mean(axis=0)
     default = (-1.0 if name.startswith("left") else 1.0, 0.0, 0.0)
-    rootwards = next((np.array(d, dtype=float) for word, d in _ROOTWARDS.items() if word in name), np.array(default))
+    rootwards = next(
+        (np.array(d, dtype=float) for word, d in _ROOTWARDS.items() if word in name), np.array(default)
+    )
     height = vertices[used] @ rootwards
     rise = np.linalg.lstsq(points, height - height.mean(), rcond=None)[0]
     rise = rise / np.linalg.norm(rise)
@@ -363,17 +352,3 @@ def _bilinear_matrix(uv: np.ndarray) -> scipy.sparse.csr_matrix:
     nodes = np.stack([first, first + 1, first + GRID, first + GRID + 1], axis=1)
     rows = np.repeat(np.arange(len(uv)), 4)
     return scipy.sparse.csr_matrix((weights.ravel(), (rows, nodes.ravel())), (len(uv), GRID * GRID))
-
-
-def _pose_basis(
-    pose: list[Float[np.ndarray, "_ 3 features"]],
-) -> Float[np.ndarray, "parts rank features"]:
-    """For each part, the few orthonormal combinations of features that move its vertices."""
-    bases, lost = [], []
-    for directions in pose:
-        flat = directions.reshape(-1, directions.shape[-1])
-        values, vectors = np.linalg.eigh(flat.T @ flat)
-        bases.append(vectors[:, ::-1].T)
-        lost.append(np.sqrt(np.cumsum(values.clip(min=0)) / len(flat))[::-1])
-    rank = max(1, int((np.max(lost, axis=0) > _POSE_TOLERANCE).sum()))
-    return np.stack([basis[:rank] for basis in bases])

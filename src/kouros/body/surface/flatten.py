@@ -50,7 +50,7 @@ def _landmark_distances(
     vertices: np.ndarray, triangles: np.ndarray
 ) -> tuple[Float[np.ndarray, "landmarks verts"], Int[np.ndarray, " landmarks"]]:
     """Distances from vertices chosen one after the other, each the farthest from those before."""
-    graph = geodesic_graph(vertices, triangles, points_per_edge=1)
+    graph = geodesic_graph(vertices, triangles, points_per_edge=2)
     landmarks = [int(np.argmax(((vertices - vertices.mean(axis=0)) ** 2).sum(axis=1)))]
     rows: list[np.ndarray] = []
     while True:
@@ -107,7 +107,9 @@ def _relaxed(points: np.ndarray, graph: scipy.sparse.csr_matrix, free: np.ndarra
 
 def boundary_vertices(triangles: Int[np.ndarray, "faces 3"], count: int) -> Bool[np.ndarray, " verts"]:
     """The vertices on edges of only one triangle."""
-    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
+    edges = np.sort(
+        np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1
+    )
     unique, uses = np.unique(edges, axis=0, return_counts=True)
     on_boundary = np.zeros(count, dtype=bool)
     on_boundary[unique[uses == 1]] = True

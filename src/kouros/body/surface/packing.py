@@ -145,7 +145,9 @@ def _straightened(
 def _pack(islands: list[_Island]) -> list[_Island]:
     """Scale all islands alike, as large as the first-fit order allows, and place them; x = 0 is the middle."""
     # The largest first; an island in the middle has only its height to choose.
-    order = sorted(islands, key=lambda i: (not i.in_middle, -np.abs(signed_areas(i.points, i.triangles)).sum()))
+    order = sorted(
+        islands, key=lambda i: (not i.in_middle, -np.abs(signed_areas(i.points, i.triangles)).sum())
+    )
     low, high = 0.0, 2.0 / max(float(np.ptp(i.points, axis=0).max()) for i in islands)
     best: list[_Island] | None = None
     for _ in range(9):

@@ -83,8 +83,12 @@ def _joined(name: str, **parts: str) -> PartSet:
     return PartSet(name, tuple(parts), joints, colours)
 
 
-_LEFT_ARM, _RIGHT_ARM = (" ".join(f"{s}_{j}" for j in ("shoulder", "elbow", "wrist", "hand")) for s in ("left", "right"))
-_LEFT_LEG, _RIGHT_LEG = (" ".join(f"{s}_{j}" for j in ("hip", "knee", "ankle", "foot")) for s in ("left", "right"))
+_LEFT_ARM, _RIGHT_ARM = (
+    " ".join(f"{s}_{j}" for j in ("shoulder", "elbow", "wrist", "hand")) for s in ("left", "right")
+)
+_LEFT_LEG, _RIGHT_LEG = (
+    " ".join(f"{s}_{j}" for j in ("hip", "knee", "ankle", "foot")) for s in ("left", "right")
+)
 _TRUNK = "pelvis spine1 spine2 spine3 left_collar right_collar"
 
 PARTS1 = PartSet("parts1", ("body",), (JOINT_NAMES,), ((255, 255, 255),))
