@@ -45,17 +45,17 @@ def main() -> None:
 
     gap = (place_points(body, points, betas, pose) - mesh_points(face, weights, betas, pose)).norm(dim=-1)
     gap = gap * 1000
-    print(
-        json.dumps(
-            {"gap_mm": {"mean": round(gap.mean().item(), 3), "p95": round(gap.quantile(0.95).item(), 3)}}
-        )
-    )
+    print(json.dumps({"gap_mm": {"mean": round(gap.mean().item(), 3), "p95": round(gap.quantile(0.95).item(), 3)}}))
     assert gap.mean() < 1.0, "the charts do not agree with the mesh"
 
     ways: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
         "new correspondences": (
             lambda b, p: chart_points(body, charts, part, uv, b, p),
             mesh_with_search,
+        ),
+        "fixed correspondences, 32 bodies": (
+            lambda b, p: place_points(body, points, b.expand(32, -1), p.expand(32, -1)),
+            lambda b, p: mesh_points(face, weights, b.expand(32, -1), p.expand(32, -1)),
         ),
         "fixed correspondences": (
             lambda b, p: place_points(body, points, b, p),
@@ -65,8 +65,7 @@ def main() -> None:
     for name, (ours, mesh) in ways.items():
         for gradients in (False, True):
             pairs = [
-                (seconds(ours, betas, pose, gradients), seconds(mesh, betas, pose, gradients))
-                for _ in range(ROUNDS)
+                (seconds(ours, betas, pose, gradients), seconds(mesh, betas, pose, gradients)) for _ in range(ROUNDS)
             ][3:]
             ratios = [theirs / mine for mine, theirs in pairs]
             print(

@@ -77,9 +77,7 @@ def scene(fitter: Smplify, poses: Tensor, generator: torch.Generator) -> Scene:
     pixels = camera.project(points) + NOISE_PIXELS * normal(*points.shape[1:2], 2)
     seen = (torch.rand(pixels.shape[:2], generator=generator) > SHARE_MISSING).float()
     # Errors of about the size that SPIN's network makes.
-    estimate = BodyParameters(
-        truth.pose + 0.2 * normal(72), torch.zeros(count, 10), transl * (1 + 0.03 * normal(1))
-    )
+    estimate = BodyParameters(truth.pose + 0.2 * normal(72), torch.zeros(count, 10), transl * (1 + 0.03 * normal(1)))
     return Scene(truth, estimate, points, Evidence(torch.cat([pixels, seen[..., None]], -1), SET, camera))
 
 
@@ -296,9 +294,7 @@ def iterations(ours: Smplify, people: Scene, repeats: int) -> list[dict[str, obj
         row: dict[str, object] = {"what": "iteration", "batch": batch}
         for name, run in (("lm_ms", lm), ("cg_ms", cg)):
             run(1)
-            samples = [
-                (seconds(partial(run, 1 + count)) - seconds(partial(run, 1))) / count for _ in range(repeats)
-            ]
+            samples = [(seconds(partial(run, 1 + count)) - seconds(partial(run, 1))) / count for _ in range(repeats)]
             row[name] = 1e3 * statistics.median(samples)
         rows.append(row)
     return rows
@@ -332,18 +328,14 @@ def main() -> None:
     poses = poses[torch.randperm(len(poses), generator=generator)[: options.poses]]
     ours = Smplify(kouros.load_body(), SET, load_gmm())
     torso = [
-        ours.keypoints.index(f"{side}_openpose_{part}")
-        for side in ("left", "right")
-        for part in ("hip", "shoulder")
+        ours.keypoints.index(f"{side}_openpose_{part}") for side in ("left", "right") for part in ("hip", "shoulder")
     ]
     ignored = [ours.keypoints.index(n) for n in ours.config.ignored]
     theirs = SpinSchedule(ours.body, ours.prior, ignored, torso)
     people = scene(ours, poses, generator)
     t = people.truth
     through_mesh = theirs.points(t.pose[:2, :3], t.pose[:2, 3:], t.betas[:2], t.transl[:2])
-    torch.testing.assert_close(
-        through_mesh, people.points[:2], atol=1e-3, rtol=0
-    )  # the same body and keypoints
+    torch.testing.assert_close(through_mesh, people.points[:2], atol=1e-3, rtol=0)  # the same body and keypoints
     tables = {
         "speed": lambda: speed(ours, theirs, people, options.repeats),
         "quality": lambda: quality(ours, theirs, people),

@@ -65,7 +65,7 @@ def main() -> None:
     for image in coco["images"]:
         people = kouros.reconstruct(data / "coco_sample" / image["file_name"])
         for annotation in (a for a in coco["annotations"] if a["image_id"] == image["id"]):
-            x, y, w, h = annotation["bbox"]
+            _, _, w, h = annotation["bbox"]
             truth = np.array(annotation["keypoints"], dtype=float).reshape(17, 3)
             labelled = truth[:, 2] > 0
             if not people or not labelled.any():

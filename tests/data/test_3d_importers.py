@@ -183,9 +183,7 @@ def test_3dhp_sample_projects_onto_its_own_keypoints(samples, tmp_path):
             solution, *_ = np.linalg.lstsq(slope, pixels[:, axis], rcond=None)
             assert 1450 < solution[0] < 1550 and 1000 < solution[1] < 1100
             assert np.abs(slope @ solution - pixels[:, axis]).max() < 4
-        thigh = np.linalg.norm(
-            joints[MPI_INF_3DHP17.index("left_hip")] - joints[MPI_INF_3DHP17.index("left_knee")]
-        )
+        thigh = np.linalg.norm(joints[MPI_INF_3DHP17.index("left_hip")] - joints[MPI_INF_3DHP17.index("left_knee")])
         assert 0.3 < thigh < 0.55
         assert (np.abs(pixels[:, :2] - row.box_center) < 0.6 * row.box_size).all()
 
@@ -278,7 +276,7 @@ class _Hostile:
 def test_pickles_that_call_anything_are_refused_uncalled(tmp_path, function):
     flag = tmp_path / "ran"
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"poses": _Hostile(function, f"touch {flag}")}, protocol=2))
-    with pytest.raises(DatasetError, match="only arrays are read"):
+    with pytest.raises(DatasetError, match="neither an array nor a container"):
         load_pickle(tmp_path / "x.pkl")
     assert not flag.exists()
 
@@ -294,3 +292,35 @@ def test_pickled_arrays_of_every_protocol_are_read(tmp_path, protocol: int):
     read = load_pickle(tmp_path / "x.pkl")
     np.testing.assert_array_equal(read["a"], arrays["a"])
     assert read["b"] == [2.5, "m"] and read["c"].tolist() == ["x"]
+    read["a"] += 1  # an array of one's own, not a view of the file's bytes
+
+
+def test_pickled_arrays_of_arrays_and_cycles_are_read(tmp_path):
+    ragged = np.empty((2, 2), dtype=object, order="F")
+    ragged[:] = [[np.zeros(1), np.ones(2)], [np.arange(3), None]]
+    alike = np.empty(2, dtype=object)
+    alike[0], alike[1] = np.zeros(2), np.ones(2)
+    content = {"ragged": ragged, "alike": alike, "pair": (np.ones(2), 1)}
+    content["self"] = content
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    read = load_pickle(tmp_path / "x.pkl")
+    assert [[np.size(v) for v in row] for row in read["ragged"]] == [[1, 2], [3, 1]]
+    assert type(read["ragged"][1, 0]) is np.ndarray and read["ragged"][1, 1] is None
+    np.testing.assert_array_equal(read["pair"][0], [1, 1])
+    assert read["alike"].shape == (2,) and read["alike"][1].tolist() == [1, 1]
+    assert read["self"] is read
+
+
+def test_a_list_of_lists_that_would_unfold_without_end_is_read_as_it_is(tmp_path):
+    level: list = []
+    for _ in range(60):
+        level = [level] * 10
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": level}))
+    assert len(load_pickle(tmp_path / "x.pkl")["a"]) == 10
+
+
+def test_objects_are_no_arrays(tmp_path):
+    sparse = pytest.importorskip("scipy.sparse").csc_matrix(np.eye(2))
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": sparse}))
+    with pytest.raises(DatasetError, match=r"holds a scipy\.sparse.*csc_matrix"):
+        load_pickle(tmp_path / "x.pkl")

@@ -88,9 +88,7 @@ def compress(counts: list[int]) -> str:
     return text
 
 
-@pytest.mark.parametrize(
-    "counts", [[], [0, 5], [6, 1, 40, 4, 5, 4, 5, 4, 21], [100000, 3, 17, 99999, 1, 2, 16, 15]]
-)
+@pytest.mark.parametrize("counts", [[], [0, 5], [6, 1, 40, 4, 5, 4, 5, 4, 21], [100000, 3, 17, 99999, 1, 2, 16, 15]])
 def test_compressed_counts_are_read_back(counts: list[int]):
     assert decompress_counts(compress(counts)) == counts
 

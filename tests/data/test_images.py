@@ -26,12 +26,7 @@ def png_claiming(width: int, height: int) -> bytes:
         return struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -67,9 +62,7 @@ def test_cmyk_grey_palette_and_animation_become_rgb():
     cases = {
         "cmyk": encoded(picture.convert("CMYK"), "JPEG", quality=95),
         "palette": encoded(picture.convert("P"), "PNG"),
-        "animation": encoded(
-            picture, "GIF", save_all=True, append_images=[Image.new("RGB", (64, 32), "blue")]
-        ),
+        "animation": encoded(picture, "GIF", save_all=True, append_images=[Image.new("RGB", (64, 32), "blue")]),
     }
     for name, data in cases.items():
         pixels = read_image(data).pixels.astype(int)
@@ -102,9 +95,7 @@ def test_an_unbelievable_focal_length_is_none(value: int):
 
 
 def test_each_unusable_file_ends_in_one_sentence(tmp_path: Path):
-    photo = encoded(
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)), "JPEG"
-    )
+    photo = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)), "JPEG")
     files = {
         "empty.jpg": (b"", "empty"),
         "text.jpg": (b"Dear Sir or Madam", "not a picture"),

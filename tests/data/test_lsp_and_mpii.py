@@ -51,9 +51,7 @@ def test_lsp_box_is_the_longer_extent_of_all_joints_and_a_fifth(tmp_path):
 def test_lsp_notes_the_masks_when_their_folder_is_given(tmp_path):
     lsp(tmp_path)
     (tmp_path / "upi/data/lsp").mkdir(parents=True)
-    table = AnnotationTable(
-        import_lsp(tmp_path, tmp_path / "out", split="test", masks=tmp_path / "upi").table
-    )
+    table = AnnotationTable(import_lsp(tmp_path, tmp_path / "out", split="test", masks=tmp_path / "upi").table)
     assert table[0].parts_path == "data/lsp/im1001_part_segmentation.png"
     assert table.info.provenance["mask_root"] == str(tmp_path / "upi")
     with pytest.raises(DatasetError, match="UPi-S1h: expected data/lsp"):
@@ -130,12 +128,8 @@ def mpii(folder) -> None:
         ]
     )
     rects = [one, without, two, person(struct_array([point(0), point(5)]))]
-    annolist = struct_array(
-        [{"image": {"name": n}, "annorect": r} for n, r in zip(names, rects, strict=True)]
-    )
-    acts = struct_array(
-        [{"act_name": f"sport {n}", "cat_name": "x", "act_id": i} for i, n in enumerate(names)]
-    )
+    annolist = struct_array([{"image": {"name": n}, "annorect": r} for n, r in zip(names, rects, strict=True)])
+    acts = struct_array([{"act_name": f"sport {n}", "cat_name": "x", "act_id": i} for i, n in enumerate(names)])
     release = {"annolist": annolist, "img_train": np.array([1, 1, 1, 0]), "act": acts, "version": "12"}
     (folder / "annotations").mkdir()
     scipy.io.savemat(folder / "annotations/mpii_human_pose_v1_u12_1.mat", {"RELEASE": release})

@@ -154,9 +154,7 @@ def test_cmu_trials_match_their_published_conversion(samples, trial: str):
     rotations = [Rotation.from_rotvec(m.poses.reshape(-1, 3)) for m in (motion, expected)]
     degrees = np.degrees((rotations[0].inv() * rotations[1]).magnitude()).reshape(-1, 24).max(axis=0)
     feet = [j for j, name in enumerate(JOINT_NAMES) if "ankle" in name or "foot" in name]
-    assert (
-        degrees[feet].max() < 2.5
-    )  # the conversion rests both feet alike, this importer as the file has each
+    assert degrees[feet].max() < 2.5  # the conversion rests both feet alike, this importer as the file has each
     assert np.delete(degrees, feet).max() < 0.02
 
 

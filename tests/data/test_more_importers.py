@@ -67,9 +67,7 @@ def test_up_3d_turned_view_turns_the_body_and_missing_files_are_listed(tmp_path)
     assert [p.where for p in report.problems] == ["00001"] and "00001_body.pkl" in report.problems[0].what
     row = AnnotationTable(report.table)[0]
     turned = Rotation.from_rotvec(row.pose[:3]).as_matrix()
-    np.testing.assert_allclose(
-        turned, np.diag([1, -1, -1]) @ Rotation.from_rotvec(pose[:3]).as_matrix(), atol=1e-5
-    )
+    np.testing.assert_allclose(turned, np.diag([1, -1, -1]) @ Rotation.from_rotvec(pose[:3]).as_matrix(), atol=1e-5)
     assert row.transl is None
     with pytest.raises(DatasetError, match=r"UP-3D: expected test\.txt in"):
         import_up_3d(tmp_path, tmp_path / "out", split="test")
@@ -121,9 +119,7 @@ def test_humaneva_drops_invalid_frames_and_sees_people_in_front_of_the_cameras(t
     for row, original in zip(table, [0, 1, 3] * 3, strict=True):
         seen = row.keypoints_3d[:, :3].astype(np.float64)
         assert (seen[:, 2] > 2).all()  # metres in front of each camera
-        down = np.linalg.lstsq(joints[original] - joints[original].mean(0), seen - seen.mean(0), rcond=None)[
-            0
-        ][2]
+        down = np.linalg.lstsq(joints[original] - joints[original].mean(0), seen - seen.mean(0), rcond=None)[0][2]
         assert down[1] < -0.0008  # the room's upward millimetres are the image's downward metres
         world = np.c_[joints[original] / 1000, np.ones(15)]
         np.testing.assert_allclose(world @ row.world_to_camera.T, seen, atol=1e-4)
@@ -233,9 +229,7 @@ def test_h36m_fits_go_with_every_fifth_frame(tmp_path):
     table = AnnotationTable(report.table)
     assert table.has("pose").tolist() == [True, False, False, False]  # frames 0, 2, 4, 6
     got = Rotation.from_rotvec(table[0].pose[:3]).as_matrix()
-    np.testing.assert_allclose(
-        got, Rotation.from_rotvec(poses[0, :3]).as_matrix() @ np.diag([1, -1, -1]), atol=1e-5
-    )
+    np.testing.assert_allclose(got, Rotation.from_rotvec(poses[0, :3]).as_matrix() @ np.diag([1, -1, -1]), atol=1e-5)
     np.testing.assert_allclose(table[0].pose[3:], poses[0, 3:], rtol=1e-5)
 
 

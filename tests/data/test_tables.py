@@ -11,9 +11,7 @@ from kouros.body.keypoints import COCO17, LSP14, KeypointSet
 from kouros.data.schema import SAMPLE_FIELDS, RunLengths, Sample, SampleError, TableInfo, check_sample
 from kouros.data.tables import AnnotationTable, TableError, TableWriter, write_table
 
-INFO = TableInfo(
-    "toy", "train", "/pictures", COCO17, LSP14, "camera", provenance={"source": "made up", "rows": [1, 2]}
-)
+INFO = TableInfo("toy", "train", "/pictures", COCO17, LSP14, "camera", provenance={"source": "made up", "rows": [1, 2]})
 
 
 def full_sample(rng: np.random.Generator) -> Sample:

@@ -10,12 +10,12 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 from kouros.body.skeleton import JOINT_NAMES
-from kouros.export.atomic import write_files
 from kouros.export.bundle import result_files
 from kouros.export.destinations import Destinations
 from kouros.export.meshes import obj_bytes, ply_bytes
 from kouros.export.pictures import overlay_picture
 from kouros.export.results import json_bytes, npz_bytes, result_arrays
+from kouros.files import write_files
 
 
 @pytest.mark.parametrize(("write", "kind"), [(obj_bytes, "obj"), (ply_bytes, "ply")])

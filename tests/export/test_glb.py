@@ -32,9 +32,7 @@ class Glb:
         view = self.json["bufferViews"][accessor["bufferView"]]
         start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
         width = WIDTHS[accessor["type"]]
-        values = np.frombuffer(
-            self.binary, KINDS[accessor["componentType"]], accessor["count"] * width, start
-        )
+        values = np.frombuffer(self.binary, KINDS[accessor["componentType"]], accessor["count"] * width, start)
         return values.reshape(-1, width)
 
     def local(self, node: dict) -> np.ndarray:
@@ -159,9 +157,7 @@ def test_khronos_validator_finds_neither_errors_nor_warnings(people, tmp_path: P
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("needs node and npm")
-    installed = subprocess.run(
-        [npm, "install", "gltf-validator"], cwd=tmp_path, capture_output=True, timeout=120
-    )
+    installed = subprocess.run([npm, "install", "gltf-validator"], cwd=tmp_path, capture_output=True, timeout=120)
     if installed.returncode:
         pytest.skip("gltf-validator cannot be installed here")
     (tmp_path / "two.glb").write_bytes(glb_bytes(people))

@@ -62,9 +62,7 @@ def test_what_was_stored_turned_and_mirrored_comes_back_so():
     how = Augmentation(torch.tensor([0.4, -2.0, 0.4, 0.0]), torch.tensor([False, True, True, True]))
     store.keep_better(torch.arange(4), found, how)
     back = store.read(torch.arange(4), how).pose.unflatten(-1, (24, 3))
-    assert_close(
-        rotvec_to_rotmat(back), rotvec_to_rotmat(found.pose.unflatten(-1, (24, 3))), atol=1e-5, rtol=0
-    )
+    assert_close(rotvec_to_rotmat(back), rotvec_to_rotmat(found.pose.unflatten(-1, (24, 3))), atol=1e-5, rtol=0)
 
 
 def test_augmented_fits_show_the_augmented_body(free_body):
@@ -159,6 +157,7 @@ def test_criteria_reject_bad_fits_and_improbable_shapes():
 
 
 def _train_a_little(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     store = FitsStore.empty(6)
     # Sample 2 is on both processes, as at the end of an epoch that does not divide; batches differ in size.
@@ -177,7 +176,8 @@ def _train_a_little(rank: int, folder: str) -> None:
 
 
 def test_two_processes_end_with_the_same_store(tmp_path: Path):
-    mp.spawn(_train_a_little, (str(tmp_path),), nprocs=2)
+    # Forked, because importing everything anew takes seconds; the children compute nothing in threads.
+    mp.start_processes(_train_a_little, (str(tmp_path),), nprocs=2, start_method="fork")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for name in first:
         assert torch.equal(first[name], second[name])

@@ -76,12 +76,7 @@ def test_the_objective_is_spins(fitter, truth, evidence):
     kept = [i for i, n in enumerate(fitter.keypoints.names) if n not in fitter.config.ignored]
     mixture = fitter.prior.energy(at.pose[:, 3:]).energy
     angles = (at.pose[:, [55, 58, 12, 15]] * torch.tensor([1.0, -1.0, -1.0, -1.0])).exp() ** 2
-    expected = (
-        robust[:, kept].sum(-1)
-        + 4.78**2 * mixture
-        + 15.2**2 * angles.sum(-1)
-        + 5**2 * at.betas.square().sum(-1)
-    )
+    expected = robust[:, kept].sum(-1) + 4.78**2 * mixture + 15.2**2 * angles.sum(-1) + 5**2 * at.betas.square().sum(-1)
     assert_close(fitter.objective(evidence, at), expected, rtol=2e-3, atol=0.5)
     assert_close(fitter.reprojection_loss(evidence, at), robust[:, kept].sum(-1) / 49, rtol=1e-4, atol=1e-4)
 
@@ -96,9 +91,7 @@ def test_a_held_translation_stays_where_the_camera_stage_left_it(truth, evidence
     short = replace(held.config, stages=SMPLIFY_STAGES[-1:], last_iterations=0)
     camera_only = Smplify(kouros.load_body(), "spin49", load_gmm(), short)
     start = replace(truth, transl=truth.transl + 0.2)
-    assert_close(
-        held.refine(evidence, start).parameters.transl, camera_only.refine(evidence, start).parameters.transl
-    )
+    assert_close(held.refine(evidence, start).parameters.transl, camera_only.refine(evidence, start).parameters.transl)
 
 
 def test_a_person_in_a_batch_is_fitted_as_if_alone(fitter, evidence):
@@ -111,9 +104,7 @@ def test_a_person_in_a_batch_is_fitted_as_if_alone(fitter, evidence):
 def test_whatever_is_seen_the_result_is_finite_and_others_are_unmoved(fitter, evidence):
     """NaN, nothing, one joint, half outside the picture, absurdly large or small: beside a person who is
     well."""
-    short = Smplify(
-        fitter.body, "spin49", fitter.prior, replace(fitter.config, body_iterations=5, last_iterations=10)
-    )
+    short = Smplify(fitter.body, "spin49", fitter.prior, replace(fitter.config, body_iterations=5, last_iterations=10))
     well = short.fit(evidence[torch.tensor([0])])
 
     @settings(max_examples=8, deadline=None)

@@ -84,9 +84,7 @@ def test_going_on_without_those_who_are_done_changes_nothing():
 
     options = {"max_iterations": 40, "tolerance": 1e-8}
     plain = levenberg_marquardt(objective(target), starts, **options)
-    narrowed = levenberg_marquardt(
-        objective(target), starts, narrow=lambda rows: objective(target[rows]), **options
-    )
+    narrowed = levenberg_marquardt(objective(target), starts, narrow=lambda rows: objective(target[rows]), **options)
     assert min(sizes) <= 8 < max(sizes)
     assert_close(narrowed.unknowns, plain.unknowns)
     assert_close(narrowed.cost, plain.cost)

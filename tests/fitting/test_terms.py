@@ -177,9 +177,7 @@ def test_jacobian_of_smoothness_is_autograds(kinematics: KeypointKinematics):
 
 
 def test_holoposes_bound_charges_betas_beyond_it_and_none_within():
-    body = BodyParameters(
-        torch.zeros(3, 72), torch.tensor([[1.9, -2.0], [2.5, 0.0], [-4.0, 0.0]]), torch.zeros(3, 3)
-    )
+    body = BodyParameters(torch.zeros(3, 72), torch.tensor([[1.9, -2.0], [2.5, 0.0], [-4.0, 0.0]]), torch.zeros(3, 3))
     assert on_betas(ShapeBound(2.0).energy(body.betas))[1].cost.tolist() == [0.0, 0.125, 2.0]
 
 

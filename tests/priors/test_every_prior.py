@@ -36,10 +36,7 @@ def load(request: pytest.FixtureRequest):
 def test_jacobian_is_autograds(load, poses: Tensor):
     prior = load(torch.float64)
     jacobian = torch.stack(
-        [
-            torch.autograd.functional.jacobian(lambda x: _residuals(prior, x[None])[0], pose)
-            for pose in poses[:2]
-        ]
+        [torch.autograd.functional.jacobian(lambda x: _residuals(prior, x[None])[0], pose) for pose in poses[:2]]
     )
     assert_close(prior.energy(poses[:2]).jacobian, jacobian, atol=1e-8, rtol=1e-8)
 
@@ -79,9 +76,7 @@ def test_gradient_of_the_density_is_the_energys(load, poses: Tensor):
 
 def test_gradient_passes_gradcheck(load, poses: Tensor):
     prior = load(torch.float64)
-    assert torch.autograd.gradcheck(
-        prior.log_density, poses[:1].clone().requires_grad_(), atol=1e-5, rtol=1e-4
-    )
+    assert torch.autograd.gradcheck(prior.log_density, poses[:1].clone().requires_grad_(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

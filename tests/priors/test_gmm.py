@@ -113,9 +113,7 @@ def test_training_finds_two_clusters_and_their_images():
     rng = np.random.default_rng(2)
     centre = rng.normal(size=69)
     middle = centre + mirrored(centre)
-    poses = np.concatenate(
-        [centre + 0.05 * rng.normal(size=(300, 69)), middle + 0.1 * rng.normal(size=(200, 69))]
-    )
+    poses = np.concatenate([centre + 0.05 * rng.normal(size=(300, 69)), middle + 0.1 * rng.normal(size=(200, 69))])
     config = MixtureConfig(components=3, symmetric=1, floor=1e-3, shrinkage=0.0, iterations=5, starts=2)
     means, covariances, weights = fit_mixture(poses, np.ones(500), config, rng)
     np.testing.assert_allclose(weights, [0.4, 0.3, 0.3], atol=1e-6)
@@ -129,9 +127,7 @@ def test_training_finds_two_clusters_and_their_images():
 
 def test_training_refuses_an_odd_number_of_pairs():
     with pytest.raises(ValueError, match="mirror pairs"):
-        fit_mixture(
-            np.zeros((4, 69)), np.ones(4), MixtureConfig(components=3, symmetric=2), np.random.default_rng(0)
-        )
+        fit_mixture(np.zeros((4, 69)), np.ones(4), MixtureConfig(components=3, symmetric=2), np.random.default_rng(0))
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path):
@@ -152,7 +148,6 @@ def test_smplifys_pickle_is_read(tmp_path: Path, poses: Tensor, protocol: int):
     assert_close(found.log_density(poses), mixture_from_covariances(*published).log_density(poses))
 
 
-@pytest.mark.xfail(reason="the restricted unpickler does not admit sklearn.mixture's names", strict=True)
 def test_scikit_learns_pickle_is_read(tmp_path: Path, poses: Tensor, monkeypatch: pytest.MonkeyPatch):
     # The class is gone from today's scikit-learn; the UP toolkit's file still names it.
     module = types.ModuleType("sklearn.mixture.gmm")

@@ -72,9 +72,7 @@ def test_angle_prior_charges_wrong_bends_exponentially():
     ):
         residuals = prior.residuals(_pose(joint, axis, wrong))
         assert_close(residuals.max(), torch.tensor(np.exp(np.pi / 2)).float())
-        assert_close(
-            prior.residuals(_pose(joint, axis, -wrong)).min(), torch.tensor(np.exp(-np.pi / 2)).float()
-        )
+        assert_close(prior.residuals(_pose(joint, axis, -wrong)).min(), torch.tensor(np.exp(-np.pi / 2)).float())
 
 
 def test_real_poses_cost_the_angle_prior_less_than_a_straight_body(held_out: Tensor):

@@ -32,9 +32,7 @@ def test_held_out_poses_come_back(held_out: Tensor, samples: Path):
 def test_divergence_is_torchs():
     generator = torch.Generator().manual_seed(0)
     mean, log_variance = torch.randn(2, 5, 7, generator=generator)
-    peer = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(torch.zeros(7), torch.ones(7))).sum(
-        -1
-    )
+    peer = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(torch.zeros(7), torch.ones(7))).sum(-1)
     assert_close(kl_from_standard_normal(mean, log_variance), peer)
 
 

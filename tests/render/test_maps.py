@@ -57,18 +57,14 @@ def test_displacement_is_location_less_joint_in_the_image_and_in_uv(free_body, s
     sampler = surface.sampler(96)
     vertices = free_body(**params).vertices
     view = view_texels(vertices, free_body.faces, sampler, CAMERA, maps.fragments)
-    uv_d, uv_l, uv_j = (
-        image_to_uv(x, view, maps.fragments) for x in (maps.displacement, maps.location, maps.joint)
-    )
+    uv_d, uv_l, uv_j = (image_to_uv(x, view, maps.fragments) for x in (maps.displacement, maps.location, maps.joint))
     torch.testing.assert_close(uv_d, uv_l - uv_j, atol=1e-6, rtol=0)
 
 
 def test_joint_map_holds_the_joints_nearest_in_the_t_pose(free_body, surface, maps, params):
     posed = free_body(**params)
     joints = free_body.keypoints_3d(posed, "lsp14") - posed.joints[:, :1]
-    gap = (
-        torch.cdist(maps.joint.flatten(1, 2).double(), joints.double()).amin(dim=-1).reshape(maps.mask.shape)
-    )
+    gap = torch.cdist(maps.joint.flatten(1, 2).double(), joints.double()).amin(dim=-1).reshape(maps.mask.shape)
     assert gap[maps.mask].max() < 1e-5
     rest = free_body.v_template[free_body.faces[maps.fragments.face.clamp(min=0)]]
     places = (rest * maps.fragments.barycentric[..., None]).sum(dim=-2)
@@ -151,9 +147,7 @@ def test_only_texels_in_sight_are_visible(free_body, surface, maps, params):
 
 def test_uv_images_warp_to_the_image_and_splats_return_them(surface, maps):
     u = (torch.arange(64) + 0.5) / 64
-    field = torch.stack([u.expand(64, 64), (1 - u)[:, None].expand(64, 64)], dim=-1)[None].expand(
-        2, -1, -1, -1
-    )
+    field = torch.stack([u.expand(64, 64), (1 - u)[:, None].expand(64, 64)], dim=-1)[None].expand(2, -1, -1, -1)
     seen = uv_to_image(field, maps.uv, maps.mask)
     torch.testing.assert_close(seen[maps.mask], maps.uv[maps.mask], atol=1e-5, rtol=0)
     splat, weight = splat_to_uv(seen, maps.uv, maps.mask, 64)

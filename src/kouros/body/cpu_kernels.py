@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, no_type_check
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from kouros.body import lbs, skeleton
+from kouros.compiled import compiled
 from kouros.geometry import rotations as formulas
 
 _PARENTS = np.array(skeleton.PARENTS)
@@ -95,9 +95,7 @@ class _ForwardKinematics(torch.autograd.Function):
 
 class _Skin(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, vertices: Tensor, transforms: Tensor, transl: Tensor, index: Tensor, value: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, vertices: Tensor, transforms: Tensor, transl: Tensor, index: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(vertices, transforms, transl, index, value)
         result = vertices.new_empty(vertices.shape)
         _over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, result)
@@ -150,14 +148,7 @@ def _over_batch(kernel: Callable[..., None], products: int, *arrays: Tensor | np
             other.result()
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` compiled when first called; the machine code is kept on disk where that can be."""
-    # Multiplications and additions may fuse; nothing may be reordered or assumed finite.
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        return numba.njit(function, **options)
+_compiled = compiled(fuse=True)
 
 
 @_compiled
@@ -237,9 +228,7 @@ def _chain(first, end, parents, rotations, rest, turned, positions):
 
 @_compiled
 @no_type_check
-def _chain_backward(
-    first, end, parents, rotations, rest, turned, by_turned, by_positions, by_rotations, by_rest
-):
+def _chain_backward(first, end, parents, rotations, rest, turned, by_turned, by_positions, by_rotations, by_rest):
     """Transposes of `_chain`'s products, leaves to root; ``by_turned`` and ``by_positions`` are used up."""
     for n in range(first, end):
         for j in range(rotations.shape[1]):
@@ -255,9 +244,7 @@ def _chain_backward(
                 by_rest[n, j, r] += pull
                 by_rest[n, p, r] -= pull
                 for c in range(3):
-                    by_rotations[n, j, r, c] = (
-                        above[0, r] * g[0, c] + above[1, r] * g[1, c] + above[2, r] * g[2, c]
-                    )
+                    by_rotations[n, j, r, c] = above[0, r] * g[0, c] + above[1, r] * g[1, c] + above[2, r] * g[2, c]
                     by_turned[n, p, c, r] += (
                         g[c, 0] * local[r, 0] + g[c, 1] * local[r, 1] + g[c, 2] * local[r, 2] + h[c] * bone
                     )

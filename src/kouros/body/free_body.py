@@ -7,7 +7,6 @@ the result and says how well it follows its source.
 
 import importlib.metadata
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from kouros.body.free.shape import ShapeSpace, people_in_t_pose, principal_compo
 from kouros.body.free.source import People, Source, draw_phenotypes, load_source
 from kouros.body.keypoints import KEYPOINT_SETS
 from kouros.body.skeleton import JOINT_NAMES, MIRROR
+from kouros.files import npz_bytes, write_file
 
 MAX_VERTICES = 7000
 MAX_WEIGHTS = 8
@@ -104,10 +104,7 @@ def build(mocap: Path = DEFAULT_MOCAP) -> dict[str, np.ndarray]:
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write the arrays to ``path``, whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    write_file(path, npz_bytes(arrays))
 
 
 @dataclass(frozen=True)
@@ -136,9 +133,7 @@ def check(path: Path = DEFAULT_PATH, mocap: Path = DEFAULT_MOCAP, tolerance: flo
     built = build(mocap)
     with np.load(path) as file:
         stored = {key: file[key] for key in file.files}
-    differences = {
-        key: _difference(stored.get(key), built.get(key)) for key in sorted(stored.keys() | built.keys())
-    }
+    differences = {key: _difference(stored.get(key), built.get(key)) for key in sorted(stored.keys() | built.keys())}
     return CheckReport(differences, tolerance)
 
 
@@ -223,9 +218,7 @@ def shape_report(
     }
 
 
-def pose_report(
-    mocap: Path = DEFAULT_MOCAP, count: int = 1000, path: Path = DEFAULT_PATH
-) -> dict[str, float]:
+def pose_report(mocap: Path = DEFAULT_MOCAP, count: int = 1000, path: Path = DEFAULT_PATH) -> dict[str, float]:
     """Vertex errors, metres, against the source's richer rig on held-out motion-capture poses."""
     source = load_source()
     mesh = reduced_source(source)

@@ -5,7 +5,8 @@ for numpy's, scipy's and chumpy's names are the few classes and functions of thi
 are given, and any other name ends the reading. Neither chumpy nor scipy is needed, nor numpy's unpickling.
 
 Written for SMPL's files: Python 2 pickles of protocol 0 and 2 (strings are latin-1) with chumpy arrays and
-scipy's sparse matrices. Pickles of today's Python work as well.
+scipy's sparse matrices. Pickles of today's Python work as well, and so do scikit-learn's mixtures, in which
+some pose priors are published, and data sets' dictionaries of arrays (`as_plain`).
 """
 
 import math
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+_INERT_PACKAGES = ("chumpy", "scipy.sparse", "sklearn.mixture")
 _MAX_DEPTH = 20
 """Of chumpy expressions within chumpy expressions."""
 
@@ -67,6 +69,45 @@ def as_array(value: Any, _depth: int = 0) -> np.ndarray:
     raise TypeError(f"it is a {type(value).__name__}")
 
 
+def as_plain(value: Any) -> Any:
+    """What `read_pickle` gives, with numpy's arrays in place of the stored ones, to any depth.
+
+    Raises:
+        TypeError: there is something else than arrays, plain values and their containers.
+    """
+    return _plain(value, {})
+
+
+def _plain(value: Any, made: dict[int, Any]) -> Any:
+    # A pickle may hold one container in many places, or in itself: each is made once.
+    if id(value) in made:
+        return made[id(value)]
+    if isinstance(value, StoredArray):
+        array = value.array.copy()
+        made[id(value)] = array
+        if array.dtype.hasobject:
+            array[...] = _objects([_plain(v, made) for v in array.flat]).reshape(array.shape)
+        return array
+    if isinstance(value, dict):
+        made[id(value)] = plain = {}
+        plain.update((k, _plain(v, made)) for k, v in value.items())
+        return plain
+    if isinstance(value, list):
+        made[id(value)] = items = []
+        items.extend(_plain(v, made) for v in value)
+        return items
+    if isinstance(value, tuple):
+        made[id(value)] = plain_tuple = tuple(_plain(v, made) for v in value)
+        return plain_tuple
+    if value is None or isinstance(
+        value, (bool, int, float, complex, str, bytes, bytearray, set, frozenset, np.generic)
+    ):
+        return value
+    if isinstance(value, StoredObject):
+        raise TypeError(f"it holds a {value.module}.{value.name}, where arrays and plain values were expected")
+    raise TypeError(f"it holds a {type(value).__name__}, where arrays and plain values were expected")
+
+
 class StoredArray:
     """Stands in for ``numpy.ndarray``; `array` is what its pickled state describes."""
 
@@ -102,7 +143,7 @@ class StoredType:
 
 
 class StoredObject:
-    """Stands in for every class of chumpy and scipy.sparse: keeps its attributes in `state`, does nothing."""
+    """Stands in for the classes of `_INERT_PACKAGES`: keeps its attributes in `state`, does nothing."""
 
     module = ""
     name = ""
@@ -127,8 +168,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _STAND_INS:
             return _STAND_INS[module, name]
-        package = module.split(".")[0]
-        if (package == "chumpy" or module.startswith("scipy.sparse")) and "." not in name:
+        if "." not in name and any(f"{module}.".startswith(f"{package}.") for package in _INERT_PACKAGES):
             return type("StoredObject", (StoredObject,), {"module": module, "name": name, "__slots__": ()})
         raise pickle.UnpicklingError(
             f"it asks for {module}.{name}, which is neither an array nor a container and may be an attack"
@@ -213,13 +253,19 @@ def _array(kind: StoredType, shape: tuple[int, ...], data: Any, order: Any) -> n
     if dtype.hasobject:
         if not isinstance(data, list) or len(data) != count:
             raise pickle.UnpicklingError("it holds an array that is shorter or longer than its shape")
-        made = np.empty(count, dtype=object)
-        made[:] = data
-        return made.reshape(shape, order=order)
+        return _objects(data).reshape(shape)  # objects are listed row by row, whatever the order in memory
     raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
     if len(raw) != count * dtype.itemsize:
         raise pickle.UnpicklingError("it holds an array that is shorter or longer than its shape")
     return np.frombuffer(raw, dtype=dtype).reshape(shape, order=order)
+
+
+def _objects(items: list[Any]) -> np.ndarray:
+    """An array of objects; assigned one by one, because numpy would unfold lists and arrays among them."""
+    made = np.empty(len(items), dtype=object)
+    for index, item in enumerate(items):
+        made[index] = item
+    return made
 
 
 def _array_or_plain(value: Any, depth: int) -> Any:

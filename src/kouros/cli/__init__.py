@@ -13,10 +13,13 @@ import tyro
 
 from kouros import __version__
 from kouros.cli.body import Body
+from kouros.cli.data import Data
 from kouros.cli.demo import Demo
 from kouros.cli.fit import Fit
+from kouros.cli.importing import Import
 from kouros.cli.reconstruct import Reconstruct
 from kouros.cli.surface import Surface
+from kouros.cli.train import Train
 from kouros.cli.usage import UsageError
 
 Command = (
@@ -25,11 +28,13 @@ Command = (
     | Annotated[Body, tyro.conf.subcommand("body")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Surface, tyro.conf.subcommand("surface")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
 )
 
 _DESCRIPTION = (
-    "Photos in, posed 3D people out. `kouros COMMAND --help` explains a command; "
-    "`kouros --version` prints the version."
+    "Photos in, posed 3D people out. `kouros COMMAND --help` explains a command; `kouros --version` prints the version."
 )
 _INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 

@@ -166,9 +166,7 @@ def _brief(outputs: Sequence[Path]) -> str:
 
 def _shown(text: str) -> str:
     """Text that any terminal takes: file names may hold bytes that are no text, or control characters."""
-    printable = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
     encoding = sys.stdout.encoding or "utf-8"
     return printable.encode(encoding, "backslashreplace").decode(encoding)
 

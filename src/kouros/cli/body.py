@@ -45,11 +45,7 @@ def _print_report(report: "CheckReport") -> int:
     for key, difference in report.differences.items():
         mark = "" if difference <= report.tolerance else "  differs"
         print(f"{key:24}  {difference:.1e}{mark}")
-    print(
-        "the packaged body is what the build gives"
-        if report.equal
-        else "the packaged body differs from the build"
-    )
+    print("the packaged body is what the build gives" if report.equal else "the packaged body differs from the build")
     return 0 if report.equal else 1
 
 

@@ -20,13 +20,9 @@ class Demo:
     def run(self) -> int:
         """Do it; returns the exit status."""
         if not PHOTOS.is_dir():
-            raise UsageError(
-                "this installation has no demo photos; run `kouros reconstruct` on a photo of yours."
-            )
+            raise UsageError("this installation has no demo photos; run `kouros reconstruct` on a photo of yours.")
         status = Reconstruct(images=(PHOTOS,), out=self.out).run()
         if status == 0:
             out = self.out.resolve()
-            print(
-                f"\nPictures: {out}/*.overlay.png\nMeshes:   {out}/*.glb (Blender: File > Import > glTF 2.0)"
-            )
+            print(f"\nPictures: {out}/*.overlay.png\nMeshes:   {out}/*.glb (Blender: File > Import > glTF 2.0)")
         return status

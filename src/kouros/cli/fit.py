@@ -61,9 +61,7 @@ class Fit:
 
         keypoints, set_name = read_keypoints(path)
         try:
-            people = fit(
-                keypoints, set_name, image_size=self.image_size, focal_length=self.focal_length, body=body
-            )
+            people = fit(keypoints, set_name, image_size=self.image_size, focal_length=self.focal_length, body=body)
         except ValueError as error:
             raise JobError(f"{path}: {error}") from None
         if not people:

@@ -46,9 +46,7 @@ def _read_people(path: Path, image_name: str | None) -> "list[DetectedPerson]":
     if image_name is not None:
         matching = [people for name, people in images.items() if Path(name).name == image_name]
         if not matching:
-            raise ValueError(
-                f"the file has keypoints of {len(images)} images, but none is called {image_name}."
-            )
+            raise ValueError(f"the file has keypoints of {len(images)} images, but none is called {image_name}.")
         return matching[0]
     if len(images) != 1:
         raise ValueError(f"the file holds {len(images)} images; expected keypoints of one.")

@@ -107,9 +107,7 @@ class Reconstruct:
         except ValueError as error:
             raise JobError(f"{path}: {error}") from None
         if not people:
-            raise JobError(
-                f"{path}: no person was found; try --boxes to say where one is, or a larger photo."
-            )
+            raise JobError(f"{path}: no person was found; try --boxes to say where one is, or a larger photo.")
         if self.focal_length is not None:
             focal_source = "--focal-length"
         else:
@@ -169,7 +167,7 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
 
 def save(files: dict[str, bytes], source: Path, destinations: "Destinations") -> tuple[Path, ...]:
     """Write the results of one source, all or none; returns where they are."""
-    from kouros.export.atomic import write_files
+    from kouros.files import write_files
 
     name = destinations.name_for(source)
     contents = {destinations.folder / f"{name}{suffix}": data for suffix, data in files.items()}

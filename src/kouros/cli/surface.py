@@ -15,7 +15,7 @@ class Surface:
     body: Path | None = None
     """An SMPL file or a free body; without it the packaged one."""
     uv: Path | None = None
-    """An OBJ file with a UV map for the body's mesh; without it the body file's own, or else packed charts."""
+    """An OBJ file with a UV map for the body's mesh; without it the body file's own, else packed charts."""
 
     def run(self) -> int:
         """Do it; returns the exit status."""
@@ -42,7 +42,7 @@ class Surface:
         }
         for name, picture in pictures.items():
             path = self.out / f"surface_{name}.png"
-                written = cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+            written = cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])
             if not written:
                 raise UsageError(f"cannot write {path}; choose a folder that can be written to.")
             print(path)

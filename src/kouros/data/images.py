@@ -142,16 +142,13 @@ def _decode(data: bytes, *, name: str, label: str) -> Photo:
         raise ImageError(f"{label}: the file is empty.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow warns about sizes and metadata; the limits here are our own
+            warnings.simplefilter("ignore")  # Pillow warns about sizes and metadata; the limits here are our own
             image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError:
         raise ImageError(_too_large(label)) from None
     except Exception:  # decoders raise anything on hostile files
         raise ImageError(
-            f"{label}: this is not a picture in a format that can be read; "
-            "expected JPEG, PNG, WebP, TIFF, BMP or GIF."
+            f"{label}: this is not a picture in a format that can be read; expected JPEG, PNG, WebP, TIFF, BMP or GIF."
         ) from None
     return _from_pil(image, name=name, label=label)
 
@@ -166,8 +163,7 @@ def _check_size(width: int, height: int, label: str) -> None:
         raise ImageError(_too_large(label, (width, height)))
     if min(width, height) < MIN_SIDE:
         raise ImageError(
-            f"{label}: {width} x {height} pixels are too few to show a person; "
-            f"each side needs at least {MIN_SIDE}."
+            f"{label}: {width} x {height} pixels are too few to show a person; each side needs at least {MIN_SIDE}."
         )
 
 
@@ -222,16 +218,14 @@ def _array_to_rgb(array: np.ndarray, label: str = "the array") -> UInt8[np.ndarr
         # One comparison that NaN fails as well.
         if not (array.min() >= 0.0 and array.max() <= 1.0):
             raise ImageError(
-                f"{label}: floating-point pixel values must lie in [0, 1] without NaN; "
-                "scale them, or pass uint8."
+                f"{label}: floating-point pixel values must lie in [0, 1] without NaN; scale them, or pass uint8."
             )
         array = np.rint(array * 255.0).astype(np.uint8)
     elif array.dtype == np.uint16:
         array = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise ImageError(
-            f"{label}: pixel values of type {array.dtype} cannot be read; "
-            "expected uint8, uint16 or floats in [0, 1]."
+            f"{label}: pixel values of type {array.dtype} cannot be read; expected uint8, uint16 or floats in [0, 1]."
         )
     if array.ndim == 2:
         return np.repeat(array[..., None], 3, axis=2)

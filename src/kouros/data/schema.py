@@ -146,8 +146,7 @@ def _check_fields(sample: Sample, info: TableInfo) -> None:
     path = PurePosixPath(sample.image_path)
     if not sample.image_path or path.is_absolute() or "\\" in sample.image_path or ".." in path.parts:
         raise SampleError(
-            f"image_path is {sample.image_path!r}; expected a path below the image root, with / between "
-            f"folders."
+            f"image_path is {sample.image_path!r}; expected a path below the image root, with / between folders."
         )
     shapes = array_shapes(info)
     for name, shape in shapes.items():

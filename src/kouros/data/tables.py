@@ -8,7 +8,6 @@ extra.
 
 import contextlib
 import json
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from kouros.data.schema import (
     array_shapes,
     check_sample,
 )
+from kouros.files import aside_of
 
 try:
     import pyarrow as pa
@@ -94,7 +94,7 @@ class TableWriter:
         self._schema = arrow_schema(info)
         self._pending: list[Sample] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._aside = path.with_name(f".kouros-{secrets.token_hex(8)}.part")
+        self._aside = aside_of(path)
         self._file: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "TableWriter":
@@ -218,9 +218,7 @@ class AnnotationTable:
         Raises:
             KeyError: the field is unknown, the table cannot hold it, or it has no fixed size.
         """
-        shape = (
-            () if name in ("box_size", "frame") else (2,) if name == "image_size" else self._shapes.get(name)
-        )
+        shape = () if name in ("box_size", "frame") else (2,) if name == "image_size" else self._shapes.get(name)
         if shape is None or -1 in shape:
             raise KeyError(f"{self.path.name} has no column {name!r} of numbers of a fixed shape.")
         array = self._arrow(name) if rows is None else self._arrow(name).take(pa.array(np.asarray(rows)))
@@ -300,9 +298,7 @@ def _info_to_json(info: TableInfo) -> bytes:
 
 def _info_from_json(path: Path, text: bytes | None) -> TableInfo:
     if text is None:
-        raise TableError(
-            f"{path}: this Parquet file is no annotation table of kouros (it has no description)."
-        )
+        raise TableError(f"{path}: this Parquet file is no annotation table of kouros (it has no description).")
     try:
         content = json.loads(text)
         version = content["schema_version"]

@@ -80,9 +80,7 @@ class RiggedMesh:
         """(num_vertices, faces): 1 where a face touches a vertex."""
         ones = np.ones(self.faces.size)
         columns = np.repeat(np.arange(len(self.faces)), 3)
-        return sparse.csr_array(
-            (ones, (self.faces.ravel(), columns)), shape=(self.num_vertices, len(self.faces))
-        )
+        return sparse.csr_array((ones, (self.faces.ravel(), columns)), shape=(self.num_vertices, len(self.faces)))
 
     def normals(self, vertices: Float[np.ndarray, "vertices 3"]) -> Float[np.ndarray, "vertices 3"]:
         """Unit normals of the body's vertices: the mean over the faces around, weighted by area."""
@@ -172,9 +170,7 @@ class _Writer:
         perspective = pygltflib.Perspective(
             aspectRatio=width / height, yfov=2 * math.atan(height / (2 * focal_length)), znear=_NEAR_PLANE
         )
-        self._gltf.cameras.append(
-            pygltflib.Camera(type="perspective", perspective=perspective, name="photo_camera")
-        )
+        self._gltf.cameras.append(pygltflib.Camera(type="perspective", perspective=perspective, name="photo_camera"))
         self._add_to_scene(pygltflib.Node(camera=0, name="photo_camera"))
 
     def add_person(self, person: PosedPerson, index: int) -> None:

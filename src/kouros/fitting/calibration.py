@@ -2,7 +2,8 @@
 
 BlazePose's "hip" lies inward of and above the hip joint, its "ankle" above the ankle. The offsets were measured on
 rendered free bodies whose truth is known (`kouros.training.detections`): the constant vector in the frame of a joint
-that best explains the detections of 300 held-out motion-capture poses, left and right averaged in mirror image.
+that best explains the detections on 1,007 renders of held-out motion-capture poses, left and right together in mirror
+image. `benchmarks/detector_offsets.py` prints the table anew.
 """
 
 import torch
@@ -16,24 +17,28 @@ from kouros.body.tables import KeypointTables
 _FACE, _HAND, _FOOT = "head", "{side}_wrist", "{side}_ankle"
 # Point: joint whose frame it is measured in, and the left point's offset in millimetres, body axes.
 _BLAZEPOSE = {
-    "nose": (_FACE, (0, 9, -27)),
-    "eye_inner": (_FACE, (-8, 0, -16)),
-    "eye": (_FACE, (-9, -2, -25)),
-    "eye_outer": (_FACE, (-13, -2, -26)),
-    "ear": (_FACE, (-28, 2, 27)),
-    "mouth": (_FACE, (-8, 9, -14)),
-    "shoulder": ("spine3", (-12, 4, -2)),
-    "elbow": ("{side}_elbow", (-2, -1, 12)),
-    "wrist": (_HAND, (15, 0, 2)),
-    "pinky": (_HAND, (-9, -12, 29)),
-    "index": (_HAND, (-20, -11, -17)),
-    "thumb": (_HAND, (12, 11, -29)),
-    "hip": ("pelvis", (-24, 17, 16)),
-    "knee": ("{side}_knee", (-4, -14, -2)),
-    "ankle": (_FOOT, (1, 23, 13)),
-    "heel": (_FOOT, (0, 17, 24)),
-    "foot_index": (_FOOT, (-13, 16, -30)),
+    "nose": (_FACE, (0, 5, -33)),
+    "eye_inner": (_FACE, (-7, -2, -20)),
+    "eye": (_FACE, (-9, -4, -29)),
+    "eye_outer": (_FACE, (-13, -5, -29)),
+    "ear": (_FACE, (-27, 0, 26)),
+    "mouth": (_FACE, (-8, 6, -20)),
+    "shoulder": ("spine3", (-16, 11, -3)),
+    "elbow": ("{side}_elbow", (-1, 1, 16)),
+    "wrist": (_HAND, (12, 1, 2)),
+    "pinky": (_HAND, (-10, -9, 31)),
+    "index": (_HAND, (-22, -12, -16)),
+    "thumb": (_HAND, (10, 9, -27)),
+    "hip": ("pelvis", (-23, 18, 22)),
+    "knee": ("{side}_knee", (-6, -15, -2)),
+    "ankle": (_FOOT, (-1, 21, 12)),
+    "heel": (_FOOT, (-5, 16, 23)),
+    "foot_index": (_FOOT, (-16, 12, -33)),
 }  # fmt: skip
+
+
+BLAZEPOSE_FRAMES = {part: frame for part, (frame, _) in _BLAZEPOSE.items()}
+"""The joint, left or right, in whose frame each point's offset is given."""
 
 
 def detector_tables(tables: KeypointTables, set_name: str) -> KeypointTables:

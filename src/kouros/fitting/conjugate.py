@@ -86,9 +86,7 @@ def _gradient(at: Linearization, moves: Float[Tensor, " unknowns"]) -> Float[Ten
     return (at.residuals[:, None] @ at.jacobian)[:, 0] * moves
 
 
-def _preconditioned(
-    at: Linearization, gradient: Float[Tensor, "batch unknowns"]
-) -> Float[Tensor, "batch unknowns"]:
+def _preconditioned(at: Linearization, gradient: Float[Tensor, "batch unknowns"]) -> Float[Tensor, "batch unknowns"]:
     """Gradient over the Gauss-Newton diagonal: radians, metres and betas on one scale."""
     return gradient / (at.jacobian.square().sum(-2) + _TINY)
 

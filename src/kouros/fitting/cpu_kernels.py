@@ -176,9 +176,7 @@ def _linearize(
                 into[r, shape_at + betas + r] += w
                 by_betas, t0, t1, t2 = into[r, shape_at:], turn[r, 0], turn[r, 1], turn[r, 2]
                 for b in range(betas):
-                    by_betas[b] += (
-                        w * moved[j, r, b] + t0 * shape[p, 0, b] + t1 * shape[p, 1, b] + t2 * shape[p, 2, b]
-                    )
+                    by_betas[b] += w * moved[j, r, b] + t0 * shape[p, 0, b] + t1 * shape[p, 1, b] + t2 * shape[p, 2, b]
             i = j
             while i >= 0:  # turning any joint above by w moves the pair by w x (its points - the joint)
                 x, y, z = (

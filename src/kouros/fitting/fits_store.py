@@ -123,9 +123,7 @@ class FitsStore:
         try:
             array = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise ValueError(
-                f"{path} is not an array file ({error}); expected SPIN's fits, (N, 82)."
-            ) from error
+            raise ValueError(f"{path} is not an array file ({error}); expected SPIN's fits, (N, 82).") from error
         width = POSE_SIZE + SPIN_BETAS
         if not isinstance(array, np.ndarray) or array.shape != (count, width) or array.dtype.kind != "f":
             shape = getattr(array, "shape", "no array")
@@ -187,9 +185,7 @@ class FitsStore:
         """
         rows = self._rows(index)
         exists = self._fits.exists[rows]
-        to_beat = (
-            self._fits.loss[rows] if stored_loss is None else stored_loss.detach().cpu().float()
-        ).clone()
+        to_beat = (self._fits.loss[rows] if stored_loss is None else stored_loss.detach().cpu().float()).clone()
         if stored_loss is None and bool(to_beat.isnan().any()):
             raise ValueError(
                 f"the stored fits of samples {rows[to_beat.isnan()].tolist()[:10]} were never measured; pass "
@@ -197,9 +193,7 @@ class FitsStore:
             )
         to_beat[~exists | to_beat.isnan()] = torch.inf
         pose = found.pose if augmentation is None else augmentation.undo(found.pose)
-        finite = (
-            torch.isfinite(pose).all(-1) & torch.isfinite(found.betas).all(-1) & torch.isfinite(found.loss)
-        )
+        finite = torch.isfinite(pose).all(-1) & torch.isfinite(found.betas).all(-1) & torch.isfinite(found.loss)
         better = finite & (found.loss < to_beat.to(found.loss))
         self._write(*_gathered(index[better], pose[better], found.betas[better], found.loss[better]))
         return better
@@ -233,8 +227,7 @@ class FitsStore:
             ) from error
         if pose.shape != (count, POSE_SIZE) or betas.shape[:1] != (count,) or loss.shape != (count,):
             raise ValueError(
-                f"{path} holds fits of {len(pose)} samples, the data set has {count}; use the store saved "
-                "with it."
+                f"{path} holds fits of {len(pose)} samples, the data set has {count}; use the store saved with it."
             )
         return FitsStore(Fits(*(torch.from_numpy(a) for a in (pose, betas, loss))))
 

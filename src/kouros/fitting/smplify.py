@@ -210,9 +210,7 @@ class Smplify:
         enough = (torso > 0).sum(-1, keepdim=True) >= 2
         return torch.where(enough, torso, squared)
 
-    def _body_stage(
-        self, evidence: Evidence, begin: BodyParameters, stage: Stage, iterations: int
-    ) -> BodyParameters:
+    def _body_stage(self, evidence: Evidence, begin: BodyParameters, stage: Stage, iterations: int) -> BodyParameters:
         """Pose and shape under one set of weights."""
         free = torch.ones(begin.size, dtype=torch.bool, device=begin.pose.device)
         free[-3:] = not self.config.hold_translation
@@ -286,9 +284,7 @@ class Smplify:
 def _part(keypoint: str) -> str:
     """``hip`` of ``left_hip``, ``right_openpose_hip`` and ``left_hip_lsp``."""
     words = keypoint.split("_")
-    return (
-        next((w for w in words if w not in ("left", "right", "openpose")), keypoint) if len(words) > 1 else ""
-    )
+    return next((w for w in words if w not in ("left", "right", "openpose")), keypoint) if len(words) > 1 else ""
 
 
 def _cleaned(evidence: Evidence) -> Evidence:

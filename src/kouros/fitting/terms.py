@@ -31,9 +31,7 @@ def on_body_pose(energy: PriorEnergy) -> Part:
 def on_betas(energy: PriorEnergy) -> Part:
     """A prior of the betas."""
     count = energy.jacobian.shape[-1]
-    return slice(POSE_SIZE, POSE_SIZE + count), Linearization(
-        energy.energy, energy.residuals, energy.jacobian
-    )
+    return slice(POSE_SIZE, POSE_SIZE + count), Linearization(energy.energy, energy.residuals, energy.jacobian)
 
 
 def on_all(part: Part, size: int) -> Linearization:

@@ -74,9 +74,7 @@ class GaussianMixture:
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 69"]:
         """Poses drawn from the mixture."""
         chosen = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
-        noise = torch.randn(
-            count, POSE_SIZE, 1, generator=generator, dtype=self.means.dtype, device=self.means.device
-        )
+        noise = torch.randn(count, POSE_SIZE, 1, generator=generator, dtype=self.means.dtype, device=self.means.device)
         away = torch.linalg.solve_triangular(self.factors[chosen].mT, noise, upper=True)
         return self.means[chosen] + away[..., 0]
 
@@ -132,9 +130,7 @@ def mixture_from_covariances(
     try:
         np.linalg.cholesky(covariances)
     except np.linalg.LinAlgError as error:
-        raise ValueError(
-            "A covariance of the pose mixture is not positive definite; is the file complete?"
-        ) from error
+        raise ValueError("A covariance of the pose mixture is not positive definite; is the file complete?") from error
     precisions = np.linalg.inv(covariances)
     factors = np.linalg.cholesky(0.5 * (precisions + precisions.swapaxes(1, 2)))
     log_weights = np.log(weights / weights.sum())
@@ -164,9 +160,7 @@ def _read_packed(path: Path) -> GaussianMixture:
     shapes = {"means": (None, POSE_SIZE), "triangles": (None, TRIANGLE), "log_weights": (None,)}
     arrays = read_arrays(path, shapes)
     if len({len(a) for a in arrays.values()}) != 1:
-        raise ValueError(
-            f"{path} has different numbers of means, factors and weights; train the mixture again."
-        )
+        raise ValueError(f"{path} has different numbers of means, factors and weights; train the mixture again.")
     factors = np.zeros((len(arrays["means"]), POSE_SIZE, POSE_SIZE), dtype=np.float32)
     rows, columns = np.tril_indices(POSE_SIZE)
     factors[:, rows, columns] = arrays["triangles"]
@@ -186,13 +180,9 @@ def _read_published(path: Path) -> GaussianMixture:
         end = "_" if isinstance(content, StoredObject) else ""
         means, covariances, weights = (as_array(parts[name + end]) for name in ("means", "covars", "weights"))
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is not the pickle of a pose mixture: {error}. Was it downloaded whole?"
-        ) from error
+        raise ValueError(f"{path} is not the pickle of a pose mixture: {error}. Was it downloaded whole?") from error
     except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} lacks one of means, covars and weights; expected SMPLify's gmm_08.pkl."
-        ) from error
+        raise ValueError(f"{path} lacks one of means, covars and weights; expected SMPLify's gmm_08.pkl.") from error
     try:
         return mixture_from_covariances(means, covariances, weights)
     except (ValueError, TypeError) as error:

@@ -83,9 +83,7 @@ class AnglePrior:
         """Least-squares form."""
         residuals = self.residuals(body_pose)
         jacobian = residuals.new_zeros(len(residuals), len(self.numbers), POSE_SIZE)
-        jacobian[:, range(len(self.numbers)), list(self.numbers)] = residuals * residuals.new_tensor(
-            self.signs
-        )
+        jacobian[:, range(len(self.numbers)), list(self.numbers)] = residuals * residuals.new_tensor(self.signs)
         return sum_of_squares(residuals, jacobian)
 
     def log_density(self, body_pose: Float[Tensor, "batch 69"]) -> Float[Tensor, " batch"]:

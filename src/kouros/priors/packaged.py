@@ -1,11 +1,11 @@
 """Where trained priors lie in the package, and how such a file is read and written."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from kouros.files import npz_bytes, write_file
 
 FOLDER = Path(__file__).parent / "data"
 
@@ -41,13 +41,4 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int | None, ...]]) -> dict[s
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], provenance: dict[str, object]) -> None:
     """Write a prior's file, whole or not at all; ``provenance`` goes in as JSON under ``meta``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, meta=np.array(json.dumps(provenance)), **arrays)  # type: ignore[arg-type]
-        Path(aside).chmod(0o644)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    write_file(path, npz_bytes({"meta": np.array(json.dumps(provenance)), **arrays}))

@@ -32,9 +32,7 @@ def euler_order(joint: str) -> str:
     at a quarter turn: knees and hips flex about x, elbows about y, hanging arms are turned about z.
     """
     kind = joint.split("_")[-1]
-    return {"collar": "zyx", "shoulder": "zyx", "elbow": "yzx", "wrist": "zyx", "hand": "zyx"}.get(
-        kind, "xzy"
-    )
+    return {"collar": "zyx", "shoulder": "zyx", "elbow": "yzx", "wrist": "zyx", "hand": "zyx"}.get(kind, "xzy")
 
 
 _AXES = torch.tensor([["xyz".index(axis) for axis in euler_order(joint)] for joint in JOINTS])
@@ -152,9 +150,7 @@ def read_experts(path: Path) -> RotationExperts:
         ValueError: not such a file.
     """
     arrays = read_arrays(path, {"centres": (len(JOINTS), None, 3), "middles": (len(JOINTS), 3)})
-    return RotationExperts(
-        torch.from_numpy(arrays["centres"]).float(), torch.from_numpy(arrays["middles"]).float()
-    )
+    return RotationExperts(torch.from_numpy(arrays["centres"]).float(), torch.from_numpy(arrays["middles"]).float())
 
 
 @cache

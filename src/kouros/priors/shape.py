@@ -43,9 +43,7 @@ class ShapeBound:
 
     def __post_init__(self) -> None:
         if not (self.bound >= 0 and self.softness > 0):
-            raise ValueError(
-                f"bound={self.bound} must not be negative and softness={self.softness} must be positive."
-            )
+            raise ValueError(f"bound={self.bound} must not be negative and softness={self.softness} must be positive.")
 
     def energy(self, betas: Float[Tensor, "batch betas"]) -> PriorEnergy:
         """Least-squares form: the signed excess in units of `softness`.
@@ -69,6 +67,5 @@ class ShapeBound:
 def _check_betas(betas: Tensor) -> None:
     if betas.ndim != 2 or not torch.is_floating_point(betas):
         raise ValueError(
-            f"betas has shape {tuple(betas.shape)} and type {betas.dtype}; expected floating-point "
-            "(batch, betas)."
+            f"betas has shape {tuple(betas.shape)} and type {betas.dtype}; expected floating-point (batch, betas)."
         )

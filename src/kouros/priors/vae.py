@@ -81,9 +81,7 @@ class PoseVAE(nn.Module):
             ValueError: the latents are not as many as the model's.
         """
         if latents.ndim != 2 or latents.shape[1] != self.config.latent:
-            raise ValueError(
-                f"latents has shape {tuple(latents.shape)}; expected (batch, {self.config.latent})."
-            )
+            raise ValueError(f"latents has shape {tuple(latents.shape)}; expected (batch, {self.config.latent}).")
         identity = rotmat_to_rot6d(torch.eye(3).to(latents))
         both = self.decoder(torch.cat([latents, self._mirror_latents(latents)]))
         rot6d, image = both.unflatten(-1, (len(JOINTS), 6)).chunk(2)

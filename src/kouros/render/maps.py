@@ -75,14 +75,12 @@ def dense_maps(
     """
     if joints.shape[-2] != surface.joint_shares.shape[-1]:
         raise ValueError(
-            f"joints has {joints.shape[-2]} joints, but this surface is assigned to {surface.joints!r}, which "
-            f"has {surface.joint_shares.shape[-1]}."
+            f"joints has {joints.shape[-2]} joints, but this surface is assigned to {surface.joints!r}, "
+            f"which has {surface.joint_shares.shape[-1]}."
         )
     unknown = [name for name in part_sets if name not in surface.face_labels]
     if unknown:
-        raise KeyError(
-            f"There is no part set {unknown[0]!r}; the sets are: {', '.join(surface.face_labels)}."
-        )
+        raise KeyError(f"There is no part set {unknown[0]!r}; the sets are: {', '.join(surface.face_labels)}.")
     faces = surface.faces
     fragments = rasterize(vertices, faces, camera, image_size)
     mask, seen = fragments.mask, fragments.face.clamp(min=0)
@@ -145,9 +143,7 @@ def mirror_maps(maps: DenseMaps, surface: BodySurface) -> DenseMaps:
     """
     if not surface.atlas.symmetric:
         raise ValueError("This surface's UV map has no left-right symmetry, so its maps cannot be mirrored.")
-    flipped = {
-        name: value.flip(2) for name, value in vars(maps).items() if name not in ("labels", "fragments")
-    }
+    flipped = {name: value.flip(2) for name, value in vars(maps).items() if name not in ("labels", "fragments")}
     swap = {name: torch.tensor(PART_SETS[name].mirror, device=maps.mask.device) for name in maps.labels}
     part, u, v = flipped["iuv"].unbind(dim=-1)
     patches = torch.tensor(DENSEPOSE24.mirror, device=part.device)
@@ -259,13 +255,9 @@ def uv_to_image(
             the answer is 0.
     """
     grid = torch.stack([2 * uv[..., 0] - 1, 1 - 2 * uv[..., 1]], dim=-1)
-    holds = (
-        torch.ones_like(uv_image[..., 0]) if valid is None else valid.expand(uv_image.shape[:3]).to(uv_image)
-    )
+    holds = torch.ones_like(uv_image[..., 0]) if valid is None else valid.expand(uv_image.shape[:3]).to(uv_image)
     packed = torch.cat([uv_image * holds[..., None], holds[..., None]], dim=-1).permute(0, 3, 1, 2)
-    read = torch.nn.functional.grid_sample(
-        packed, grid.to(packed), padding_mode="border", align_corners=False
-    )
+    read = torch.nn.functional.grid_sample(packed, grid.to(packed), padding_mode="border", align_corners=False)
     read = read.permute(0, 2, 3, 1)
     total = read[..., -1:]
     return torch.where((total > 1e-6) & mask[..., None], read[..., :-1] / total.clamp(min=1e-6), 0.0)
@@ -277,14 +269,14 @@ def splat_to_uv(
     mask: Bool[Tensor, "batch h w"],
     size: int,
 ) -> tuple[Float[Tensor, "batch size size channels"], Float[Tensor, "batch size size"]]:
-    """Image values gathered in UV space through a continuous IUV map alone: for predicted maps, without a mesh.
+    """Image values gathered in UV space through a continuous IUV map alone, as predicted maps need it.
 
     Each pixel gives to the four texels around its (u, v); a texel holds their weighted mean.
 
     Returns:
         The UV image, 0 where no pixel gave, and how many pixels' weight each texel has.
     """
-    batch, height, width, channels = image.shape
+    batch, _, _, channels = image.shape
     place = torch.stack([uv[..., 0] * size, (1 - uv[..., 1]) * size], dim=-1)
     weights, flat = _around(place, size, size)
     weights = weights.to(image) * mask[..., None]

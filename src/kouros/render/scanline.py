@@ -4,29 +4,21 @@ Apart from `rasterize`, so that numba (half a second to import, absent on some t
 when the kernel first runs. What is computed, and why it is exact, is told in `rasterize`.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, no_type_check
+from typing import no_type_check
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from kouros.compiled import compiled
 
 _BAND_PIXELS = 1 << 17
 """Fewest pixels for which one item is shared between threads."""
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` compiled when first called; the machine code is kept on disk where that can be."""
-    try:
-        return numba.njit(function, cache=True, nogil=True, error_model="numpy")
-    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        return numba.njit(function, nogil=True, error_model="numpy")
-
-
-@_compiled
+@compiled(fuse=False)  # bit for bit what torch computes
 @no_type_check
 def _draw_rows(
     vertices,  # (V, 3) float64, camera space

@@ -48,9 +48,7 @@ def atlas_picture(body: BodyModel, surface: BodySurface, size: int = 512) -> Pic
     corners = surface.atlas.uv.numpy(force=True)[surface.atlas.uv_faces.numpy(force=True)]
     places = np.stack([corners[..., 0], 1 - corners[..., 1]], axis=-1) * size * 16
     edges = [np.round(place).astype(np.int32)[:, None] for place in places]
-    cv2.polylines(
-        mask, edges, isClosed=True, color=(178, 184, 206), thickness=1, lineType=cv2.LINE_AA, shift=4
-    )
+    cv2.polylines(mask, edges, isClosed=True, color=(178, 184, 206), thickness=1, lineType=cv2.LINE_AA, shift=4)
     labels = surface.face_labels["densepose24"][sampler.face].numpy(force=True)
     patches = np.where(valid[..., None], DENSEPOSE24.colours[labels], np.uint8(_PAPER))
     u, v = np.meshgrid((np.arange(size) + 0.5) / size, 1 - (np.arange(size) + 0.5) / size)
@@ -114,9 +112,7 @@ def maps_picture(body: BodyModel, surface: BodySurface, size: int = 256) -> Pict
         return _bytes(np.where(mask, 0.5 + 0.5 * values[0].numpy(force=True) / reach, 1.0))
 
     def labelled(name: str) -> Picture:
-        return np.where(
-            mask, PART_SETS[name].colours[maps.labels[name][0].numpy(force=True)], np.uint8(_PAPER)
-        )
+        return np.where(mask, PART_SETS[name].colours[maps.labels[name][0].numpy(force=True)], np.uint8(_PAPER))
 
     iuv = maps.iuv[0].numpy(force=True) / np.array([24.0, 1.0, 1.0])
     uv = maps.uv[0].numpy(force=True)
@@ -152,8 +148,8 @@ def posed_maps(body: BodyModel, surface: BodySurface, size: int) -> DenseMaps:
 
 
 _POSE = {
-    16: (0.0, 0.0, -1.0), 17: (0.0, 0.6, -0.5), 18: (0.0, -0.5, 0.0), 19: (0.0, 1.5, 0.0), 1: (-1.0, 0.0, 0.1),
-    4: (1.2, 0.0, 0.0), 3: (0.15, 0.0, 0.0), 12: (0.1, -0.3, 0.0),
+    16: (0.0, 0.0, -1.0), 17: (0.0, 0.6, -0.5), 18: (0.0, -0.5, 0.0), 19: (0.0, 1.5, 0.0),
+    1: (-1.0, 0.0, 0.1), 4: (1.2, 0.0, 0.0), 3: (0.15, 0.0, 0.0), 12: (0.1, -0.3, 0.0),
 }  # fmt: skip
 """Rotation vectors of a few joints, by their number."""
 
@@ -200,9 +196,7 @@ def _painted(body: BodyModel, face_colours: Tensor, height: int, *, back: bool) 
     return _lit(vertices, body, fragments, colours)
 
 
-def _painted_shares(
-    body: BodyModel, shares: Tensor, colours: np.ndarray, height: int, *, back: bool
-) -> Picture:
+def _painted_shares(body: BodyModel, shares: Tensor, colours: np.ndarray, height: int, *, back: bool) -> Picture:
     vertices, fragments = _view(body, height, back)
     joint = interpolate(shares, body.faces, fragments)[0].argmax(dim=-1).numpy(force=True)
     return _lit(vertices, body, fragments, colours[joint])
@@ -231,8 +225,7 @@ def _titled(picture: Picture, title: str, size: float = 0.5) -> Picture:
 def _row(pictures: list[Picture]) -> Picture:
     tallest = max(len(picture) for picture in pictures)
     padded = [
-        cv2.copyMakeBorder(p, 0, tallest - len(p), 0, _GAP, cv2.BORDER_CONSTANT, value=(_PAPER,) * 3)
-        for p in pictures
+        cv2.copyMakeBorder(p, 0, tallest - len(p), 0, _GAP, cv2.BORDER_CONSTANT, value=(_PAPER,) * 3) for p in pictures
     ]
     return np.concatenate(padded, axis=1)
 

@@ -1,12 +1,16 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 import trimesh
 
+from kouros.body.surface.atlas import uv_atlas, uv_sampler
 from kouros.body.surface.charts import build_charts, chart_points, place_points
 from kouros.body.surface.flatten import flatten
-from kouros.body.surface.parts import DENSEPOSE24
+from kouros.body.surface.parts import DENSEPOSE24, face_labels
 from kouros.body.surface.planar import signed_areas
+from kouros.body.surface.symmetry import mesh_mirror
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,8 @@ def test_flat_cylinder_is_its_own_unrolling():
     points = np.stack([0.1 * np.cos(angle), 0.1 * np.sin(angle), height], axis=-1).reshape(-1, 3)
     corner = (np.arange(19)[:, None] * 25 + np.arange(24)).ravel()
     faces = np.concatenate([
-        np.stack([corner, corner + 1, corner + 26], axis=1), np.stack([corner, corner + 26, corner + 25], axis=1)
+        np.stack([corner, corner + 1, corner + 26], axis=1),
+        np.stack([corner, corner + 26, corner + 25], axis=1),
     ])  # fmt: skip
     flat = flatten(points, faces)
     truth = np.stack([0.1 * angle.ravel(), height.ravel()], axis=1)
@@ -147,13 +152,20 @@ def test_wrong_parts_and_nan_are_refused_and_uv_is_clamped(free_body, charts):
     with pytest.raises(ValueError, match="NaN"):
         charts.lookup(torch.tensor([1]), torch.full((1, 2), torch.nan))
     far = charts.lookup(torch.tensor([2]), torch.tensor([[7.0, -1.0]]))
-    torch.testing.assert_close(
-        far.position, charts.lookup(torch.tensor([2]), torch.tensor([[1.0, 0.0]])).position
-    )
+    torch.testing.assert_close(far.position, charts.lookup(torch.tensor([2]), torch.tensor([[1.0, 0.0]])).position)
     assert charts.lookup(torch.zeros(0, dtype=torch.long), torch.zeros(0, 2)).position.shape == (0, 3)
 
 
-def test_smpl_sized_body_gets_charts_as_good(smpl_sized):
+@pytest.mark.parametrize("symmetric", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_smpl_sized_body_gets_charts_as_good(smpl_sized, symmetric):
+    if not symmetric:
+        smpl_sized = _with_one_quad_cut_the_other_way(smpl_sized)
+        assert (mesh_mirror(smpl_sized).face < 0).sum() == 4
+        atlas = uv_atlas(smpl_sized)
+        assert not atlas.symmetric
+        areas = np.abs(signed_areas(atlas.uv.double().numpy(), atlas.uv_faces.numpy())).sum()
+        covered = uv_sampler(atlas, mesh_mirror(smpl_sized), 256).valid.double().mean().item()
+        assert areas == pytest.approx(covered, rel=0.03)
     charts = build_charts(smpl_sized)
     generator = torch.Generator().manual_seed(0)
     part, uv = torch.randint(1, 25, (4000,), generator=generator), torch.rand(4000, 2, generator=generator)
@@ -161,3 +173,21 @@ def test_smpl_sized_body_gets_charts_as_good(smpl_sized):
     truth = (smpl_sized.v_template[smpl_sized.faces[face]] * weights[..., None]).sum(dim=1)
     found = chart_points(smpl_sized, charts, part, uv)[0]
     assert (found - truth).norm(dim=-1)[inside].mean() * 1000 < 0.5
+
+
+def _with_one_quad_cut_the_other_way(body):
+    """A body whose triangulation is not symmetric, in the middle of the left thigh's front."""
+    body = copy.deepcopy(body)
+    faces = body.faces.numpy()
+    thigh = np.flatnonzero(face_labels(body, DENSEPOSE24) == DENSEPOSE24.label("left_thigh_front"))
+    inner = thigh[np.argsort(np.abs(body.v_template.numpy()[faces[thigh]].mean(axis=1)[:, 1] + 0.3))]
+    first = inner[0]
+    for a, b, c in (np.roll(faces[first], k) for k in range(3)):
+        for second in thigh:
+            rest = set(faces[second].tolist()) - {int(a), int(b)}
+            if second != first and len(rest) == 1:
+                d = rest.pop()
+                body.faces[first] = torch.tensor([a, d, c])
+                body.faces[second] = torch.tensor([d, b, c])
+                return body
+    raise AssertionError("no neighbour found")

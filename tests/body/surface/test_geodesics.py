@@ -60,17 +60,17 @@ def test_points_of_one_face_are_as_far_apart_as_they_are():
 
 def test_distance_is_the_same_both_ways_and_never_less_than_straight(free_body, surface):
     generator = torch.Generator().manual_seed(0)
-    part = torch.randint(1, 25, (40,), generator=generator)
-    uv = torch.rand(40, 2, generator=generator).double() * 0.3 + 0.35
+    part = torch.randint(1, 25, (12,), generator=generator)
+    uv = torch.rand(12, 2, generator=generator).double() * 0.3 + 0.35
     face, weight, _ = surface.charts.locate(part, uv)
     other, other_weight = face.flip(0), weight.flip(0)
     geodesics = Geodesics(free_body.v_template, free_body.faces)
-    there = geodesics.between(face[:20], weight[:20], other[:20], other_weight[:20])
-    back = geodesics.between(other[:20], other_weight[:20], face[:20], weight[:20])
+    there = geodesics.between(face[:6], weight[:6], other[:6], other_weight[:6])
+    back = geodesics.between(other[:6], other_weight[:6], face[:6], weight[:6])
     torch.testing.assert_close(there, back, atol=2e-3, rtol=0.01)
     corners = free_body.v_template.double()[free_body.faces]
     points = (corners[face] * weight[..., None]).sum(dim=1)
-    straight = (points - points.flip(0)).norm(dim=1)[:20]
+    straight = (points - points.flip(0)).norm(dim=1)[:6]
     assert (there > straight - 2e-3).all()
 
 

@@ -134,9 +134,7 @@ def read_obj_uv(
             elif kind == "f":
                 pairs = [field.split("/") for field in fields]
                 if any(len(pair) < 2 or not pair[1] for pair in pairs):
-                    raise ValueError(
-                        f"{path}: a face has no texture coordinates; export the mesh with its UV map."
-                    )
+                    raise ValueError(f"{path}: a face has no texture coordinates; export the mesh with its UV map.")
                 corners.append([(int(pair[0]) - 1, int(pair[1]) - 1) for pair in pairs])
     if len(corners) != len(faces) or any(len(face) != 3 for face in corners):
         raise ValueError(
@@ -160,9 +158,7 @@ def read_obj_uv(
     return np.array(uv), uv_faces
 
 
-def uv_sampler(
-    atlas: UvAtlas, mirror: MeshMirror, size: int, *, num_vertices: int | None = None
-) -> UvSampler:
+def uv_sampler(atlas: UvAtlas, mirror: MeshMirror, size: int, *, num_vertices: int | None = None) -> UvSampler:
     """Precompute sampling between vertices and UV images.
 
     Args:
@@ -196,9 +192,7 @@ def uv_sampler(
     )
 
 
-def joint_assignment(
-    body: BodyModel, sampler: UvSampler, joints: str = LSP14_ASSIGNMENT
-) -> Int[Tensor, "size size"]:
+def joint_assignment(body: BodyModel, sampler: UvSampler, joints: str = LSP14_ASSIGNMENT) -> Int[Tensor, "size size"]:
     """A_uv: the index of the joint nearest to each texel in the T-pose, -1 off the map.
 
     Best of Both Worlds, appendix B: each vertex is assigned to its nearest joint, the assignments are
@@ -277,9 +271,7 @@ def _located_texels(plane: PlanarMesh, size: int, symmetric: bool, mirror: MeshM
     return at
 
 
-def _mirror_texels(
-    uv: np.ndarray, uv_faces: np.ndarray, at: Located, size: int, mirror: MeshMirror
-) -> np.ndarray:
+def _mirror_texels(uv: np.ndarray, uv_faces: np.ndarray, at: Located, size: int, mirror: MeshMirror) -> np.ndarray:
     image = mirror.face[at.face]
     known = at.inside & (image >= 0)
     corners = np.take_along_axis(uv_faces[image], mirror.corner[at.face], axis=1)
@@ -325,9 +317,7 @@ def _bilinear(
 
 def _sparse(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> Tensor:
     indices = torch.from_numpy(np.stack([rows, columns]))
-    return torch.sparse_coo_tensor(
-        indices, torch.from_numpy(values), shape, check_invariants=False
-    ).coalesce()
+    return torch.sparse_coo_tensor(indices, torch.from_numpy(values), shape, check_invariants=False).coalesce()
 
 
 def _apply(matrix: Tensor, values: Tensor) -> Tensor:

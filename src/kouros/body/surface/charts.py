@@ -1,11 +1,11 @@
 """Cartesian charts: each of DensePose's 24 patches laid flat on a 32 x 32 grid (HoloPose, Sec. 2.2).
 
-On the mesh, (part, u, v) is answered by finding a triangle and mixing its corners. Here everything that makes
-a posed point (rest position, shape and pose directions, skinning weights) is tabulated on the grids, so that a
-point is a bilinear lookup, differentiable in u and v as well as in the body's parameters, without the mesh.
+On the mesh, (part, u, v) is answered by finding a triangle and mixing its corners. Here everything that
+makes a posed point (rest position, shape and pose directions, skinning weights) is tabulated on the grids, so
+that a point is a bilinear lookup, differentiable in u and v as well as in the body's parameters, without the mesh.
 
-A patch is flattened by `flatten`. Hands and feet, which have two sides, get them side by side in one grid: the
-palm or sole in u < 0.5, the back or instep in u > 0.5. The chart of a right part is that of the left
+A patch is flattened by `flatten`. Hands and feet, which have two sides, get them side by side in one grid:
+the palm or sole in u < 0.5, the back or instep in u > 0.5. The chart of a right part is that of the left
 mirrored: the mirror image of (part, u, v) is (mirror part, 1 - u, v). v grows towards the body's root, or up.
 """
 
@@ -29,7 +29,7 @@ from kouros.body.surface.symmetry import MeshMirror, mesh_mirror
 GRID = 32
 """Nodes along each side of a chart's grid; they lie at ``i / 31``, the border included."""
 _PARTS_APART = 4.0
-"""Distance between charts laid out side by side in one plane, so that the nearest point is of the same part."""
+"""Distance between charts laid out in one plane, so that the nearest point is of the same part."""
 _SAMPLES = 3
 """Samples along each side of a grid's cell, at which the grid is fitted to the surface."""
 _STIFFNESS = 1e-3
@@ -92,9 +92,9 @@ class Charts:
         nodes = torch.stack([first, first + 1, first + GRID, first + GRID + 1], dim=-1)
         weights = torch.stack([(1 - fu) * (1 - fv), fu * (1 - fv), (1 - fu) * fv, fu * fv], dim=-1)
         rest, directions = (
-            torch.nn.functional.embedding_bag(
-                nodes, table, per_sample_weights=weights.to(table), mode="sum"
-            ).reshape(*part.shape, table.shape[-1])
+            torch.nn.functional.embedding_bag(nodes, table, per_sample_weights=weights.to(table), mode="sum").reshape(
+                *part.shape, table.shape[-1]
+            )
             for table in (self.rest, self.directions)
         )
         return ChartPoints(
@@ -238,10 +238,12 @@ def chart_islands(
     points: list[np.ndarray] = []
     uv_faces = np.zeros_like(faces)
     count = 0
-    for chart in _flat_parts(body, mirror):
-        corners = np.concatenate(
-            [chart.uv.reshape(-1, 2) * chart.size, faces[chart.faces].reshape(-1, 1)], axis=1
-        )
+    charts = _flat_parts(body, mirror)
+    # In rows of six; whoever can lay them out more closely will.
+    cell = np.max([chart.size for chart in charts], axis=0) * 1.05
+    for number, chart in enumerate(charts):
+        place = chart.uv * chart.size + cell * [number % 6, number // 6]
+        corners = np.concatenate([place.reshape(-1, 2), faces[chart.faces].reshape(-1, 1)], axis=1)
         unique, index = np.unique(corners.round(9), axis=0, return_inverse=True)
         uv_faces[chart.faces] = index.reshape(-1, 3) + count
         points.append(unique[:, :2])
@@ -286,9 +288,7 @@ def _flat_side(
     points = flatten(vertices[used], triangles)
     points = points - points.mean(axis=0)
     default = (-1.0 if name.startswith("left") else 1.0, 0.0, 0.0)
-    rootwards = next(
-        (np.array(d, dtype=float) for word, d in _ROOTWARDS.items() if word in name), np.array(default)
-    )
+    rootwards = next((np.array(d, dtype=float) for word, d in _ROOTWARDS.items() if word in name), np.array(default))
     height = vertices[used] @ rootwards
     rise = np.linalg.lstsq(points, height - height.mean(), rcond=None)[0]
     rise = rise / np.linalg.norm(rise)
@@ -332,9 +332,7 @@ def _gridded(
     samples, face, weight = samples[found.inside], found.face[found.inside], found.barycentric[found.inside]
     bilinear = _bilinear_matrix(samples)
     rows = np.repeat(np.arange(len(samples)), 3)
-    mix = scipy.sparse.csr_matrix(
-        (weight.ravel(), (rows, triangles[face].ravel())), (len(samples), len(attributes))
-    )
+    mix = scipy.sparse.csr_matrix((weight.ravel(), (rows, triangles[face].ravel())), (len(samples), len(attributes)))
     difference = scipy.sparse.diags([-1.0, 2.0, -1.0], [0, 1, 2], shape=(GRID - 2, GRID))
     along_u = scipy.sparse.kron(scipy.sparse.eye(GRID), difference)
     along_v = scipy.sparse.kron(difference, scipy.sparse.eye(GRID))

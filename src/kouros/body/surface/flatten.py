@@ -14,7 +14,7 @@ from scipy.sparse.linalg import spsolve
 from kouros.body.surface.geodesics import geodesic_graph
 from kouros.body.surface.planar import signed_areas
 
-_LANDMARKS = 100
+_LANDMARKS = 64
 """Vertices, spread out, whose distances are scaled; the others are placed by theirs to these."""
 
 _REGIONS = tuple((rings, loose) for loose in (0, 1, 2) for rings in (1, 2, 3, 5, 8) if loose <= rings)
@@ -53,9 +53,10 @@ def _landmark_distances(
     graph = geodesic_graph(vertices, triangles, points_per_edge=2)
     landmarks = [int(np.argmax(((vertices - vertices.mean(axis=0)) ** 2).sum(axis=1)))]
     rows: list[np.ndarray] = []
+    nearest = np.full(len(vertices), np.inf)
     while True:
         rows.append(dijkstra(graph, directed=False, indices=landmarks[-1])[: len(vertices)])
-        nearest = np.min(rows, axis=0) if len(rows) == 1 else np.minimum(nearest, rows[-1])  # noqa: F821
+        nearest = np.minimum(nearest, rows[-1])
         if len(rows) == min(_LANDMARKS, len(vertices)):
             return np.array(rows), np.array(landmarks)
         landmarks.append(int(nearest.argmax()))
@@ -107,9 +108,7 @@ def _relaxed(points: np.ndarray, graph: scipy.sparse.csr_matrix, free: np.ndarra
 
 def boundary_vertices(triangles: Int[np.ndarray, "faces 3"], count: int) -> Bool[np.ndarray, " verts"]:
     """The vertices on edges of only one triangle."""
-    edges = np.sort(
-        np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1
-    )
+    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
     unique, uses = np.unique(edges, axis=0, return_counts=True)
     on_boundary = np.zeros(count, dtype=bool)
     on_boundary[unique[uses == 1]] = True

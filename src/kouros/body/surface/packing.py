@@ -20,7 +20,7 @@ _ROWS = 192
 _MARGIN = 1.2 / _ROWS
 """Half the least distance between islands, in units of the square's side."""
 _SPARSE = 0.25
-"""Islands with less than this share of the others' area for their skin (the free body's eyes) are enlarged."""
+"""Islands with less than this share of the others' area for their skin (such as eyes) are enlarged."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def symmetric_layout(
     """The same islands, symmetric about u = 0.5 and packed anew; None where the map's cuts are not symmetric.
 
     Args:
-        uv: in units that are the same along u and v. An island drawn much smaller than the others is enlarged.
+        uv: in units that are the same along u and v. An island much smaller than the others is enlarged.
         uv_faces: indices into ``uv`` of each face's corners.
         corners: where each face's corners are on the body; islands in the middle are turned head up.
         mirror: of the body's mesh.
@@ -74,12 +74,10 @@ def symmetric_layout(
             np.put_along_axis(images, mirror.corner[island.faces], island.triangles, axis=1)
             add(island.points * [-1, 1], mirror.face[island.faces], images)
     packed = np.concatenate(new_uv)
-    return packed + [0.5, 0.0], new_faces
+    return packed + np.array([0.5, 0.0]), new_faces
 
 
-def _islands(
-    uv: np.ndarray, uv_faces: np.ndarray, up: np.ndarray, mirror: MeshMirror
-) -> list[_Island] | None:
+def _islands(uv: np.ndarray, uv_faces: np.ndarray, up: np.ndarray, mirror: MeshMirror) -> list[_Island] | None:
     edges = np.concatenate([uv_faces[:, [0, 1]], uv_faces[:, [1, 2]]])
     graph = scipy.sparse.coo_matrix((np.ones(len(edges)), tuple(edges.T)), shape=(len(uv),) * 2)
     _, of_point = connected_components(graph, directed=False)
@@ -120,9 +118,7 @@ def _enlarged(islands: list[_Island], areas: np.ndarray) -> list[_Island]:
     return [replace(i, points=i.points * f) for i, f in zip(islands, factor, strict=True)]
 
 
-def _straightened(
-    points: np.ndarray, image: np.ndarray, triangles: np.ndarray, up: np.ndarray
-) -> np.ndarray | None:
+def _straightened(points: np.ndarray, image: np.ndarray, triangles: np.ndarray, up: np.ndarray) -> np.ndarray | None:
     """An island turned so that its mirror axis is x = 0, head up, and made symmetric."""
     centered = points - (points + points[image]).mean(axis=0) / 2
     left, _, right = np.linalg.svd(centered.T @ centered[image])
@@ -143,11 +139,9 @@ def _straightened(
 
 
 def _pack(islands: list[_Island]) -> list[_Island]:
-    """Scale all islands alike, as large as the first-fit order allows, and place them; x = 0 is the middle."""
+    """Scale all islands alike, as large as first-fit allows, and place them; x = 0 is the middle."""
     # The largest first; an island in the middle has only its height to choose.
-    order = sorted(
-        islands, key=lambda i: (not i.in_middle, -np.abs(signed_areas(i.points, i.triangles)).sum())
-    )
+    order = sorted(islands, key=lambda i: (not i.in_middle, -np.abs(signed_areas(i.points, i.triangles)).sum()))
     low, high = 0.0, 2.0 / max(float(np.ptp(i.points, axis=0).max()) for i in islands)
     best: list[_Island] | None = None
     for _ in range(9):

@@ -73,7 +73,7 @@ _JOINT_COLOURS: dict[str, Colour] = {
     "right_hip": (0, 90, 50), "right_knee": (35, 139, 69), "right_ankle": (102, 194, 120),
     "right_foot": (190, 235, 180),
 }  # fmt: skip
-"""Warm on the left, cool on the right, trunk purple, head yellow: sides and parts are told apart at a glance."""
+"""Warm on the left, cool on the right, trunk purple, head yellow: sides are told apart at a glance."""
 
 
 def _joined(name: str, **parts: str) -> PartSet:
@@ -86,9 +86,7 @@ def _joined(name: str, **parts: str) -> PartSet:
 _LEFT_ARM, _RIGHT_ARM = (
     " ".join(f"{s}_{j}" for j in ("shoulder", "elbow", "wrist", "hand")) for s in ("left", "right")
 )
-_LEFT_LEG, _RIGHT_LEG = (
-    " ".join(f"{s}_{j}" for j in ("hip", "knee", "ankle", "foot")) for s in ("left", "right")
-)
+_LEFT_LEG, _RIGHT_LEG = (" ".join(f"{s}_{j}" for j in ("hip", "knee", "ankle", "foot")) for s in ("left", "right"))
 _TRUNK = "pelvis spine1 spine2 spine3 left_collar right_collar"
 
 PARTS1 = PartSet("parts1", ("body",), (JOINT_NAMES,), ((255, 255, 255),))
@@ -129,7 +127,8 @@ def _densepose() -> PartSet:
         ("left_hand", "left_wrist left_hand", None, (255, 210, 190)),
         ("left_foot", "left_ankle left_foot", None, (254, 217, 142)),
         ("right_foot", "right_ankle right_foot", None, (190, 235, 180)),
-        ("right_thigh_back", "right_hip", _BACK, (0, 68, 27)), ("left_thigh_back", "left_hip", _BACK, (102, 37, 6)),
+        ("right_thigh_back", "right_hip", _BACK, (0, 68, 27)),
+        ("left_thigh_back", "left_hip", _BACK, (102, 37, 6)),
         ("right_thigh_front", "right_hip", _FRONT, (35, 139, 69)),
         ("left_thigh_front", "left_hip", _FRONT, (180, 90, 20)),
         ("right_lower_leg_back", "right_knee", _BACK, (65, 171, 93)),
@@ -171,9 +170,7 @@ def part_set(name: str) -> PartSet:
     return PART_SETS[name]
 
 
-def face_labels(
-    body: BodyModel, parts: PartSet, mirror: MeshMirror | None = None
-) -> Int[np.ndarray, " faces"]:
+def face_labels(body: BodyModel, parts: PartSet, mirror: MeshMirror | None = None) -> Int[np.ndarray, " faces"]:
     """The label (1 and up) of every face; mirror faces have mirror labels, exactly.
 
     Args:
@@ -212,9 +209,7 @@ def face_labels(
     return _copied_to_mirror(labels, mirror.face, parts.mirror) + 1
 
 
-def vertex_labels(
-    body: BodyModel, parts: PartSet, mirror: MeshMirror | None = None
-) -> Int[np.ndarray, " verts"]:
+def vertex_labels(body: BodyModel, parts: PartSet, mirror: MeshMirror | None = None) -> Int[np.ndarray, " verts"]:
     """The label (1 and up) that most faces around a vertex have; mirror vertices have mirror labels.
 
     A vertex in the middle that only a left and a right part share takes the one named first.

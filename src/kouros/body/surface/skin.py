@@ -34,9 +34,7 @@ class BodySurface:
         return uv_sampler(self.atlas, self.mirror, size)
 
 
-def body_surface(
-    body: BodyModel, *, obj: str | Path | None = None, joints: str = LSP14_ASSIGNMENT
-) -> BodySurface:
+def body_surface(body: BodyModel, *, obj: str | Path | None = None, joints: str = LSP14_ASSIGNMENT) -> BodySurface:
     """Derive a body's surface; some seconds.
 
     Args:
@@ -50,8 +48,7 @@ def body_surface(
     shares = joint_shares(body, joints)
     mirror = mesh_mirror(body)
     labels = {
-        name: torch.from_numpy(face_labels(body, parts, mirror)).to(body.faces)
-        for name, parts in PART_SETS.items()
+        name: torch.from_numpy(face_labels(body, parts, mirror)).to(body.faces) for name, parts in PART_SETS.items()
     }
     return BodySurface(
         faces=body.faces,

@@ -37,10 +37,8 @@ def mesh_mirror(body: BodyModel, *, tolerance: float = 2e-3) -> MeshMirror:
         ValueError: the template is not symmetric.
     """
     vertices = body.v_template.double().numpy(force=True)
-    if body.mirror is not None:
-        vertex = body.mirror.numpy(force=True)
-    else:
-        vertex = _reflect(vertices, tolerance)
+    named = body.mirror
+    vertex = _reflect(vertices, tolerance) if named is None else named.numpy(force=True)
     return _mirror_faces(body.faces.numpy(force=True), vertex)
 
 
@@ -81,5 +79,5 @@ def _mirror_faces(faces: Int[np.ndarray, "faces 3"], vertex: Int[np.ndarray, " v
 
 
 def reflect_points(points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-    """Points across the plane between left and right, in body space or in any camera whose x axis is level."""
+    """Points across the plane x = 0, which in a symmetric body parts left and right."""
     return points * torch.tensor([-1.0, 1.0, 1.0], dtype=points.dtype, device=points.device)

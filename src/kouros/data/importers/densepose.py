@@ -48,9 +48,7 @@ def import_densepose(
     def convert(annotation: dict[str, Any]) -> Sample | None:
         if "dp_x" not in annotation:
             return None
-        columns = [
-            np.array(annotation[key], dtype=np.float64) for key in ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
-        ]
+        columns = [np.array(annotation[key], dtype=np.float64) for key in ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")]
         points = np.stack(columns, axis=1)
         if not ((points[:, 2] >= 1) & (points[:, 2] <= 24)).all():
             raise ValueError(f"dp_I holds patches outside 1 to 24: {sorted(set(points[:, 2]))}")

@@ -67,9 +67,7 @@ def import_human36m(
         clips += [(subject, f) for f in files if not f.name.startswith("_ALL")]
     clips = [c for c in clips if not (c[0] == "S11" and c[1].name == "Directions.54138969.cdf")]
     if not clips:
-        require(
-            "Human3.6M", source, f"{SPLITS[split][0]}/MyPoseFeatures/D3_Positions_mono/<Action>.<camera>.cdf"
-        )
+        require("Human3.6M", source, f"{SPLITS[split][0]}/MyPoseFeatures/D3_Positions_mono/<Action>.<camera>.cdf")
     metadata = source / "metadata.xml"
     calibration = read_metadata(metadata) if metadata.is_file() else {}
     info = TableInfo(
@@ -88,9 +86,7 @@ def import_human36m(
         },
     )
     units = (
-        Unit(
-            f"{subject}/{file.name}", partial(_rows, source, subject, file, stride, images, mosh, calibration)
-        )
+        Unit(f"{subject}/{file.name}", partial(_rows, source, subject, file, stride, images, mosh, calibration))
         for subject, file in clips
     )
     return run_import(out, info, units, check_images=check_images)
@@ -230,9 +226,7 @@ def read_metadata(path: Path) -> Calibration:
         for subject in range(11):
             a, b, g = outer[index, subject, :3]
             # The release's code builds camera to world as the transpose of this product.
-            turn = (
-                Rotation.from_euler("x", a) * Rotation.from_euler("y", b) * Rotation.from_euler("z", g)
-            ).as_matrix()
+            turn = (Rotation.from_euler("x", a) * Rotation.from_euler("y", b) * Rotation.from_euler("z", g)).as_matrix()
             shift = -turn @ outer[index, subject, 3:] / 1000
             result[f"S{subject + 1}", camera] = (inner[index, :4], np.c_[turn, shift])
     return result

@@ -102,9 +102,7 @@ def _rows(file: Path) -> Iterator[Sample | Problem]:
     joints, pixels = (np.asarray(content[key], dtype=np.float64) for key in ("poses_3d", "poses_2d"))
     frames = len(joints)
     if joints.shape != (frames, 15, 3) or pixels.shape != (3, frames, 15, 2):
-        what = (
-            f"poses_3d has shape {joints.shape}, poses_2d {pixels.shape}; expected (F, 15, 3), (3, F, 15, 2)"
-        )
+        what = f"poses_3d has shape {joints.shape}, poses_2d {pixels.shape}; expected (F, 15, 3), (3, F, 15, 2)"
         yield Problem(f"{subject}/{trial}", what)
         return
     valid = np.isfinite(joints).all(axis=(1, 2)) & np.isfinite(pixels).all(axis=(0, 2, 3))

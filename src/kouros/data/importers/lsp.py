@@ -39,9 +39,7 @@ def import_lsp(
     joints = load_mat(require("LSP", source, "joints.mat"), "joints")["joints"]
     if joints.ndim != 3 or joints.shape[:2] != (3, 14):
         hint = " (14 first is LSP-extended)" if joints.ndim == 3 and joints.shape[0] == 14 else ""
-        raise DatasetError(
-            f"{source / 'joints.mat'}: joints has shape {joints.shape}; expected (3, 14, images){hint}."
-        )
+        raise DatasetError(f"{source / 'joints.mat'}: joints has shape {joints.shape}; expected (3, 14, images){hint}.")
     if masks is not None:
         require("UPi-S1h", masks, "data/lsp")
 

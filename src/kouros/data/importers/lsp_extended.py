@@ -29,9 +29,7 @@ def import_lsp_extended(source: Path, out: Path, *, check_images: bool = True) -
     joints = load_mat(require("LSP-extended", source, "joints.mat"), "joints")["joints"]
     if joints.ndim != 3 or joints.shape[:2] != (14, 3):
         hint = " (3 first is LSP)" if joints.ndim == 3 and joints.shape[0] == 3 else ""
-        raise DatasetError(
-            f"{source / 'joints.mat'}: joints has shape {joints.shape}; expected (14, 3, images){hint}."
-        )
+        raise DatasetError(f"{source / 'joints.mat'}: joints has shape {joints.shape}; expected (14, 3, images){hint}.")
     images = sorted(source.glob("im*.png")) or sorted((source / "images").glob("im*.jpg"))
     if len(images) != joints.shape[2]:
         raise DatasetError(

@@ -16,15 +16,11 @@ def load_mat(path: Path, *variables: str, squeeze: bool = False) -> dict[str, An
         DatasetError: the file is missing, of another kind, or lacks a variable.
     """
     try:
-        content = scipy.io.loadmat(
-            str(path), struct_as_record=False, squeeze_me=squeeze, variable_names=variables
-        )
+        content = scipy.io.loadmat(str(path), struct_as_record=False, squeeze_me=squeeze, variable_names=variables)
     except FileNotFoundError:
         raise DatasetError(f"{path}: there is no such file.") from None
     except NotImplementedError:
-        raise DatasetError(
-            f"{path}: this is a MATLAB 7.3 file; the data set's own is of version 5."
-        ) from None
+        raise DatasetError(f"{path}: this is a MATLAB 7.3 file; the data set's own is of version 5.") from None
     except Exception as error:  # scipy raises many kinds on damaged files
         raise DatasetError(f"{path}: this is no readable MATLAB file ({error}).") from None
     return _with(path, content, variables)

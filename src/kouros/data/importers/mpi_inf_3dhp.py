@@ -55,12 +55,8 @@ def import_mpi_inf_3dhp_npz(
     shapes = {"center": (2,), "scale": (), "part": (17, 3), "S": (17, 4)}
     for key, shape in shapes.items():
         if arrays[key].shape != (len(names), *shape):
-            raise DatasetError(
-                f"{source}: {key} has shape {arrays[key].shape}; expected {(len(names), *shape)}."
-            )
-    info = _info(
-        split, images or source.parent, {"importer": "mpi_inf_3dhp_npz", "source": str(source.resolve())}
-    )
+            raise DatasetError(f"{source}: {key} has shape {arrays[key].shape}; expected {(len(names), *shape)}.")
+    info = _info(split, images or source.parent, {"importer": "mpi_inf_3dhp_npz", "source": str(source.resolve())})
 
     def convert(row: int) -> Sample:
         return Sample(
@@ -119,9 +115,7 @@ def _train_rows(source: Path, folder: Path, camera: int, stride: int) -> Iterabl
     try:
         content = load_mat(folder / "annot.mat", "annot2", "annot3", "univ_annot3")
         pixels, joints, universal = (
-            np.asarray(content[key].ravel()[camera], dtype=np.float64).reshape(-1, 28, size)[
-                :, list(TRAIN_TO_17)
-            ]
+            np.asarray(content[key].ravel()[camera], dtype=np.float64).reshape(-1, 28, size)[:, list(TRAIN_TO_17)]
             for key, size in (("annot2", 2), ("annot3", 3), ("univ_annot3", 3))
         )
         calibration = read_calibration(folder / "camera.calibration")[camera]
@@ -186,9 +180,7 @@ def _test_rows(folder: Path) -> Iterator[Sample | Problem]:
     shapes = ((17, 2), (17, 3), (17, 3))
     for key, shape in zip(keys, shapes, strict=False):
         if content[key].shape != (frames, 1, *shape):
-            yield Problem(
-                folder.name, f"{key} has shape {content[key].shape}; expected {(frames, 1, *shape)}"
-            )
+            yield Problem(folder.name, f"{key} has shape {content[key].shape}; expected {(frames, 1, *shape)}")
             return
     valid = content["valid_frame"].reshape(frames) == 1
 
@@ -209,9 +201,7 @@ def _test_rows(folder: Path) -> Iterator[Sample | Problem]:
             frame=frame,
         )
 
-    yield from converted(
-        np.flatnonzero(valid).tolist(), convert, lambda frame: f"{folder.name} frame {frame}"
-    )
+    yield from converted(np.flatnonzero(valid).tolist(), convert, lambda frame: f"{folder.name} frame {frame}")
 
 
 def read_calibration(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray, tuple[int, int]]]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from kouros.data.schema import SCHEMA_VERSION, Sample, TableInfo
 from kouros.data.tables import TableWriter
-from kouros.export.atomic import write_file
+from kouros.files import write_file
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4"})
 _BLOCK = 4096
@@ -69,12 +69,8 @@ def require(dataset: str, source: Path, *expected: str) -> Path:
         if (source / name).exists():
             return source / name
     listing = " or ".join(expected)
-    state = (
-        "has no such entry" if source.is_dir() else "is no folder" if source.exists() else "does not exist"
-    )
-    raise DatasetError(
-        f"{dataset}: expected {listing} in {source}, which {state}; give the folder that holds it."
-    )
+    state = "has no such entry" if source.is_dir() else "is no folder" if source.exists() else "does not exist"
+    raise DatasetError(f"{dataset}: expected {listing} in {source}, which {state}; give the folder that holds it.")
 
 
 def row_blocks(
@@ -100,9 +96,7 @@ def converted(
                 yield sample
 
 
-def run_import(
-    out: Path, info: TableInfo, units: Iterable[Unit], *, check_images: bool = True
-) -> ImportReport:
+def run_import(out: Path, info: TableInfo, units: Iterable[Unit], *, check_images: bool = True) -> ImportReport:
     """Import all units into ``<out>/<dataset>_<split>.parquet``.
 
     Args:
@@ -173,9 +167,7 @@ def _write_part(part: Path, info: TableInfo, unit: Unit, check_images: bool) -> 
                 problems.append(row)
                 continue
             if check_images:
-                size = sizes.setdefault(row.image_path, "") or _image_size(
-                    Path(info.image_root, row.image_path)
-                )
+                size = sizes.setdefault(row.image_path, "") or _image_size(Path(info.image_root, row.image_path))
                 sizes[row.image_path] = size
                 if isinstance(size, str):
                     problems.append(Problem(row.image_path, size))

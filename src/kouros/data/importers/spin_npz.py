@@ -6,7 +6,6 @@ Keys and orders are those of SPIN's ``datasets/base_dataset.py`` and ``constants
 Everything is in the camera's frame; ``scale`` is the box's side over 200.
 """
 
-import io
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -16,7 +15,7 @@ from kouros.body.keypoints import SPIN49
 from kouros.data.importers.running import DatasetError, ImportReport, row_blocks, run_import
 from kouros.data.schema import Sample, TableInfo
 from kouros.data.tables import AnnotationTable
-from kouros.export.atomic import write_file
+from kouros.files import npz_bytes, write_file
 
 _GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female", "neutral": "neutral"}
 _ROOT = 14
@@ -54,9 +53,7 @@ def load_npz(source: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise DatasetError(f"{source}: this is no .npz of plain arrays ({error}).") from None
     missing = [key for key in required if key not in arrays]
     if missing:
-        raise DatasetError(
-            f"{source}: the file has no {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}."
-        )
+        raise DatasetError(f"{source}: the file has no {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}.")
     return arrays
 
 
@@ -148,9 +145,7 @@ def export_spin_npz(table: AnnotationTable, out: Path) -> int:
     boxed = center.has & size.has
     if not boxed.all():
         row = int(np.flatnonzero(~boxed)[0])
-        raise ValueError(
-            f"Row {row} of {table.path.name} has no box, which SPIN's files need; drop such rows."
-        )
+        raise ValueError(f"Row {row} of {table.path.name} has no box, which SPIN's files need; drop such rows.")
     arrays = {
         "imgname": np.array(table.text("image_path"), dtype=np.str_),
         "center": center.values,
@@ -179,29 +174,20 @@ def export_spin_npz(table: AnnotationTable, out: Path) -> int:
     if any(g in ("male", "female") for g in genders):
         # SPIN knows no third: what is not "m" is read as female.
         if not all(g in ("male", "female") for g in genders):
-            raise ValueError(
-                "SPIN's files give every row a gender m or f, or none; split the table by gender."
-            )
+            raise ValueError("SPIN's files give every row a gender m or f, or none; split the table by gender.")
         arrays["gender"] = np.array([g[0] for g in genders if g])
     for key, field in (("maskname", "mask_path"), ("partname", "parts_path"), ("iuv_names", "iuv_path")):
         if table.has(field).all() and rows:
             arrays[key] = np.array(table.text(field), dtype=np.str_)
-    write_file(out, _npz_bytes(arrays))
+    write_file(out, npz_bytes(arrays, compressed=False))
     return rows
 
 
 def _spin24(name: str, points: np.ndarray) -> np.ndarray:
     if name not in TO_SPIN24:
         raise ValueError(
-            f"The keypoint set {name} has no known place among SPIN's joints; known are "
-            f"{', '.join(TO_SPIN24)}."
+            f"The keypoint set {name} has no known place among SPIN's joints; known are {', '.join(TO_SPIN24)}."
         )
     result = np.zeros((len(points), 24, points.shape[2]))
     result[:, list(TO_SPIN24[name])] = points
     return result
-
-
-def _npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()

@@ -53,9 +53,7 @@ class Skeleton:
         for bone in self.bones:
             if bone.name == name:
                 return bone
-        raise DatasetError(
-            f"The skeleton has no bone {name!r}; it has {', '.join(b.name for b in self.bones)}."
-        )
+        raise DatasetError(f"The skeleton has no bone {name!r}; it has {', '.join(b.name for b in self.bones)}.")
 
 
 def read_asf(path: Path) -> Skeleton:
@@ -86,10 +84,7 @@ def _parse_asf(text: str) -> Skeleton:
     scale = INCH / float(units["length"])  # lengths are in inches times this number
     root = {words[0]: words[1:] for words in sections[":root"]}
     parents = {
-        child: words[0]
-        for words in sections[":hierarchy"]
-        if words[0] not in ("begin", "end")
-        for child in words[1:]
+        child: words[0] for words in sections[":hierarchy"] if words[0] not in ("begin", "end") for child in words[1:]
     }
     raw: dict[str, dict[str, list[str]]] = {}
     entry: dict[str, list[str]] = {}
@@ -137,9 +132,7 @@ def read_amc(path: Path, skeleton: Skeleton) -> dict[str, np.ndarray]:
     Raises:
         DatasetError: the file is missing, breaks the grammar, or belongs to another skeleton.
     """
-    expected = {bone.name: len(bone.dof) for bone in skeleton.bones if bone.dof} | {
-        "root": len(skeleton.root_order)
-    }
+    expected = {bone.name: len(bone.dof) for bone in skeleton.bones if bone.dof} | {"root": len(skeleton.root_order)}
     frames: list[dict[str, list[float]]] = []
     try:
         lines = path.read_text(encoding="latin1").splitlines()

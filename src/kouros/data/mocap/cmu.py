@@ -30,9 +30,7 @@ _BONES = frozenset({"lowerback", "upperback", "thorax", "head"}) | {
         "hipjoint", "femur", "tibia", "foot", "toes", "clavicle", "humerus", "radius", "wrist", "hand"
     )
 }  # fmt: skip
-_SOURCE = (
-    "CMU Graphics Lab Motion Capture Database, mocap.cs.cmu.edu, created with funding from NSF EIA-0196217"
-)
+_SOURCE = "CMU Graphics Lab Motion Capture Database, mocap.cs.cmu.edu, created with funding from NSF EIA-0196217"
 
 
 def read_cmu(amc: Path, asf: Path, *, frame_rate: float = 120.0, head_pitch: float = 0.0) -> Motion:
@@ -48,9 +46,7 @@ def read_cmu(amc: Path, asf: Path, *, frame_rate: float = 120.0, head_pitch: flo
     skeleton = read_asf(asf)
     missing = _BONES - {bone.name for bone in skeleton.bones}
     if missing:
-        raise DatasetError(
-            f"{asf}: CMU's skeletons have bones that this one lacks: {', '.join(sorted(missing))}."
-        )
+        raise DatasetError(f"{asf}: CMU's skeletons have bones that this one lacks: {', '.join(sorted(missing))}.")
     turns, places = bone_rotations(skeleton, read_amc(amc, skeleton))
     world = _joint_rotations(skeleton, turns, head_pitch)
     parents = [world[JOINT_NAMES[p]] if p >= 0 else Rotation.identity() for p in PARENTS]
@@ -69,9 +65,7 @@ def read_cmu(amc: Path, asf: Path, *, frame_rate: float = 120.0, head_pitch: flo
     )
 
 
-def import_cmu(
-    source: Path, out: Path, *, frame_rate: float = 30.0, source_rate: float = 120.0
-) -> ImportReport:
+def import_cmu(source: Path, out: Path, *, frame_rate: float = 30.0, source_rate: float = 120.0) -> ImportReport:
     """Convert all ``<subject>_<trial>.amc`` below ``source`` that lie beside their ``<subject>.asf``.
 
     Raises:
@@ -88,9 +82,7 @@ def import_cmu(
     return import_motions(((amc, Path(f"cmu_{amc.stem}.npz")) for amc, _ in trials), convert, out, frame_rate)
 
 
-def _joint_rotations(
-    skeleton: Skeleton, turns: dict[str, Rotation], head_pitch: float
-) -> dict[str, Rotation]:
+def _joint_rotations(skeleton: Skeleton, turns: dict[str, Rotation], head_pitch: float) -> dict[str, Rotation]:
     """Rotation of each joint in the world."""
     world = {"pelvis": turns["root"]}
     for joint, name in (("spine1", "lowerback"), ("spine2", "upperback"), ("spine3", "thorax")):

@@ -6,7 +6,6 @@ where known ``valid`` (F,), ``betas``, and the texts ``gender label subject spli
 AMASS's, the world has y up and ``trans`` is the pelvis joint itself.
 """
 
-import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from kouros.data.importers.running import DatasetError, ImportReport, Problem
-from kouros.export.atomic import write_file
+from kouros.files import npz_bytes, write_file
 
 _TEXTS = ("gender", "label", "subject", "split", "source", "license")
 
@@ -103,9 +102,7 @@ def write_motion(path: Path, motion: Motion) -> None:
         value = getattr(motion, key)
         if value is not None:
             arrays[key] = np.asarray(value)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_file(path, buffer.getvalue())
+    write_file(path, npz_bytes(arrays))
 
 
 def load_arrays(path: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -75,9 +75,7 @@ def train_experts(folder: Path, out: Path, *, seed: int = 0, experts: int = 64) 
     poses = with_mirror_images(read_poses(folder, "train").diverse)
     fitted = fit_experts(poses, experts, np.random.default_rng(seed))
     arrays = {"centres": fitted.centres.float().numpy(), "middles": fitted.middles.float().numpy()}
-    write_arrays(
-        out, arrays, _provenance("K-means of Euler angles, radians", folder, seed, {"experts": experts})
-    )
+    write_arrays(out, arrays, _provenance("K-means of Euler angles, radians", folder, seed, {"experts": experts}))
 
 
 def train_pose_vae(

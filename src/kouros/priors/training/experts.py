@@ -13,9 +13,7 @@ from kouros.priors.body_pose import JOINTS, MIRROR_JOINTS
 from kouros.priors.rotation_experts import RotationExperts, euler_order, euler_to_rotmat, rotmat_to_euler
 
 
-def fit_experts(
-    poses: Float[np.ndarray, "frames 69"], experts: int, rng: np.random.Generator
-) -> RotationExperts:
+def fit_experts(poses: Float[np.ndarray, "frames 69"], experts: int, rng: np.random.Generator) -> RotationExperts:
     """Experts of every joint, float64; the right side's are the left side's mirror images.
 
     The middle joints' experts come in mirror pairs, with one that is its own image if ``experts`` is odd.
@@ -47,9 +45,7 @@ def fit_experts(
     return RotationExperts(torch.from_numpy(centres), torch.from_numpy(middles))
 
 
-def nearest_in_hull(
-    experts: RotationExperts, body_pose: Float[Tensor, "batch 69"]
-) -> Float[Tensor, "batch 23 3 3"]:
+def nearest_in_hull(experts: RotationExperts, body_pose: Float[Tensor, "batch 69"]) -> Float[Tensor, "batch 23 3 3"]:
     """The rotations of the hull (not widened) whose Euler angles are nearest to a pose's."""
     euler = experts.unwrapped_euler(body_pose).double().cpu().numpy()
     centres = experts.centres.double().cpu().numpy()
@@ -64,9 +60,7 @@ def nearest_in_hull(
     return euler_to_rotmat(torch.from_numpy(found)).to(body_pose)
 
 
-def hull_error_degrees(
-    experts: RotationExperts, body_pose: Float[Tensor, "batch 69"]
-) -> Float[Tensor, "batch 23"]:
+def hull_error_degrees(experts: RotationExperts, body_pose: Float[Tensor, "batch 69"]) -> Float[Tensor, "batch 23"]:
     """Angle between each joint's rotation and the nearest one in the hull, degrees."""
     given = rotvec_to_rotmat(body_pose.unflatten(-1, (len(JOINTS), 3)))
     return angle_between(given, nearest_in_hull(experts, body_pose)).rad2deg()
@@ -95,9 +89,7 @@ def _k_means(
     for _ in range(rounds):
         labels = _square_distances(points, centres).argmin(1)
         sizes = np.bincount(labels, minlength=count)
-        sums = np.stack(
-            [np.bincount(labels, weights=points[:, c], minlength=count) for c in range(3)], axis=1
-        )
+        sums = np.stack([np.bincount(labels, weights=points[:, c], minlength=count) for c in range(3)], axis=1)
         centres = np.where(sizes[:, None] > 0, sums / np.maximum(sizes, 1)[:, None], centres)
         if sign is not None:
             centres = (centres + sign * centres[_image_of(count)]) / 2
@@ -110,6 +102,4 @@ def _image_of(count: int) -> list[int]:
 
 
 def _square_distances(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    return np.maximum(
-        np.square(points).sum(1)[:, None] - 2 * points @ centres.T + np.square(centres).sum(1), 0
-    )
+    return np.maximum(np.square(points).sum(1)[:, None] - 2 * points @ centres.T + np.square(centres).sum(1), 0)

@@ -82,9 +82,7 @@ def log_components(
     for mean, covariance, weight in zip(means, covariances, weights, strict=True):
         root = np.linalg.cholesky(covariance)
         whitened = solve_triangular(root, (poses - mean).T, lower=True)
-        log_peak = (
-            math.log(weight) - np.log(np.diagonal(root)).sum() - 0.5 * POSE_SIZE * math.log(2 * math.pi)
-        )
+        log_peak = math.log(weight) - np.log(np.diagonal(root)).sum() - 0.5 * POSE_SIZE * math.log(2 * math.pi)
         columns.append(log_peak - 0.5 * np.square(whitened).sum(0))
     return np.stack(columns, axis=1)
 

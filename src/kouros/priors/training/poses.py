@@ -14,10 +14,7 @@ from torch import Tensor
 
 from kouros.priors.body_pose import JOINTS, MIRROR_ORDER, MIRROR_SIGN, POSE_SIZE
 
-CREDIT = (
-    "Trained on motion capture from mocap.cs.cmu.edu. "
-    "The database was created with funding from NSF EIA-0196217."
-)
+CREDIT = "Trained on motion capture from mocap.cs.cmu.edu. The database was created with funding from NSF EIA-0196217."
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,7 @@ def read_poses(folder: Path, split: str) -> MocapPoses:
         sequence.append(np.full(len(poses), len(names)))
         names.append(path.stem)
     if not names:
-        raise ValueError(
-            f"{folder} has no motion capture of the split {split!r}; expected sequences/*.npz there."
-        )
+        raise ValueError(f"{folder} has no motion capture of the split {split!r}; expected sequences/*.npz there.")
     path = folder / "diverse_frames.npz"
     with np.load(path, allow_pickle=False) as picked:
         diverse = _body_poses(picked["poses"][picked["split"] == split], path)
@@ -68,9 +63,7 @@ def read_rest_joints(folder: Path) -> Float[Tensor, "24 3"]:
 
 def _body_poses(poses: np.ndarray, path: Path) -> Float[np.ndarray, "frames 69"]:
     if poses.ndim != 2 or poses.shape[1] != POSE_SIZE + 3 or not np.isfinite(poses).all():
-        raise ValueError(
-            f"`poses` of {path} is not (frames, 72) finite rotation vectors; convert the file first."
-        )
+        raise ValueError(f"`poses` of {path} is not (frames, 72) finite rotation vectors; convert the file first.")
     return poses[:, 3:].astype(np.float64)
 
 

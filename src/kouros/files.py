@@ -1,13 +1,19 @@
-"""Files that are written whole or not at all: aside in the same folder, flushed to disk, then renamed."""
+"""Files that are written whole or not at all: aside in the same folder, flushed to disk, then renamed.
+
+Imports nothing of kouros.
+"""
 
 import contextlib
+import io
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
+
+def write_files(contents: Mapping[Path, bytes | memoryview]) -> None:
     """Write files that belong together; nobody ever sees one of them half-written.
 
     All are written aside first, so that a full disk or an interrupt on the way leaves none of them, and
@@ -20,10 +26,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     try:
         for path, data in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # In the target's own folder, because a rename is atomic only within one file system; a name of
-            # fixed length, because the target's may be as long as the file system allows.
-            aside = path.with_name(f".kouros-{secrets.token_hex(8)}.part")
-            staged[path] = aside
+            staged[path] = aside = aside_of(path)
             _write_through(aside, data)
         for path, aside in staged.items():
             aside.replace(path)
@@ -33,7 +36,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
                 aside.unlink(missing_ok=True)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes | memoryview) -> None:
     """Write one file whole or not at all.
 
     Raises:
@@ -42,7 +45,22 @@ def write_file(path: Path, data: bytes) -> None:
     write_files({path: data})
 
 
-def _write_through(path: Path, data: bytes) -> None:
+def aside_of(path: Path) -> Path:
+    """A new name beside ``path``, to write to before the file is renamed to ``path``."""
+    # In the target's own folder, because a rename is atomic only within one file system; a name of fixed
+    # length, because the target's may be as long as the file system allows.
+    return path.with_name(f".kouros-{secrets.token_hex(8)}.part")
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray], *, compressed: bool = True) -> memoryview:
+    """The content of an ``.npz`` file."""
+    buffer = io.BytesIO()
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getbuffer()
+
+
+def _write_through(path: Path, data: bytes | memoryview) -> None:
     with path.open("xb") as file:
         file.write(data)
         file.flush()

@@ -1,0 +1,94 @@
+"""``kouros data info``: what annotation tables hold, in numbers and in one picture each."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from kouros.cli.usage import UsageError
+
+if TYPE_CHECKING:
+    from kouros.data.tables import AnnotationTable
+
+_BAR = 30
+
+
+@dataclass(frozen=True)
+class Data:
+    """info: count what annotation tables know, and draw people with their boxes and keypoints on a contact sheet.
+
+    Needs kouros[train].
+    """
+
+    action: Annotated[Literal["info"], tyro.conf.Positional]
+    """What to do."""
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """Folder of tables (.parquet), or one table."""
+    out: Path | None = None
+    """Folder for the sheets, TABLE.png; without it, where the table is."""
+    people: int = 24
+    """How many are drawn."""
+    seed: int = 0
+    """Which are drawn: chosen at random."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        if self.people < 1:
+            raise UsageError(f"--people must be at least 1, not {self.people}.")
+        try:
+            from kouros.data.inspection import contact_sheet
+            from kouros.data.tables import AnnotationTable
+            from kouros.export.pictures import png_bytes
+            from kouros.files import write_file
+
+            for path in self._tables():
+                table = AnnotationTable(path)
+                _print(table)
+                sheet = (self.out or path.parent) / f"{path.stem}.png"
+                write_file(sheet, png_bytes(contact_sheet(table, people=self.people, seed=self.seed)))
+                print(f"people: {sheet}\n")
+        except (ImportError, OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return 0
+
+    def _tables(self) -> list[Path]:
+        if not self.source.is_dir():
+            return [self.source]
+        found = sorted(self.source.glob("*.parquet"))
+        if not found:
+            raise UsageError(f"{self.source}: the folder holds no .parquet file; make one with `kouros import`.")
+        return found
+
+
+def _print(table: "AnnotationTable") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from kouros.data.inspection import counts, histograms
+
+    console, info = Console(highlight=False), table.info
+    console.print(Text(f"{info.dataset} {info.split}: {len(table)} people, pictures in {info.image_root}"))
+    for what, points in (("2D", info.keypoints_2d), ("3D", info.keypoints_3d)):
+        if points is not None:
+            console.print(Text(f"{what} keypoints: {points.name}, {len(points)} points"))
+    fields = Table(box=None, pad_edge=False, header_style="bold")
+    fields.add_column("field")
+    fields.add_column("rows", justify="right")
+    fields.add_column("share", justify="right")
+    for name, count in counts(table).items():
+        if count:
+            fields.add_row(name, str(count), f"{100 * count / len(table):.0f} %")
+    console.print(fields)
+    for histogram in histograms(table):
+        rows = Table(box=None, pad_edge=False, header_style="bold")
+        rows.add_column(histogram.what, justify="right")
+        rows.add_column("rows", justify="right")
+        rows.add_column("")
+        for low, high, count in zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True):
+            bar = "#" * round(_BAR * count / histogram.counts.max())
+            rows.add_row(f"{low:.3g} - {high:.3g}", str(int(count)), bar)
+        console.print(rows)

@@ -1,0 +1,102 @@
+"""``kouros train``: the priors and the learned start, anew from motion capture."""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from kouros.cli.usage import UsageError
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Train a prior of poses; same seed, same file."""
+
+    name: Annotated[Literal["gmm", "limits", "rotation_experts", "vae"], tyro.conf.Positional]
+    """Which: Gaussian mixture, joint limits, rotation experts, or the variational autoencoder (minutes)."""
+    mocap: Path
+    """Motion-capture folder: sequences/*.npz, diverse_frames.npz and rest_skeleton.npz."""
+    out: Path
+    """The .npz file to write."""
+    seed: int = 0
+    """Of everything random."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        from kouros.priors.training.commands import TRAINERS
+
+        if not self.mocap.is_dir():
+            raise UsageError(f"--mocap {self.mocap}: there is no such folder.")
+        try:
+            TRAINERS[self.name](self.mocap, self.out, seed=self.seed)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        print(f"wrote {self.out}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Lifter:
+    """Train the learned start: keypoints in, pose and shape out."""
+
+    mocap: Path
+    """Poses: diverse_frames.npz."""
+    out: Path
+    """Folder for the weights (lifter.npz) and the log."""
+    minutes: float | None = None
+    """How long to train; the learning rate follows it. Without it, the default of `TrainConfig`, as below."""
+    max_steps: int | None = None
+    """Stop after so many steps."""
+    batch: int | None = None
+    """People a step."""
+    learning_rate: float | None = None
+    """At its highest."""
+    seed: int | None = None
+    """Of everything random."""
+    shards: Path | None = None
+    """Folder of measured detections, read as they appear."""
+    start: Path | None = None
+    """Weights to go on from."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to train."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        import torch
+
+        from kouros.systems.lifter import LifterConfig
+        from kouros.training.lifter import TrainConfig, train
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("--device cuda: torch finds no CUDA device; leave it out to train on the CPU.")
+        names = ("minutes", "max_steps", "batch", "learning_rate", "seed")
+        given: dict[str, Any] = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        for name, value in given.items():
+            if name != "seed" and not value > 0:
+                raise UsageError(f"--{name.replace('_', '-')} must be positive, not {value}.")
+        config = replace(TrainConfig(), **given)
+        device = torch.device(self.device)
+        try:
+            train(self.mocap, self.out, self.shards, config, device, LifterConfig(), self.start)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        print(f"wrote {self.out / 'lifter.npz'}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train priors and networks."""
+
+    what: Annotated[
+        Annotated[Prior, tyro.conf.subcommand("prior")] | Annotated[Lifter, tyro.conf.subcommand("lifter")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        return self.what.run()
