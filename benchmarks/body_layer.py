@@ -133,9 +133,7 @@ def main(bodies: int = 64, rounds: int = 30, threads: int = 2) -> None:
 
     def gradients(body: torch.nn.Module) -> list[torch.Tensor]:
         out = body(**leaves)
-        return list(
-            torch.autograd.grad((out.vertices, out.joints[:, :24]), list(leaves.values()), (pull, joint_pull))
-        )
+        return list(torch.autograd.grad((out.vertices, out.joints[:, :24]), list(leaves.values()), (pull, joint_pull)))
 
     def our_joints() -> torch.Tensor:
         return ours.joint_positions(**given)
@@ -176,14 +174,10 @@ def main(bodies: int = 64, rounds: int = 30, threads: int = 2) -> None:
                 20,
             ),
             compare("joints (smplx's own steps)", our_joints, joints_with_smplx, rounds, joints / speed, 20),
-            compare(
-                "17 keypoints (smplx: forward)", our_keypoints, lambda: theirs(**given), rounds, None, 20
-            ),
+            compare("17 keypoints (smplx: forward)", our_keypoints, lambda: theirs(**given), rounds, None, 20),
         ]
     both = 2 * (blend_shapes + vertices) / speed
-    rows.insert(
-        1, compare("forward + backward", lambda: gradients(ours), lambda: gradients(theirs), rounds, both)
-    )
+    rows.insert(1, compare("forward + backward", lambda: gradients(ours), lambda: gradients(theirs), rounds, both))
     rows.append(compare("joints, with gradients", joint_gradients, lambda: gradients(theirs), rounds, None))
 
     table = Table(title=f"{bodies} bodies, {threads} threads; memory copies at {speed / 1e9:.1f} GB/s")
@@ -199,9 +193,7 @@ def main(bodies: int = 64, rounds: int = 30, threads: int = 2) -> None:
     ):
         table.add_column(heading, justify="left" if heading == "path" else "right")
     for row in rows:
-        limit = (
-            ("", "") if row.limit is None else (f"{1e3 * row.limit:.3f}", f"{row.fastest / row.limit:.1f}")
-        )
+        limit = ("", "") if row.limit is None else (f"{1e3 * row.limit:.3f}", f"{row.fastest / row.limit:.1f}")
         table.add_row(
             row.path, f"{1e3 * row.ours:.3f}", f"{1e3 * row.fastest:.3f}", f"{1e3 * row.theirs:.2f}",
             f"{row.ratio:.1f}", f"{bodies / row.ours:,.0f}", *limit,

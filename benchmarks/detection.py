@@ -60,9 +60,7 @@ def stage_times(image: np.ndarray, repeats: int) -> dict[str, float]:
             f"detector, image and {len(squares) - 1} tiles": lambda: detector.find_candidates(pyramid),
             "one crop cut": lambda: pyramid.crop(crops[0], 256, replicate_border=True),
             "landmarks, one crop": lambda: detector.look(pyramid, place),
-            f"landmarks, {DEFAULT_CROPS} crops averaged": lambda: detector.look_closely(
-                pyramid, find, DEFAULT_CROPS
-            ),
+            f"landmarks, {DEFAULT_CROPS} crops averaged": lambda: detector.look_closely(pyramid, find, DEFAULT_CROPS),
             "find_people": lambda: find_people(image),
             "find_people, no tiles, one crop": lambda: find_people(image, tiles=False, crops=1),
         },

@@ -44,9 +44,7 @@ def offset_of(
     depth = points[:, 2:]
     error = (seen - points[:, :2] / depth) * depth
     # Moving a point by d moves its image by (d_xy - xy / z d_z) / z.
-    plane = torch.cat(
-        [torch.eye(2).double().expand(len(points), 2, 2), -(points[:, :2] / depth)[..., None]], dim=-1
-    )
+    plane = torch.cat([torch.eye(2).double().expand(len(points), 2, 2), -(points[:, :2] / depth)[..., None]], dim=-1)
     design = plane @ turns
     weight = confident.double()
     offset = torch.zeros(3).double()

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kouros.files import write_files
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +24,7 @@ from kouros.detection import find_people
 from kouros.export.glb import glb_bytes
 from kouros.export.pictures import overlay_picture, png_bytes
 from kouros.export.results import json_bytes, npz_bytes
+from kouros.files import write_files
 from kouros.pipeline.estimate import ImageCamera, estimate
 
 DEMO = Path(__file__).parents[1] / "src" / "kouros" / "data" / "demo"
@@ -42,7 +42,8 @@ def run(photo_file: Path, out: Path, seconds: dict[str, list[float]]) -> int:
     begin = time.perf_counter()
     photo = timed("read", read_image, photo_file)
     found = timed("find people", find_people, photo.pixels)
-    people = timed("estimate bodies", estimate, found, ImageCamera.of(*photo.size, photo.focal_length_px))
+    width, height = photo.size
+    people = timed("estimate bodies", estimate, found, ImageCamera.of(width, height, photo.focal_length_px))
     files = {".glb": timed("glb", glb_bytes, people)}
     picture = timed("draw", overlay_picture, photo.pixels, people)
     files[".overlay.png"] = timed("png", png_bytes, picture)

@@ -67,9 +67,7 @@ def cold_start() -> float:
     )
     with tempfile.TemporaryDirectory() as empty:
         environment = {**os.environ, "NUMBA_CACHE_DIR": empty}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
@@ -102,9 +100,7 @@ def main() -> None:
         "torch": lambda: rasterize(vertices[None], faces, CAMERA, (SIZE, SIZE), method="torch"),
         "numba, 16 bodies": lambda: rasterize(batch, faces, CAMERA, (SIZE, SIZE), method="numba"),
         "overlay, 400 px of 640 x 480": lambda: overlay(photo, [(person, person_faces)], photo_camera),
-        "overlay, 2500 px of 4000 x 3000": lambda: overlay(
-            large_photo, [(person, person_faces)], large_camera
-        ),
+        "overlay, 2500 px of 4000 x 3000": lambda: overlay(large_photo, [(person, person_faces)], large_camera),
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():

@@ -23,9 +23,7 @@ from kouros.detection import find_people
 from kouros.geometry.alignment import align
 
 LIMBS = [
-    f"{side}_{joint}"
-    for side in ("left", "right")
-    for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+    f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 ]
 
 
@@ -46,19 +44,18 @@ def main() -> None:
     table = Table("photo", "person", "measure", "ours", "detector's own")
     annotations = np.load(data / "mpi_inf_3dhp_sample" / "annotations.npz")
     rows = [MPI_INF_3DHP17.index(n) for n in LIMBS]
-    for name, truth, centre in zip(
-        annotations["imgname"], annotations["S"], annotations["center"], strict=True
-    ):
+    for name, points, centre in zip(annotations["imgname"], annotations["S"], annotations["center"], strict=True):
         photo = read_image(data / "mpi_inf_3dhp_sample" / str(name))
         people = kouros.reconstruct(photo)
         found = find_people(photo.pixels)
         person = people[nearest([p.box.numpy() for p in people], centre)]
         landmarks = found[nearest([p.box for p in found], centre)].landmarks_3d
         ours = person.keypoints_3d("mpi_inf_3dhp17").numpy()[rows]
+        assert landmarks is not None  # the built-in detector always has them
         theirs = landmarks[[BLAZEPOSE33.index(n) for n in LIMBS]]
-        errors = pa_mpjpe(ours, truth[rows, :3]), pa_mpjpe(theirs, truth[rows, :3])
-        table.add_row(str(name), "0", "PA-MPJPE, mm", f"{errors[0]:.1f}", f"{errors[1]:.1f}")
-        print(json.dumps({"photo": str(name), "pa_mpjpe_mm": errors[0], "detector_pa_mpjpe_mm": errors[1]}))
+        pa_ours, pa_theirs = pa_mpjpe(ours, points[rows, :3]), pa_mpjpe(theirs, points[rows, :3])
+        table.add_row(str(name), "0", "PA-MPJPE, mm", f"{pa_ours:.1f}", f"{pa_theirs:.1f}")
+        print(json.dumps({"photo": str(name), "pa_mpjpe_mm": pa_ours, "detector_pa_mpjpe_mm": pa_theirs}))
 
     coco = json.loads((data / "coco_sample" / "annotations.json").read_text())
     hits, total, hits_detector = 0, 0, 0
@@ -82,13 +79,10 @@ def main() -> None:
                 total += int(labelled.sum())
                 continue
             errors = [
-                np.linalg.norm(p.keypoints_2d("coco17").numpy() - truth[:, :2], axis=1)[labelled].mean()
-                for p in people
+                np.linalg.norm(p.keypoints_2d("coco17").numpy() - truth[:, :2], axis=1)[labelled].mean() for p in people
             ]
             person = people[int(np.argmin(errors))]
-            good = np.linalg.norm(person.keypoints_2d("coco17").numpy() - truth[:, :2], axis=1) < 0.1 * max(
-                w, h
-            )
+            good = np.linalg.norm(person.keypoints_2d("coco17").numpy() - truth[:, :2], axis=1) < 0.1 * max(w, h)
             detected = person.keypoints_detected.numpy()[[BLAZEPOSE33.index(n) for n in COCO17.names], :2]
             good_detector = np.linalg.norm(detected - truth[:, :2], axis=1) < 0.1 * max(w, h)
             pck, pck_detector = good[labelled].mean(), good_detector[labelled].mean()
@@ -113,9 +107,7 @@ def main() -> None:
                 )
             )
     if total:
-        table.add_row(
-            "all COCO", "", "PCK@0.1", f"{100 * hits / total:.1f}", f"{100 * hits_detector / total:.1f}"
-        )
+        table.add_row("all COCO", "", "PCK@0.1", f"{100 * hits / total:.1f}", f"{100 * hits_detector / total:.1f}")
         print(json.dumps({"pck": hits / total, "detector_pck": hits_detector / total, "keypoints": total}))
     Console().print(table)
 

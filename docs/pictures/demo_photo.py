@@ -104,9 +104,7 @@ def dressed(body, shirt, sleeves, trousers, shoes) -> torch.Tensor:
     template = body.v_template
     head = joint == JOINT_NAMES.index("head")
     top, front = template[head, 1].max(), template[head, 2].max()
-    cap = head & (
-        (template[:, 1] > top - 0.075) | ((template[:, 2] < front - 0.12) & (template[:, 1] > top - 0.19))
-    )
+    cap = head & ((template[:, 1] > top - 0.075) | ((template[:, 2] < front - 0.12) & (template[:, 1] > top - 0.19)))
     colours[cap] = torch.tensor(HAIR)
     return colours
 
@@ -134,14 +132,13 @@ def square(generator: np.random.Generator) -> np.ndarray:
     tile = (np.floor(side / 0.6) + np.floor(depth / 0.6)) % 2
     joint = np.minimum(np.abs((side / 0.6) % 1 - 0.5), np.abs((depth / 0.6) % 1 - 0.5))
     shade = 150 + 10 * tile - 26 * (joint > 0.485) * np.clip(6 / depth, 0, 1)
-    picture[horizon:] = (shade * np.clip(1.05 - 0.006 * depth, 0.8, 1))[..., None] * np.array(
-        [1.0, 0.97, 0.92]
-    )
+    picture[horizon:] = (shade * np.clip(1.05 - 0.006 * depth, 0.8, 1))[..., None] * np.array([1.0, 0.97, 0.92])
     grain = cv2.GaussianBlur(generator.normal(0, 9, (HEIGHT, WIDTH, 1)), (0, 0), 1.0)[..., None]
     return np.clip(picture + grain + generator.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
 
 
 def main(path: str) -> None:
+    """Draw the photo and write it to ``path``."""
     body = kouros.load_body()
     picture = square(np.random.default_rng(7))
     camera = PerspectiveCamera(torch.tensor(FOCAL), torch.tensor([WIDTH / 2, HEIGHT / 2]))

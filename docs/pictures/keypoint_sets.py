@@ -54,9 +54,7 @@ def draw_points(ax: Axes, points: np.ndarray, keypoints: KeypointSet, view: str,
             continue
         colour = COLOURS.get(side, COLOURS["middle"])
         ax.plot(*flat[k], "o", color=colour, markersize=2.6, zorder=4)
-        ax.annotate(
-            str(k), flat[k], xytext=(2, 2), textcoords="offset points", fontsize=size, color=colour, zorder=5
-        )
+        ax.annotate(str(k), flat[k], xytext=(2, 2), textcoords="offset points", fontsize=size, color=colour, zorder=5)
 
 
 def main() -> None:
@@ -71,9 +69,7 @@ def main() -> None:
         prefix = f"keypoints_{keypoints.name}"
         regressor[body[f"{prefix}_row"], body[f"{prefix}_col"]] = body[f"{prefix}_val"]
         points = regressor @ vertices
-        inner = cell.subgridspec(
-            2, 3, width_ratios=[1.9, 0.5, 1.0], height_ratios=[1.0, 0.62], wspace=0, hspace=0
-        )
+        inner = cell.subgridspec(2, 3, width_ratios=[1.9, 0.5, 1.0], height_ratios=[1.0, 0.62], wspace=0, hspace=0)
         front, side = figure.add_subplot(inner[0, 0]), figure.add_subplot(inner[0, 1])
         names, head = figure.add_subplot(inner[0, 2]), figure.add_subplot(inner[1, 0])
         profile = figure.add_subplot(inner[1, 1:])

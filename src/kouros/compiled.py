@@ -1,9 +1,19 @@
-"""How the package's numba kernels are compiled. Imports nothing of kouros; loads numba."""
+"""How the package's numba kernels are compiled, and shared between threads.
+
+Imports nothing of kouros; loads numba.
+"""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+_WORTH_A_THREAD = 30_000
+"""Matrix-vector products a thread must be given; fewer take less time than starting it."""
 
 
 def compiled(*, fuse: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -26,3 +36,24 @@ def compiled(*, fuse: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]
             return numba.njit(function, **options)
 
     return decorate
+
+
+def over_batch(kernel: Callable[..., None], products: int, *arrays: Tensor | np.ndarray) -> None:
+    """Run ``kernel(first, end, *arrays)`` over the batch, which is the last array's first dimension.
+
+    On as many threads as torch is set to use, if the work (``products`` an item) is worth it: Python threads
+    around a kernel that holds no interpreter lock, not numba's own, which end the process when two threads
+    enter them at once or after a fork.
+    """
+    views = [a if isinstance(a, np.ndarray) else a.detach().contiguous().numpy() for a in arrays]
+    count = len(views[-1])
+    threads = min(torch.get_num_threads(), count, count * products // _WORTH_A_THREAD)
+    if threads <= 1:
+        kernel(0, count, *views)
+        return
+    bounds = [count * i // threads for i in range(threads + 1)]
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(kernel, *bounds[i : i + 2], *views) for i in range(1, threads)]
+        kernel(*bounds[:2], *views)
+        for other in others:
+            other.result()

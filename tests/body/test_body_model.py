@@ -197,9 +197,7 @@ def test_second_derivatives_are_right(toy: BodyModel):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_compiled_kernels_and_torch_agree(
-    toy: BodyModel, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
-):
+def test_compiled_kernels_and_torch_agree(toy: BodyModel, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype):
     pytest.importorskip("numba")
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     given = {k: v.requires_grad_() for k, v in parameters(300, 10, dtype).items()}

@@ -87,9 +87,7 @@ def test_left_and_right_are_exact_mirror_images(body: Body):
     mirror = body["mirror"]
     np.testing.assert_array_equal(mirror[mirror], np.arange(len(mirror)))
     np.testing.assert_array_equal(body["v_template"][mirror] * FLIP, body["v_template"])
-    np.testing.assert_allclose(
-        body["shapedirs"][mirror] * FLIP[:, None], body["shapedirs"], rtol=0, atol=1e-9
-    )
+    np.testing.assert_allclose(body["shapedirs"][mirror] * FLIP[:, None], body["shapedirs"], rtol=0, atol=1e-9)
     np.testing.assert_allclose(weights(body)[mirror][:, list(MIRROR)], weights(body), atol=1e-6)
     faces = {tuple(np.roll(f, -np.argmin(f))) for f in body["faces"].tolist()}
     mirrored = {tuple(np.roll(f, -np.argmin(f))) for f in mirror[body["faces"]][:, ::-1].tolist()}

@@ -116,9 +116,7 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["people", "pose_keypoints_2d", "images", "annotations", "id"]), inner
-        )
+        | st.dictionaries(st.sampled_from(["people", "pose_keypoints_2d", "images", "annotations", "id"]), inner)
     ),
     max_leaves=12,
 )

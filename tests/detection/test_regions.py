@@ -86,9 +86,7 @@ def test_tiles_cover_the_whole_image(width: int, height: int):
     for side in sides:
         for x, y in ((0.5, 0.5), (width - 0.5, height - 0.5), (width / 2, height / 2)):
             assert any(
-                abs(tile.x - x) <= side / 2 and abs(tile.y - y) <= side / 2
-                for tile in tiles
-                if tile.size == side
+                abs(tile.x - x) <= side / 2 and abs(tile.y - y) <= side / 2 for tile in tiles if tile.size == side
             )
 
 

@@ -122,9 +122,7 @@ def test_pck_weighs_keypoints_by_how_often_they_are_annotated():
 def test_wrong_keypoint_set_is_named():
     metric = PCK2D(COCO17, 0.2)
     with pytest.raises(ValueError, match="Got 16 keypoints a person, but this metric's set has 17"):
-        metric.update(
-            torch.zeros(1, 16, 2), torch.zeros(1, 16, 2), torch.ones(1, 16, dtype=torch.bool), torch.ones(1)
-        )
+        metric.update(torch.zeros(1, 16, 2), torch.zeros(1, 16, 2), torch.ones(1, 16, dtype=torch.bool), torch.ones(1))
 
 
 def test_pooled_curves_equal_the_functions_on_everything():

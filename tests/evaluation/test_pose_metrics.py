@@ -122,9 +122,7 @@ def test_reconstruction_error_ignores_a_similarity_of_the_prediction():
     rotation = torch.from_numpy(Rotation.from_rotvec([0.3, -2.0, 1.0]).as_matrix())
     moved = 0.2 * predicted @ rotation.T + torch.tensor([3.0, -4.0, 50.0], dtype=torch.float64)
     assert_close(procrustes_errors(moved, target), procrustes_errors(predicted, target))
-    assert_close(
-        procrustes_errors(3 * target, target), torch.zeros(4, 14, dtype=torch.float64), atol=1e-9, rtol=0
-    )
+    assert_close(procrustes_errors(3 * target, target), torch.zeros(4, 14, dtype=torch.float64), atol=1e-9, rtol=0)
 
 
 def test_reconstruction_error_sees_a_mirror_image():
@@ -201,9 +199,7 @@ def test_quaternion_error_is_the_angle_turned(angle: float):
     base = Rotation.from_rotvec([0.4, 1.0, -2.0])
     turned = base * Rotation.from_rotvec(angle * np.array([2.0, -1.0, 2.0]) / 3)
     matrices = [torch.from_numpy(r.as_matrix()).reshape(1, 1, 3, 3) for r in (base, turned)]
-    assert_close(
-        quaternion_errors(*matrices), torch.tensor([[angle]], dtype=torch.float64), atol=1e-9, rtol=0
-    )
+    assert_close(quaternion_errors(*matrices), torch.tensor([[angle]], dtype=torch.float64), atol=1e-9, rtol=0)
 
 
 def test_quaternion_error_matches_quaternions_of_either_sign():
@@ -216,6 +212,4 @@ def test_quaternion_error_matches_quaternions_of_either_sign():
 
 def test_single_precision_sees_small_turns():
     turned = torch.from_numpy(Rotation.from_rotvec([1e-3, 0, 0]).as_matrix()).float().reshape(1, 1, 3, 3)
-    assert_close(
-        quaternion_errors(turned, torch.eye(3).reshape(1, 1, 3, 3)), torch.tensor([[1e-3]]), rtol=1e-3, atol=0
-    )
+    assert_close(quaternion_errors(turned, torch.eye(3).reshape(1, 1, 3, 3)), torch.tensor([[1e-3]]), rtol=1e-3, atol=0)

@@ -59,9 +59,7 @@ def test_counts_add_up_over_images():
     assert (whole == parts).all()
 
 
-@pytest.mark.parametrize(
-    ("which", "label"), [("predicted", 7), ("predicted", 255), ("target", 9), ("target", -1)]
-)
+@pytest.mark.parametrize(("which", "label"), [("predicted", 7), ("predicted", 255), ("target", 9), ("target", -1)])
 def test_foreign_labels_are_named(which: str, label: int):
     arrays = {name: torch.zeros(1, 2, 2, dtype=torch.int64) for name in ("predicted", "target")}
     arrays[which][0, 1, 1] = label

@@ -65,9 +65,7 @@ def test_exact_evidence_gives_the_body_back(fitter, truth):
 
 def test_without_landmarks_nobody_is_turned_around(fitter, truth):
     result = fitter.fit(_seen(fitter, truth, landmarks=False))
-    turned = angle_between(
-        rotvec_to_rotmat(result.parameters.pose[:, :3]), rotvec_to_rotmat(truth.pose[:, :3])
-    )
+    turned = angle_between(rotvec_to_rotmat(result.parameters.pose[:, :3]), rotvec_to_rotmat(truth.pose[:, :3]))
     assert (turned < math.radians(60)).float().mean() >= 5 / 6
     assert (result.reprojection_error < 5).all()
 

@@ -64,9 +64,7 @@ def test_no_other_similarity_is_better():
     for _ in range(50):
         turn = torch.from_numpy(Rotation.from_rotvec(0.02 * rng.standard_normal(3)).as_matrix())
         shift = 0.02 * torch.from_numpy(rng.standard_normal(3))
-        other = Similarity(
-            turn @ found.rotation, found.translation + shift, found.scale * rng.uniform(0.97, 1.03)
-        )
+        other = Similarity(turn @ found.rotation, found.translation + shift, found.scale * rng.uniform(0.97, 1.03))
         assert cost(other) >= best
 
 

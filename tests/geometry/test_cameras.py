@@ -92,9 +92,7 @@ def test_gradients_reach_the_camera_and_the_points():
     points = torch.tensor([[0.1, 0.2, 2.0]], dtype=torch.float64, requires_grad=True)
     focal = torch.tensor(1000.0, dtype=torch.float64, requires_grad=True)
     center = torch.tensor([320.0, 240.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda p, f, c: PerspectiveCamera(f, c).project(p), (points, focal, center)
-    )
+    assert torch.autograd.gradcheck(lambda p, f, c: PerspectiveCamera(f, c).project(p), (points, focal, center))
 
 
 def test_point_on_the_cameras_plane_is_infinitely_far_away():

@@ -86,9 +86,7 @@ def test_depth_s_gradient_is_that_of_rasterizing_moved_vertices(vertices, fragme
 
     def depth(vertices):
         weights = visible_barycentric(vertices, FACES, CAMERA, fragments)
-        return interpolate(vertices[..., 2:], FACES, dataclasses.replace(fragments, barycentric=weights))[
-            ..., 0
-        ]
+        return interpolate(vertices[..., 2:], FACES, dataclasses.replace(fragments, barycentric=weights))[..., 0]
 
     _, derivative = torch.func.jvp(depth, (vertices,), (direction,))
     step = 1e-6

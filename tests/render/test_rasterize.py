@@ -137,9 +137,7 @@ class TestScenes:
         near_quad, faces = rectangle(0.0, 0.0, 4.0, 4.0, z=1.0)
         far_quad, _ = rectangle(0.0, 0.0, 4.0, 4.0, z=2.0)
         vertices = torch.cat([far_quad, near_quad, near_quad], dim=1)
-        drawn = rasterize(
-            vertices, torch.cat([faces, faces + 4, faces + 8]), pinhole(), (4, 4), method=method
-        )
+        drawn = rasterize(vertices, torch.cat([faces, faces + 4, faces + 8]), pinhole(), (4, 4), method=method)
         assert set(drawn.face.unique().tolist()) == {2, 3}
 
     def test_barycentric_coordinates_are_of_the_slanted_face_in_space(self, method):
@@ -220,9 +218,7 @@ def twice_area(a, b, c):
 )
 def test_triangles_that_share_edges_draw_each_pixel_exactly_once(ring, center, scale, z):
     # A triangle, and the same triangle cut into three at an inner point: no pixel twice, none missing.
-    inner = tuple(
-        (sum(axis) + shift) / 3 for axis, shift in zip(zip(*ring, strict=True), center, strict=True)
-    )
+    inner = tuple((sum(axis) + shift) / 3 for axis, shift in zip(zip(*ring, strict=True), center, strict=True))
     vertices = tensor([[x * scale * z, y * scale * z, z] for x, y in (*ring, inner)])
     parts = [twice_area(*pair, inner) for pair in pairwise([*ring, ring[0]])]
     assume(min(parts) > 1e-6 or max(parts) < -1e-6)  # the inner point is inside
@@ -294,14 +290,10 @@ def test_agrees_with_embree_on_interior_pixels(shape):
         vertices, faces = body_like(distance=5.0)
     else:
         mesh = (
-            trimesh.creation.torus(0.6, 0.2)
-            if shape == "torus"
-            else trimesh.creation.cylinder(0.5, 1.2, sections=64)
+            trimesh.creation.torus(0.6, 0.2) if shape == "torus" else trimesh.creation.cylinder(0.5, 1.2, sections=64)
         )
         turn = trimesh.transformations.rotation_matrix(1.1, [1, 2, 0.5])
-        vertices = torch.tensor(
-            mesh.apply_transform(turn).vertices + np.array([0, 0, 5.0]), dtype=torch.float32
-        )[None]
+        vertices = torch.tensor(mesh.apply_transform(turn).vertices + np.array([0, 0, 5.0]), dtype=torch.float32)[None]
         faces = torch.tensor(np.asarray(mesh.faces))
     camera = pinhole(500.0, 112.0, 112.0)
     drawn = rasterize(vertices, faces, camera, (224, 224))

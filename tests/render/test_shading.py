@@ -37,9 +37,7 @@ def rectangle(x0, y0, x1, y1, z=1.0):
 
 def ball(x, y, z, radius=0.5, subdivisions=3):
     sphere = trimesh.creation.icosphere(subdivisions=subdivisions, radius=radius)
-    return torch.tensor(sphere.vertices + np.array([x, y, z]), dtype=torch.float32), torch.tensor(
-        sphere.faces
-    )
+    return torch.tensor(sphere.vertices + np.array([x, y, z]), dtype=torch.float32), torch.tensor(sphere.faces)
 
 
 def photo(height=60, width=80, seed=0):
@@ -66,9 +64,7 @@ class TestOverlay:
     @pytest.mark.parametrize(("alpha", "value"), [(0.0, 100), (0.4, 162), (1.0, 255)])
     def test_alpha_mixes_person_and_photo(self, alpha, value):
         grey = np.full((4, 4, 3), 100, dtype=np.uint8)
-        drawn = overlay(
-            grey, [rectangle(0, 0, 4, 4)], pinhole(), [(1.0, 1.0, 1.0)], alpha=alpha, lighting=FLAT
-        )
+        drawn = overlay(grey, [rectangle(0, 0, 4, 4)], pinhole(), [(1.0, 1.0, 1.0)], alpha=alpha, lighting=FLAT)
         assert (drawn == value).all()
 
     def test_nearer_person_hides_the_farther_in_either_order(self):
@@ -127,9 +123,7 @@ class TestOverlay:
     def test_colours_may_differ_from_vertex_to_vertex(self):
         vertices, faces = rectangle(0, 0, 8, 4)
         left_to_right = torch.tensor([RED, BLUE, BLUE, RED])
-        drawn = overlay(
-            photo(4, 8), [(vertices, faces)], pinhole(), [left_to_right], alpha=1.0, lighting=FLAT
-        )
+        drawn = overlay(photo(4, 8), [(vertices, faces)], pinhole(), [left_to_right], alpha=1.0, lighting=FLAT)
         expected = np.rint((np.arange(8) + 0.5) / 8 * 255)
         assert np.abs(drawn[..., 2] - expected).max() <= 1
         assert np.abs(drawn[..., 0] - (255 - expected)).max() <= 1
@@ -162,9 +156,7 @@ class TestShade:
         camera = pinhole(1e5, 32.0, 32.0)  # so far that all rays are parallel
         vertices, faces = ball(0.0, 0.0, 4000.0, radius=1.0, subdivisions=5)
         light = DirectionalLight(towards=(0.0, 0.0, -2.0), colour=(0.8, 0.8, 0.8))
-        lighting = dataclasses.replace(
-            FLAT, sky=(0.0, 0.0, 0.0), ground=(0.0, 0.0, 0.0), wrap=0.0, lights=(light,)
-        )
+        lighting = dataclasses.replace(FLAT, sky=(0.0, 0.0, 0.0), ground=(0.0, 0.0, 0.0), wrap=0.0, lights=(light,))
         rgba = shade(vertices[None], faces, camera, (64, 64), torch.ones(3), lighting=lighting)
         offset = (torch.arange(64) + 0.5 - 32) / 25
         cosine = (1 - offset[:, None] ** 2 - offset**2).clamp(min=0).sqrt()

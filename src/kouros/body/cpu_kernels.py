@@ -6,7 +6,6 @@ functions are told by `kouros.body.posing`; derivatives of derivatives go throug
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, no_type_check
 
 import numpy as np
@@ -15,12 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kouros.body import lbs, skeleton
-from kouros.compiled import compiled
+from kouros.compiled import compiled, over_batch
 from kouros.geometry import rotations as formulas
 
 _PARENTS = np.array(skeleton.PARENTS)
-_WORTH_A_THREAD = 30_000
-"""Matrix-vector products a thread must be given; fewer take less time than starting it."""
 
 
 def rotvec_to_rotmat(rotvec: Float[Tensor, "batch joints 3"]) -> Float[Tensor, "batch joints 3 3"]:
@@ -49,7 +46,7 @@ def skin(
     """
     differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (vertices, transforms, transl))
     if vertices.is_contiguous() and not differentiable:
-        _over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, vertices)
+        over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, vertices)
         return vertices
     return _Skin.apply(vertices, transforms, transl, index, value)
 
@@ -59,7 +56,7 @@ class _RotvecToRotmat(torch.autograd.Function):
     def forward(ctx: Any, rotvec: Tensor) -> Tensor:
         ctx.save_for_backward(rotvec)
         result = rotvec.new_empty(*rotvec.shape, 3)
-        _over_batch(_rodrigues, rotvec.shape[1], rotvec, result)
+        over_batch(_rodrigues, rotvec.shape[1], rotvec, result)
         return result
 
     @staticmethod
@@ -68,7 +65,7 @@ class _RotvecToRotmat(torch.autograd.Function):
         if torch.is_grad_enabled():
             return _by_autograd(formulas.rotvec_to_rotmat, (rotvec,), gradients)[0]
         result = rotvec.new_empty(rotvec.shape)
-        _over_batch(_rodrigues_backward, rotvec.shape[1], rotvec, gradients[0], result)
+        over_batch(_rodrigues_backward, rotvec.shape[1], rotvec, gradients[0], result)
         return result
 
 
@@ -76,7 +73,7 @@ class _ForwardKinematics(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rotations: Tensor, rest_joints: Tensor) -> tuple[Tensor, Tensor]:
         turned, positions = rotations.new_empty(rotations.shape), rotations.new_empty(rest_joints.shape)
-        _over_batch(_chain, 4 * rotations.shape[1], _PARENTS, rotations, rest_joints, turned, positions)
+        over_batch(_chain, 4 * rotations.shape[1], _PARENTS, rotations, rest_joints, turned, positions)
         ctx.save_for_backward(rotations, rest_joints, turned)
         return turned, positions
 
@@ -89,7 +86,7 @@ class _ForwardKinematics(torch.autograd.Function):
         # The kernel adds to these on its way from the leaves to the root.
         by_turned, by_positions = (g.clone(memory_format=torch.contiguous_format) for g in gradients)
         arrays = rotations, rest_joints, turned, by_turned, by_positions, by_rotations, by_rest
-        _over_batch(_chain_backward, 12 * rotations.shape[1], _PARENTS, *arrays)
+        over_batch(_chain_backward, 12 * rotations.shape[1], _PARENTS, *arrays)
         return by_rotations, by_rest
 
 
@@ -98,7 +95,7 @@ class _Skin(torch.autograd.Function):
     def forward(ctx: Any, vertices: Tensor, transforms: Tensor, transl: Tensor, index: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(vertices, transforms, transl, index, value)
         result = vertices.new_empty(vertices.shape)
-        _over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, result)
+        over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, result)
         return result
 
     @staticmethod
@@ -113,7 +110,7 @@ class _Skin(torch.autograd.Function):
             return *_by_autograd(formula, (vertices, transforms, transl), gradients), None, None
         by_vertices, by_transforms = vertices.new_empty(vertices.shape), vertices.new_zeros(transforms.shape)
         arrays = index, value, vertices, transforms, gradients[0], by_vertices, by_transforms
-        _over_batch(_skin_backward, 8 * len(index), *arrays)
+        over_batch(_skin_backward, 8 * len(index), *arrays)
         by_transl = gradients[0].sum(1) if ctx.needs_input_grad[2] else None
         return by_vertices, by_transforms, by_transl, None, None
 
@@ -127,31 +124,7 @@ def _by_autograd(
     return tuple(next(found) if x.requires_grad else None for x in inputs)
 
 
-def _over_batch(kernel: Callable[..., None], products: int, *arrays: Tensor | np.ndarray) -> None:
-    """Run ``kernel(first, end, *arrays)`` over the batch, which is the last array's first dimension.
-
-    On as many threads as torch is set to use, if the work (``products`` an item) is worth it: Python threads
-    around a kernel that holds no interpreter lock, not numba's own, which end the process when two threads
-    enter them at once or after a fork.
-    """
-    views = [a if isinstance(a, np.ndarray) else a.detach().contiguous().numpy() for a in arrays]
-    count = len(views[-1])
-    threads = min(torch.get_num_threads(), count, count * products // _WORTH_A_THREAD)
-    if threads <= 1:
-        kernel(0, count, *views)
-        return
-    bounds = [count * i // threads for i in range(threads + 1)]
-    with ThreadPoolExecutor(threads - 1) as pool:
-        others = [pool.submit(kernel, *bounds[i : i + 2], *views) for i in range(1, threads)]
-        kernel(*bounds[:2], *views)
-        for other in others:
-            other.result()
-
-
-_compiled = compiled(fuse=True)
-
-
-@_compiled
+@compiled(fuse=True)
 @no_type_check
 def _rodrigues(first, end, rotvec, result):
     """``R = I + a [v]x + b [v]x^2`` with ``a = sin t / t``, ``b = (1 - cos t) / t^2``, ``t = |v|``."""
@@ -174,7 +147,7 @@ def _rodrigues(first, end, rotvec, result):
             result[n, j, 2, 1] = b * y * z + a * x
 
 
-@_compiled
+@compiled(fuse=True)
 @no_type_check
 def _rodrigues_backward(first, end, rotvec, gradient, result):
     """``Jl' = I - b [v]x + c [v]x^2`` on the torque, as ``dR = [Jl dv]x R`` (Chirikjian 2012, Eq. 10.86)."""
@@ -202,7 +175,7 @@ def _rodrigues_backward(first, end, rotvec, gradient, result):
             result[n, j, 2] = across * r - b * (x * q - y * p) + along * z
 
 
-@_compiled
+@compiled(fuse=True)
 @no_type_check
 def _chain(first, end, parents, rotations, rest, turned, positions):
     """``G_j = G_parent R_j`` and ``p_j = p_parent + G_parent (rest_j - rest_parent)``, root to leaves."""
@@ -226,7 +199,7 @@ def _chain(first, end, parents, rotations, rest, turned, positions):
                     turned[n, j, r, c] = g0 * local[0, c] + g1 * local[1, c] + g2 * local[2, c]
 
 
-@_compiled
+@compiled(fuse=True)
 @no_type_check
 def _chain_backward(first, end, parents, rotations, rest, turned, by_turned, by_positions, by_rotations, by_rest):
     """Transposes of `_chain`'s products, leaves to root; ``by_turned`` and ``by_positions`` are used up."""
@@ -256,7 +229,7 @@ def _chain_backward(first, end, parents, rotations, rest, turned, by_turned, by_
                 by_rotations[n, 0, r, c] = by_turned[n, 0, r, c]
 
 
-@_compiled
+@compiled(fuse=True)
 @no_type_check
 def _skin(first, end, index, value, vertices, transforms, transl, result):
     """``sum_s w_s (R_s v + t_s) + transl``."""
@@ -277,7 +250,7 @@ def _skin(first, end, index, value, vertices, transforms, transl, result):
             result[n, v, 2] = out_z + transl[n, 2]
 
 
-@_compiled
+@compiled(fuse=True)
 @no_type_check
 def _skin_backward(first, end, index, value, vertices, transforms, gradient, by_vertices, by_transforms):
     """``dv = sum_s w_s R_s' g``, ``dR_s = sum_v w_s g v'``, ``dt_s = sum_v w_s g``."""

@@ -90,9 +90,7 @@ class _File:
         try:
             array = as_array(self.values[key])
         except (TypeError, ValueError, IndexError) as error:
-            raise BodyFileError(
-                f"{self.path}: {key} is not an array ({error}); get the file again."
-            ) from error
+            raise BodyFileError(f"{self.path}: {key} is not an array ({error}); get the file again.") from error
         if array.dtype.kind not in "fiub":
             raise BodyFileError(f"{self.path}: {key} holds no numbers; get the file again.")
         fits = len(shape) == array.ndim and all(
@@ -199,17 +197,14 @@ def _check_skeleton(file: _File) -> None:
     if joints != NUM_JOINTS:
         kind = {52: " (SMPL-H)", 55: " (SMPL-X)"}.get(joints, "")
         raise BodyFileError(
-            f"{file.path} has {joints} joints{kind}; kouros reads bodies with "
-            f"SMPL's {NUM_JOINTS}. Pass an SMPL file."
+            f"{file.path} has {joints} joints{kind}; kouros reads bodies with SMPL's {NUM_JOINTS}. Pass an SMPL file."
         )
     parents = tree[0].astype(np.int64)
     # The root's parent is -1, which files hold as an unsigned number.
     parents[(parents < 0) | (parents >= NUM_JOINTS)] = -1
     if tuple(parents.tolist()) != PARENTS:
         wrong = next(JOINT_NAMES[j] for j, p in enumerate(parents.tolist()) if p != PARENTS[j])
-        raise BodyFileError(
-            f"{file.path}: kintree_table is not SMPL's tree (at {wrong}); pass an SMPL body file."
-        )
+        raise BodyFileError(f"{file.path}: kintree_table is not SMPL's tree (at {wrong}); pass an SMPL body file.")
 
 
 def _chosen(file: _File, num_betas: int | None) -> Tensor:
@@ -219,8 +214,7 @@ def _chosen(file: _File, num_betas: int | None) -> Tensor:
     chosen = min(available, DEFAULT_BETAS) if num_betas is None else num_betas
     if not 1 <= chosen <= available:
         raise ValueError(
-            f"num_betas={chosen}, but {file.path} has {available} shape coefficients; "
-            f"choose 1 to {available}."
+            f"num_betas={chosen}, but {file.path} has {available} shape coefficients; choose 1 to {available}."
         )
     return _tensor(shapedirs[..., :chosen])
 
@@ -263,13 +257,9 @@ def _read(path: Path) -> Mapping[str, Any]:
             EOFError,
             RuntimeError,
         ) as error:
-            raise BodyFileError(
-                f"{path} cannot be read as a body file: {error}. Pass an SMPL .pkl or .npz."
-            ) from error
+            raise BodyFileError(f"{path} cannot be read as a body file: {error}. Pass an SMPL .pkl or .npz.") from error
     if not isinstance(values, dict):
-        raise BodyFileError(
-            f"{path} holds no body, but a {type(values).__name__}; pass an SMPL .pkl or .npz."
-        )
+        raise BodyFileError(f"{path} holds no body, but a {type(values).__name__}; pass an SMPL .pkl or .npz.")
     return values
 
 

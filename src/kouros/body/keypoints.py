@@ -142,6 +142,7 @@ BLAZEPOSE33 = KeypointSet(
          ("heel", "foot_index"), ("ankle", "foot_index")))),
 )  # fmt: skip
 
+
 def _openpose_name(name: str) -> str:
     side, _, part = name.partition("_")
     return f"{side}_openpose_{part}" if side in ("left", "right") else f"openpose_{name}"
@@ -160,8 +161,7 @@ SPIN49 = KeypointSet(
 the datasets' 14-joint 3D metrics take that point, while LSP's 2D set takes ``head_top``."""
 
 KEYPOINT_SETS = {
-    s.name: s
-    for s in (SMPL24, COCO17, OPENPOSE25, LSP14, H36M17, MPII16, MPI_INF_3DHP17, BLAZEPOSE33, SPIN49)
+    s.name: s for s in (SMPL24, COCO17, OPENPOSE25, LSP14, H36M17, MPII16, MPI_INF_3DHP17, BLAZEPOSE33, SPIN49)
 }
 
 

@@ -216,11 +216,7 @@ class BodyModel(nn.Module):
         """
         rows = self._regressor(set_name).rows
         cached = self._tables.get(set_name)
-        if (
-            cached is None
-            or cached.anchor.device != rows.vertices.device
-            or cached.anchor.dtype != rows.vertices.dtype
-        ):
+        if cached is None or cached.anchor.device != rows.vertices.device or cached.anchor.dtype != rows.vertices.dtype:
             rest = RestBody(
                 self.v_template,
                 self.shapedirs,
@@ -305,9 +301,7 @@ def _common_batch(given: Mapping[str, Tensor]) -> int:
     return sizes.pop() if sizes else 1
 
 
-def _check(
-    name: str, tensor: Tensor, allowed: tuple[tuple[int, ...], ...], like: Tensor, pose2rot: bool
-) -> None:
+def _check(name: str, tensor: Tensor, allowed: tuple[tuple[int, ...], ...], like: Tensor, pose2rot: bool) -> None:
     shape = tuple(tensor.shape)
     if shape[1:] not in allowed or not shape:
         raise ValueError(_shape_error(name, shape, allowed, pose2rot))
@@ -318,9 +312,7 @@ def _check(
         )
 
 
-def _shape_error(
-    name: str, shape: tuple[int, ...], allowed: tuple[tuple[int, ...], ...], pose2rot: bool
-) -> str:
+def _shape_error(name: str, shape: tuple[int, ...], allowed: tuple[tuple[int, ...], ...], pose2rot: bool) -> str:
     wanted = " or ".join(f"({', '.join(['N', *map(str, a)])}{')' if a else ',)'}" for a in allowed)
     if shape in allowed:
         remedy = f"add the batch dimension: {name}[None]"

@@ -21,9 +21,7 @@ class KeypointRows:
     """The vertices that the columns of ``vertices`` stand for."""
 
 
-def keypoint_rows(
-    joints: Float[Tensor, "points joints"], vertices: Float[Tensor, "points verts"]
-) -> KeypointRows:
+def keypoint_rows(joints: Float[Tensor, "points joints"], vertices: Float[Tensor, "points verts"]) -> KeypointRows:
     """Rows from dense matrices over all joints and all vertices."""
     used = torch.nonzero((vertices != 0).any(dim=0)).flatten()
     return KeypointRows(joints, vertices[:, used].contiguous(), used)

@@ -82,9 +82,7 @@ def smpl_keypoint_rows(
             missing[name] = "Pass extra_regressor='J_regressor_extra.npy' (SPIN's) to load_body."
         elif any(_source(keypoints, k) is None for k in keypoints.names):
             unknown = ", ".join(k for k in keypoints.names if _source(keypoints, k) is None)
-            missing[name] = (
-                f"No one has published where these lie on SMPL's mesh: {unknown}. Use the free body."
-            )
+            missing[name] = f"No one has published where these lie on SMPL's mesh: {unknown}. Use the free body."
         else:
             placed[name] = _rows(keypoints, {"extra": extra, "h36m": h36m}, num_vertices, dtype)
     return placed, missing

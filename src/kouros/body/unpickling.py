@@ -89,11 +89,13 @@ def _plain(value: Any, made: dict[int, Any]) -> Any:
             array[...] = _objects([_plain(v, made) for v in array.flat]).reshape(array.shape)
         return array
     if isinstance(value, dict):
-        made[id(value)] = plain = {}
+        plain: dict[Any, Any] = {}
+        made[id(value)] = plain
         plain.update((k, _plain(v, made)) for k, v in value.items())
         return plain
     if isinstance(value, list):
-        made[id(value)] = items = []
+        items: list[Any] = []
+        made[id(value)] = items
         items.extend(_plain(v, made) for v in value)
         return items
     if isinstance(value, tuple):

@@ -88,7 +88,6 @@ def _print(table: "AnnotationTable") -> None:
         rows.add_column(histogram.what, justify="right")
         rows.add_column("rows", justify="right")
         rows.add_column("")
-        for low, high, count in zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True):
-            bar = "#" * round(_BAR * count / histogram.counts.max())
-            rows.add_row(f"{low:.3g} - {high:.3g}", str(int(count)), bar)
+        for values, count in zip(histogram.bins, histogram.counts, strict=True):
+            rows.add_row(values, str(count), "#" * round(_BAR * count / max(histogram.counts)))
         console.print(rows)

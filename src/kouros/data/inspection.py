@@ -5,10 +5,11 @@ box of another size is seen at once.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from kouros.body.keypoints import KeypointSet
 from kouros.data.images import ImageError, read_image
@@ -31,8 +32,9 @@ class Histogram:
     """How one number spreads over the rows that know it."""
 
     what: str
-    edges: Float[np.ndarray, " bins_and_one"]
-    counts: Float[np.ndarray, " bins"]
+    bins: tuple[str, ...]
+    """The values in each, as a text: ``3.2 - 4.5``, or whole numbers ``3 - 4``, both included."""
+    counts: tuple[int, ...]
 
 
 def histograms(table: AnnotationTable, bins: int = 8) -> list[Histogram]:
@@ -53,9 +55,21 @@ def histograms(table: AnnotationTable, bins: int = 8) -> list[Histogram]:
     made = []
     for what, numbers in values.items():
         if len(numbers):
-            heights, edges = np.histogram(numbers, bins=bins)
-            made.append(Histogram(what, edges, heights.astype(np.float64)))
+            made.append(_histogram(what, numbers, bins))
     return made
+
+
+def _histogram(what: str, numbers: np.ndarray, bins: int) -> Histogram:
+    if numbers.dtype.kind in "iu":
+        first, last = int(numbers.min()), int(numbers.max())
+        step = -(-(last - first + 1) // bins)
+        starts = range(first, last + 1, step)
+        names = [f"{s}" if step == 1 else f"{s} - {s + step - 1}" for s in starts]
+        heights = np.bincount((numbers - first) // step, minlength=len(starts))
+    else:
+        heights, edges = np.histogram(numbers, bins=bins)
+        names = [f"{low:.4g} - {high:.4g}" for low, high in pairwise(edges)]
+    return Histogram(what, tuple(names), tuple(heights.tolist()))
 
 
 def contact_sheet(
@@ -97,7 +111,8 @@ def _tile(table: AnnotationTable, row: int, side: int) -> UInt8[np.ndarray, "sid
     offset = side / 2 - scale * center
     to_tile = np.c_[np.eye(2) * scale, offset + 0.5 * scale - 0.5]
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    tile = cv2.warpAffine(pixels, to_tile, (side, side), flags=method, borderValue=(_EMPTY,) * 3)
+    warped = cv2.warpAffine(pixels, to_tile, (side, side), flags=method, borderValue=(_EMPTY,) * 3)
+    tile = np.asarray(warped, dtype=np.uint8)
     if sample.bbox is not None:
         _rectangle(tile, scale * sample.bbox.reshape(2, 2) + offset, _TIGHT)
     if sample.box_center is not None and sample.box_size is not None:

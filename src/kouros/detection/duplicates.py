@@ -20,11 +20,7 @@ def same_place(a: Region, b: Region) -> bool:
     """Whether two regions are so alike that the landmark model would see the same person in both."""
     apart = float(np.hypot(a.x - b.x, a.y - b.y))
     turned = abs((a.angle - b.angle + np.pi) % (2 * np.pi) - np.pi)
-    return (
-        apart < 0.1 * min(a.size, b.size)
-        and max(a.size, b.size) < 1.35 * min(a.size, b.size)
-        and turned < 0.5
-    )
+    return apart < 0.1 * min(a.size, b.size) and max(a.size, b.size) < 1.35 * min(a.size, b.size) and turned < 0.5
 
 
 def distinct_places(candidates: list[Candidate]) -> list[Candidate]:

@@ -59,9 +59,7 @@ class PoseDetector:
         self._detector = detector_network(files, threads)
         self._landmarks = landmark_network(files, threads)
 
-    def find_candidates(
-        self, image: Pyramid, *, tiles: bool = True, min_score: float = 0.5
-    ) -> list[Candidate]:
+    def find_candidates(self, image: Pyramid, *, tiles: bool = True, min_score: float = 0.5) -> list[Candidate]:
         """What the person detector sees in the whole image and in its tiles, best first; with repetitions."""
         found: list[Candidate] = []
         for square in covering_regions(image.width, image.height, levels=3 if tiles else 1):
@@ -187,9 +185,7 @@ def landmarks_in_boxes(
     detector = detector or default_detector()
     for k, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
         if not np.isfinite([x0, y0, x1, y1]).all() or x1 <= x0 or y1 <= y0:
-            raise ValueError(
-                f"Box {k} is ({x0}, {y0}, {x1}, {y1}); expected finite x0 < x1 and y0 < y1, pixels."
-            )
+            raise ValueError(f"Box {k} is ({x0}, {y0}, {x1}, {y1}); expected finite x0 < x1 and y0 < y1, pixels.")
         if x1 <= 0 or y1 <= 0 or x0 >= pyramid.width or y0 >= pyramid.height:
             raise ValueError(f"Box {k} lies outside the image of {pyramid.width} x {pyramid.height} pixels.")
     return [detector.look_closely(pyramid, _in_box(detector, pyramid, box), crops) for box in boxes.tolist()]
@@ -212,8 +208,7 @@ def _inside(candidate: Candidate, box: list[float]) -> bool:
 def _checked_image(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width 3"]:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(
-            f"The image has shape {image.shape} and type {image.dtype}; "
-            "expected RGB, (height, width, 3), uint8."
+            f"The image has shape {image.shape} and type {image.dtype}; expected RGB, (height, width, 3), uint8."
         )
     return np.ascontiguousarray(image)
 
@@ -241,7 +236,5 @@ def _echoes(body: Body, person: DetectedPerson, other: DetectedPerson) -> bool:
     return bool(within >= _ECHO_WITHIN) and person.score < _ECHO_WORSE * other.score
 
 
-def _body(
-    points: Float[np.ndarray, "33 2"], confidence: Float[np.ndarray, " 33"], region_size: float
-) -> Body:
+def _body(points: Float[np.ndarray, "33 2"], confidence: Float[np.ndarray, " 33"], region_size: float) -> Body:
     return Body(points[_BODY], confidence[_BODY], region_size / REGION_MARGIN)

@@ -103,9 +103,7 @@ def _entry(value: Any, key: str, kind: type | tuple[type, ...], where: str) -> A
     return value[key]
 
 
-def _keypoints(
-    numbers: list[Any], keypoint_set: KeypointSet, key: str, where: str
-) -> Float[np.ndarray, "keypoints 3"]:
+def _keypoints(numbers: list[Any], keypoint_set: KeypointSet, key: str, where: str) -> Float[np.ndarray, "keypoints 3"]:
     expected = 3 * len(keypoint_set)
     if len(numbers) != expected:
         raise ValueError(

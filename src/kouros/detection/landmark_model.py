@@ -76,9 +76,7 @@ def look(network: Network, pyramid: Pyramid, region: Region) -> Landmarks:
     )
 
 
-def refine(
-    points: Float[np.ndarray, "39 2"], heatmaps: Float[np.ndarray, "64 64 39"]
-) -> Float[np.ndarray, "39 2"]:
+def refine(points: Float[np.ndarray, "39 2"], heatmaps: Float[np.ndarray, "64 64 39"]) -> Float[np.ndarray, "39 2"]:
     """Move each point to the centre of mass of its heatmap (logits) around it, where that is confident.
 
     As MediaPipe's ``RefineLandmarksFromHeatmapCalculator``. Coordinates of the crop, in and out; a cell's

@@ -50,9 +50,7 @@ def read_task_file(path: str | Path) -> ModelFiles:
         with zipfile.ZipFile(path) as bundle:
             missing = [name for name in names if name not in bundle.namelist()]
             if missing:
-                raise ValueError(
-                    f"{path} holds no {' and no '.join(missing)}: no pose landmarker bundle; {_WHERE}."
-                )
+                raise ValueError(f"{path} holds no {' and no '.join(missing)}: no pose landmarker bundle; {_WHERE}.")
             detector, landmarks = (bundle.read(name) for name in names)
     except zipfile.BadZipFile:
         raise ValueError(f"{path} is not a .task bundle (a zip of two .tflite models); {_WHERE}.") from None
@@ -79,15 +77,11 @@ class Network:
     Batches were tried: the runtime is no faster on eight images at once than on eight one by one.
     """
 
-    def __init__(
-        self, model: bytes, input_shape: tuple[int, ...], outputs: tuple[int, ...], threads: int
-    ) -> None:
+    def __init__(self, model: bytes, input_shape: tuple[int, ...], outputs: tuple[int, ...], threads: int) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
-            raise ImportError(
-                "Finding people needs the package ai-edge-litert: pip install ai-edge-litert."
-            ) from None
+            raise ImportError("Finding people needs the package ai-edge-litert: pip install ai-edge-litert.") from None
         try:
             with _native_messages_hidden():
                 self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)

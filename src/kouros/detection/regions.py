@@ -136,9 +136,7 @@ def covering_regions(width: int, height: int, levels: int = 3, min_side: float =
     sides += [1.35 / level * reach for level in range(2, levels + 1)] if levels > 1 else []
     for side in sides:
         if side >= min_side and levels > 1:
-            regions += [
-                Region(x, y, side) for y in _tile_centers(height, side) for x in _tile_centers(width, side)
-            ]
+            regions += [Region(x, y, side) for y in _tile_centers(height, side) for x in _tile_centers(width, side)]
     return regions
 
 

@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kouros.body.cpu_kernels import _compiled as compiled
-from kouros.body.cpu_kernels import _over_batch as over_batch
 from kouros.body.tables import KeypointTables
+from kouros.compiled import compiled, over_batch
 
 _LINEARIZE_PRODUCTS = 15_000
 """Work a person, in the units by which `over_batch` decides how many threads are worth it."""
@@ -77,7 +76,7 @@ def linearize(
     return points, jacobian
 
 
-@compiled
+@compiled(fuse=True)
 @no_type_check
 def _linearize(
     first, end, parents, rest, by_shape, keypoint, joint, weight, anchor, shape, block_pair, block_joint,
@@ -191,7 +190,7 @@ def _linearize(
                 i = parents[i]
 
 
-@compiled
+@compiled(fuse=True)
 @no_type_check
 def _rotate(rx, ry, rz, matrix, right):
     """Rodrigues' formula and its right Jacobian (Chirikjian 2012, Eq. 10.86), through half angles."""

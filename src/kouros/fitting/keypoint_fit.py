@@ -6,6 +6,7 @@ flipped): several starts, each first brought near by the landmarks or by moving 
 everything together; and the start that explains the evidence best wins, by the full objective.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,17 +17,20 @@ from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.fitting.calibration import detector_tables
 from kouros.fitting.kinematics import KeypointKinematics
-from kouros.fitting.parameters import POSE_SIZE, BodyParameters
+from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.placement import (
     orientation_of_torso,
     roll_in_picture,
     translation_to_see,
     upright_headings,
 )
-from kouros.fitting.residuals import GemanMcClure, Landmarks, Quadratic, Reprojection
-from kouros.fitting.solver import Linearization, Solution, add_up, levenberg_marquardt
+from kouros.fitting.residuals import GemanMcClure, Landmarks, Reprojection
+from kouros.fitting.solver import NormalEquations, Objective, Solution, add_up_normal, levenberg_marquardt
+from kouros.fitting.terms import Part, on_betas, on_body_pose, usable_keypoints
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import GaussianMixture
+from kouros.priors.limits import load_limits
+from kouros.priors.shape import ShapePrior
 
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 
@@ -66,9 +70,7 @@ class Evidence:
     def __getitem__(self, items: Tensor) -> "Evidence":
         camera = PerspectiveCamera(self.camera.focal_length[items], self.camera.principal_point[items])
         landmarks = None if self.landmarks_3d is None else self.landmarks_3d[items]
-        return replace(
-            self, keypoints_2d=self.keypoints_2d[items], camera=camera, landmarks_3d=landmarks
-        )
+        return replace(self, keypoints_2d=self.keypoints_2d[items], camera=camera, landmarks_3d=landmarks)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class KeypointFitter:
         marked = detector_tables(self.body.keypoint_tables(self.set_name), self.set_name)
         self.kinematics = KeypointKinematics(self.body, self.set_name, marked)
         self.mean_pose = self.prior.mean()
+        self.limits = load_limits().to(self.mean_pose)
         minor = [n.split("_", 1)[-1] in _MINOR for n in self.keypoints.names]
         self._importance = self.mean_pose.new_ones(len(self.keypoints))
         self._importance[minor] = self.config.minor_weight
@@ -111,6 +114,7 @@ class KeypointFitter:
             starts: estimates to begin from, ``batch * n`` of them, person by person; default: found from
                 the evidence.
         """
+        evidence = replace(evidence, keypoints_2d=usable_keypoints(evidence.keypoints_2d))
         persons = evidence.keypoints_2d.shape[0]
         begin = self.find_starts(evidence) if starts is None else starts
         each = len(begin.pose) // persons
@@ -142,17 +146,17 @@ class KeypointFitter:
         orient = orientation_of_torso(rest[self._torso], evidence.landmarks_3d[:, self._torso])
         begin = self._resting(persons)
         begin = replace(begin, pose=torch.cat([orient, begin.pose[:, 3:]], dim=-1))
-        # Here the landmarks are all there is, and the start shall show the pose that they show.
-        terms = self._landmark_terms(evidence, (_START_SIGMA,) * 3)
 
-        def linearize(unknowns: Tensor) -> Linearization:
-            parameters = BodyParameters.from_vector(unknowns)
-            keypoints = self.kinematics.linearize(parameters)
-            return add_up([terms(keypoints), *self._priors(parameters)])
+        def objective(persons: Tensor) -> Objective:
+            # Here the landmarks are all there is, and the start shall show the pose that they show.
+            terms = self._landmark_terms(evidence[persons], (_START_SIGMA,) * 3)
+            return self._objective([terms])
 
         free = torch.ones(begin.size, dtype=torch.bool)
         free[-3:] = False
-        solution = levenberg_marquardt(linearize, begin.vector, max_iterations=15, free=free)
+        solution = levenberg_marquardt(
+            objective(torch.arange(persons)), begin.vector, max_iterations=15, free=free, narrow=objective
+        )
         return BodyParameters.from_vector(solution.unknowns)
 
     def _starts_all_around(self, evidence: Evidence) -> BodyParameters:
@@ -192,16 +196,29 @@ class KeypointFitter:
     def _minimize(
         self, evidence: Evidence, begin: BodyParameters, iterations: int, free: Tensor | None = None
     ) -> Solution:
-        terms = [self._reprojection(evidence)]
-        if evidence.landmarks_3d is not None:
-            terms.append(self._landmark_terms(evidence, self.config.landmark_sigma))
+        def objective(persons: Tensor) -> Objective:
+            some = evidence[persons]
+            terms: list[Reprojection | Landmarks] = [self._reprojection(some)]
+            if some.landmarks_3d is not None:
+                terms.append(self._landmark_terms(some, self.config.landmark_sigma))
+            return self._objective(terms)
 
-        def linearize(unknowns: Tensor) -> Linearization:
+        everyone = torch.arange(len(begin.pose))
+        return levenberg_marquardt(
+            objective(everyone), begin.vector, max_iterations=iterations, free=free, narrow=objective
+        )
+
+    def _objective(self, terms: Sequence[Reprojection | Landmarks]) -> Objective:
+        """Evidence and priors as a function of the unknowns."""
+
+        def normal_equations(unknowns: Tensor) -> NormalEquations:
             parameters = BodyParameters.from_vector(unknowns)
             keypoints = self.kinematics.linearize(parameters)
-            return add_up([*(term(keypoints) for term in terms), *self._priors(parameters)])
+            parts: list[Part] = [term(keypoints) for term in terms]
+            parts += self._priors(parameters)
+            return add_up_normal(parts, parameters.size)
 
-        return levenberg_marquardt(linearize, begin.vector, max_iterations=iterations, free=free)
+        return normal_equations
 
     def _reprojection(self, evidence: Evidence) -> Reprojection:
         size = person_size(evidence.keypoints_2d)
@@ -225,16 +242,12 @@ class KeypointFitter:
             scale_range=(0.85, 1.2),
         )
 
-    def _priors(self, parameters: BodyParameters) -> list[Linearization]:
-        """Pose and shape priors, as terms of all the unknowns."""
+    def _priors(self, parameters: BodyParameters) -> list[Part]:
+        """Priors of pose and shape, and joint limits."""
         pose = self.prior.energy(parameters.pose[:, 3:]).weighted(self.config.pose_prior)
-        rest = parameters.size - POSE_SIZE
-        on_pose = Linearization(
-            pose.energy, pose.residuals, torch.nn.functional.pad(pose.jacobian, (3, rest))
-        )
-        precision = torch.zeros_like(parameters.vector)
-        precision[:, POSE_SIZE:-3] = self.config.shape_prior**0.5
-        return [on_pose, Quadratic(torch.zeros_like(precision), precision)(parameters.vector)]
+        shape = ShapePrior().energy(parameters.betas).weighted(self.config.shape_prior)
+        limits = self.limits.energy(parameters.pose[:, 3:])
+        return [on_body_pose(pose), on_body_pose(limits), on_betas(shape)]
 
     def _resting(self, count: int) -> BodyParameters:
         """Mean pose and shape, unplaced."""
@@ -242,9 +255,7 @@ class KeypointFitter:
         betas = pose.new_zeros(count, self.body.num_betas)
         return BodyParameters(pose, betas, pose.new_zeros(count, 3))
 
-    def reprojection_error(
-        self, evidence: Evidence, parameters: BodyParameters
-    ) -> Float[Tensor, " batch"]:
+    def reprojection_error(self, evidence: Evidence, parameters: BodyParameters) -> Float[Tensor, " batch"]:
         """Confidence-weighted mean distance between projected and seen keypoints, pixels."""
         projected = evidence.camera.project(self.kinematics.points(parameters))
         distance = (projected - evidence.keypoints_2d[..., :2]).norm(dim=-1)

@@ -46,9 +46,7 @@ class BodyParameters:
     def canonical(self) -> "BodyParameters":
         """The same rotations with every rotation vector at most pi long."""
         rotvecs = self.pose.unflatten(-1, (24, 3))
-        return BodyParameters(
-            rotmat_to_rotvec(rotvec_to_rotmat(rotvecs)).flatten(-2), self.betas, self.transl
-        )
+        return BodyParameters(rotmat_to_rotvec(rotvec_to_rotmat(rotvecs)).flatten(-2), self.betas, self.transl)
 
 
 def concatenate(parts: list[BodyParameters]) -> BodyParameters:

@@ -73,9 +73,7 @@ def upright_headings(count: int, roll: Float[Tensor, " batch"]) -> Float[Tensor,
     return rotmat_to_rotvec(lean[:, None] @ upright @ heading)
 
 
-def roll_in_picture(
-    hips: Float[Tensor, "batch 2"], shoulders: Float[Tensor, "batch 2"]
-) -> Float[Tensor, " batch"]:
+def roll_in_picture(hips: Float[Tensor, "batch 2"], shoulders: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
     """Lean of the trunk in the picture, radians clockwise from upright, from its two ends in pixels."""
     up = shoulders - hips
     return torch.atan2(up[:, 0], -up[:, 1])

@@ -43,9 +43,7 @@ def mirror_rotmat(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 
     return rotmat * rotmat.new_tensor([[1.0, -1.0, -1.0], [-1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])
 
 
-def angle_between(
-    first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*batch 3 3"]
-) -> Float[Tensor, "*batch"]:
+def angle_between(first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
     """Angle of the rotation that takes ``first`` to ``second``, radians in [0, pi]."""
     return roma.rotmat_geodesic_distance(first, second)
 

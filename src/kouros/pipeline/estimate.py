@@ -44,8 +44,10 @@ class ImageCamera:
         That is a lens of 43 mm on 35 mm film, a normal view: phones are somewhat wider, portraits longer.
 
         Raises:
-            ValueError: the focal length is not a positive number.
+            ValueError: the focal length or the image's size is not positive.
         """
+        if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
+            raise ValueError(f"the image's size must be a positive width and height in pixels, got {width} x {height}.")
         if focal_length is None:
             return ImageCamera(math.hypot(width, height), width, height)
         if not (math.isfinite(focal_length) and focal_length > 0):
@@ -72,9 +74,7 @@ def learned_start() -> Lifter:
     return load_weights()
 
 
-def estimate(
-    found: list[DetectedPerson], camera: ImageCamera, body: BodyModel | None = None
-) -> list[Person]:
+def estimate(found: list[DetectedPerson], camera: ImageCamera, body: BodyModel | None = None) -> list[Person]:
     """Bodies of the people found in one image, in the same order.
 
     Raises:
@@ -90,9 +90,7 @@ def estimate(
     return [people[i] for i in range(len(found))]
 
 
-def _estimate_set(
-    found: list[DetectedPerson], set_name: str, camera: ImageCamera, body: BodyModel
-) -> list[Person]:
+def _estimate_set(found: list[DetectedPerson], set_name: str, camera: ImageCamera, body: BodyModel) -> list[Person]:
     keypoints = torch.stack([_trusted(p, camera) for p in found])
     seen = (keypoints[..., 2] > 0).sum(-1)
     if bool((seen < MINIMUM_KEYPOINTS).any()):

@@ -45,13 +45,16 @@ def reconstruct(
     """
     photo = read_image(image)
     width, height = photo.size
-    camera = ImageCamera.of(width, height, focal_length or photo.focal_length_px)
+    camera = ImageCamera.of(width, height, photo.focal_length_px if focal_length is None else focal_length)
     if keypoints is not None:
         if keypoint_set is None:
             raise ValueError('keypoints need keypoint_set="...", the name of their set, such as "coco17".')
         found = people_from_keypoints(keypoints, keypoint_set, (width, height))
     elif boxes is not None:
-        found = landmarks_in_boxes(photo.pixels, np.atleast_2d(np.asarray(boxes, float)), detector=detector)
+        wanted = np.atleast_2d(np.asarray(boxes, dtype=np.float64))
+        if wanted.ndim != 2 or wanted.shape[1] != 4:
+            raise ValueError(f"boxes have shape {np.shape(boxes)}; expected (people, 4): x0, y0, x1, y1 in pixels.")
+        found = landmarks_in_boxes(photo.pixels, wanted, detector=detector)
     else:
         found = find_people(photo.pixels, max_people=max_people, tiles=tiles, detector=detector)
     return estimate(found, camera, body)
@@ -82,9 +85,7 @@ def fit(
     return estimate(found, ImageCamera.of(width, height, focal_length), body)
 
 
-def people_from_keypoints(
-    keypoints: np.ndarray, set_name: str, image_size: tuple[int, int]
-) -> list[DetectedPerson]:
+def people_from_keypoints(keypoints: np.ndarray, set_name: str, image_size: tuple[int, int]) -> list[DetectedPerson]:
     """Keypoints of another detector in the form that the estimate takes.
 
     Raises:
@@ -94,7 +95,7 @@ def people_from_keypoints(
         names = find_keypoint_set(set_name)
     except KeyError as error:
         raise ValueError(error.args[0]) from None
-    array = np.asarray(keypoints, dtype=np.float64)
+    array = np.array(keypoints, dtype=np.float64)  # a copy: confidences are clipped below
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[1:] != (len(names), 3):
         raise ValueError(
@@ -105,7 +106,7 @@ def people_from_keypoints(
     if len(bad):
         person, point, column = bad[0].tolist()
         raise ValueError(
-            f"keypoint {names.names[point]!r} of person {person} has {'x y confidence'.split()[column]} = "
+            f"keypoint {names.names[point]!r} of person {person} has {('x', 'y', 'confidence')[column]} = "
             f"{array[person, point, column]}; expected finite pixels and a confidence >= 0 (0: not seen)."
         )
     array[..., 2] = array[..., 2].clip(0, 1)

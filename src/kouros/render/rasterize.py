@@ -104,9 +104,7 @@ def rasterize(
             draw = scanline.draw
         else:
             draw = scatter.draw
-        face, barycentric, depth = draw(
-            vertices.detach(), faces.long(), rays_x, rays_y, pinhole, near, _BOX_MARGIN
-        )
+        face, barycentric, depth = draw(vertices.detach(), faces.long(), rays_x, rays_y, pinhole, near, _BOX_MARGIN)
     return Fragments(face=face, barycentric=barycentric, depth=depth)
 
 
@@ -119,8 +117,7 @@ def pinholes(camera: PerspectiveCamera, batch: int) -> Float[Tensor, "batch 3"]:
     packed = torch.cat([camera.focal_length[..., None], camera.principal_point], dim=-1)
     if packed.ndim > 2 or (packed.ndim == 2 and len(packed) not in (1, batch)):
         raise ValueError(
-            f"camera holds {tuple(packed.shape[:-1])} pinholes for a batch of {batch}; give one, or one "
-            "for each item."
+            f"camera holds {tuple(packed.shape[:-1])} pinholes for a batch of {batch}; give one, or one for each item."
         )
     return packed.expand(batch, 3)
 
@@ -128,13 +125,9 @@ def pinholes(camera: PerspectiveCamera, batch: int) -> Float[Tensor, "batch 3"]:
 def check_mesh(vertices: Tensor, faces: Tensor) -> None:
     """Raise `rasterize`'s errors about a mesh."""
     if vertices.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"vertices is {vertices.dtype}; expected float32 or float64. Convert it with .float()."
-        )
+        raise TypeError(f"vertices is {vertices.dtype}; expected float32 or float64. Convert it with .float().")
     if faces.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
-        raise TypeError(
-            f"faces is {faces.dtype}; expected integers (vertex indices). Convert it with .long()."
-        )
+        raise TypeError(f"faces is {faces.dtype}; expected integers (vertex indices). Convert it with .long().")
     if vertices.ndim != 3 or vertices.shape[-1] != 3:
         raise ValueError(f"vertices has shape {tuple(vertices.shape)}; expected (batch, vertices, 3).")
     if faces.ndim != 2 or faces.shape[-1] != 3:

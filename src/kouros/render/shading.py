@@ -398,11 +398,7 @@ def _as_mesh(mesh: Mesh) -> tuple[Tensor, Tensor]:
 
 def _vertex_colours(colours: Tensor, vertex_count: int) -> Tensor:
     """(1 or B, V, 3) of one colour or one for each vertex."""
-    if (
-        colours.shape[-1:] != (3,)
-        or (colours.ndim > 1 and colours.shape[-2] != vertex_count)
-        or colours.ndim > 3
-    ):
+    if colours.shape[-1:] != (3,) or (colours.ndim > 1 and colours.shape[-2] != vertex_count) or colours.ndim > 3:
         raise ValueError(
             f"colours has shape {tuple(colours.shape)}; expected one colour (3,) or one for each vertex "
             f"({vertex_count}, 3)."
@@ -419,9 +415,7 @@ def _painted(
     if colours is None:
         colours = [PERSON_COLOURS[i % len(PERSON_COLOURS)] for i in range(len(meshes))]
     if len(colours) < len(meshes):
-        raise ValueError(
-            f"colours holds {len(colours)} for {len(meshes)} people; give one a person, or None."
-        )
+        raise ValueError(f"colours holds {len(colours)} for {len(meshes)} people; give one a person, or None.")
     return [
         _vertex_colours(torch.as_tensor(colour).to(vertices), len(vertices))[0]
         for (vertices, _), colour in zip(meshes, colours, strict=False)

@@ -19,7 +19,6 @@ learns from a sample, so they spread over what else it may be (Guzman-Rivera et 
 started from each, judged by its own objective, chooses.
 """
 
-import math
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -129,10 +128,11 @@ def _slot_indices(set_name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     for index, name in enumerate(names):
         name = name.replace("openpose_", "")
         slot = _SAME_POINT.get(name, name)
-        if slot in BLAZEPOSE33.names:
-            # The exact name wins over a neighbour, the first over a repeat.
-            if BLAZEPOSE33.index(slot) not in pairs or slot == name and names[index] == name:
-                pairs[BLAZEPOSE33.index(slot)] = index
+        if slot not in BLAZEPOSE33.names:
+            continue
+        # The exact name wins over a neighbour, the first over a repeat.
+        if BLAZEPOSE33.index(slot) not in pairs or slot == names[index]:
+            pairs[BLAZEPOSE33.index(slot)] = index
     return tuple(pairs.values()), tuple(pairs)
 
 
@@ -297,6 +297,17 @@ class BodyPoints(nn.Module):
     Joints of equal depth in the tree are turned together, nine steps instead of twenty-three.
     """
 
+    rest: Float[Tensor, "24 3"]
+    rest_shape: Float[Tensor, "24 3 10"]
+    joint: Int[Tensor, " pairs"]
+    anchor: Float[Tensor, "pairs 3"]
+    shape: Float[Tensor, "pairs 3 10"]
+    pose: Float[Tensor, "207 pairs_by_3"]
+    weight: Float[Tensor, " pairs"]
+    gather: Float[Tensor, "33 pairs"]
+    _order: Int[Tensor, " 24"]
+    _parents: Int[Tensor, " 24"]
+
     def __init__(self, body: BodyModel) -> None:
         super().__init__()
         tables = detector_tables(body.keypoint_tables(BLAZEPOSE33.name), BLAZEPOSE33.name)
@@ -436,7 +447,7 @@ def losses(
 
 
 def normalised_image(
-    points: Float[Tensor, "*batch points 3"], placement: Float[Tensor, "*batch 3"], size: Float[Tensor, "*batch"]
+    points: Float[Tensor, "*#batch points 3"], placement: Float[Tensor, "*#batch 3"], size: Float[Tensor, "*#batch"]
 ) -> Float[Tensor, "*batch points 2"]:
     """Where points relative to the pelvis appear to the virtual camera, over the person's size."""
     pelvis = pelvis_of(placement, size)
@@ -444,7 +455,7 @@ def normalised_image(
     return moved[..., :2] / moved[..., 2:].clamp(min=0.2) / size[..., None, None]
 
 
-def pelvis_of(placement: Float[Tensor, "*batch 3"], size: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 3"]:
+def pelvis_of(placement: Float[Tensor, "*#batch 3"], size: Float[Tensor, "*#batch"]) -> Float[Tensor, "*batch 3"]:
     """Position of the pelvis, metres, axes of the virtual camera."""
     depth = torch.exp(placement[..., 2].clamp(-5.0, 4.0)) / size
     xy = placement[..., :2] * (size * depth)[..., None]

@@ -17,6 +17,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,7 +91,8 @@ class Studio:
         self.dice = np.random.default_rng(seed)
         owner = self.body.weights.argmax(dim=1)
         self._owner = owner.numpy()
-        self._crown = (self.body.v_template[:, 1] > self.body.joint_template[JOINT_NAMES.index("head"), 1] + 0.09).numpy()
+        head = self.body.joint_template[JOINT_NAMES.index("head")]
+        self._crown = (self.body.v_template[:, 1] > head[1] + 0.09).numpy()
 
     def shard(self, count: int, *, recorded_only: bool) -> dict[str, np.ndarray]:
         """``count`` people, less those that the detector misses."""
@@ -137,9 +139,8 @@ class Studio:
         side, dice = self.config.side, self.dice
         camera = PerspectiveCamera(torch.tensor([focal]), torch.from_numpy(centre).float()[None])
         colours = torch.from_numpy(self._clothes()).float()
-        lit = shade(
-            vertices, self.body.faces, camera, (side, side), colours, lighting=self._light(), supersample=1
-        )[0].numpy()
+        faces, light = self.body.faces, self._light()
+        lit = shade(vertices, faces, camera, (side, side), colours, lighting=light, supersample=1)[0].numpy()
         picture = self._background() * (1 - lit[..., 3:]) + lit[..., :3]
         if dice.random() < self.config.occluded:
             self._occlude(picture)
@@ -176,12 +177,12 @@ class Studio:
         lights = tuple(
             DirectionalLight(
                 (float(dice.normal()), -float(dice.uniform(0.1, 2)), -float(dice.uniform(-0.3, 1.5))),
-                tuple(float(c) for c in dice.uniform(0.1, 0.9) * dice.uniform(0.8, 1.0, 3)),
+                _colour(dice.uniform(0.1, 0.9) * dice.uniform(0.8, 1.0, 3)),
             )
             for _ in range(dice.integers(1, 3))
         )
-        sky = tuple(float(c) for c in dice.uniform(0.2, 0.7) * dice.uniform(0.85, 1.0, 3))
-        ground = tuple(float(c) for c in dice.uniform(0.1, 0.5) * dice.uniform(0.85, 1.0, 3))
+        sky = _colour(dice.uniform(0.2, 0.7) * dice.uniform(0.85, 1.0, 3))
+        ground = _colour(dice.uniform(0.1, 0.5) * dice.uniform(0.85, 1.0, 3))
         return Lighting(sky=sky, ground=ground, lights=lights)
 
     def _background(self) -> Float[np.ndarray, "side side 3"]:
@@ -212,7 +213,8 @@ class Studio:
         if dice.random() < 0.5:
             cv2.fillConvexPoly(picture, box, colour)
         else:
-            cv2.ellipse(picture, tuple(int(c) for c in centre), tuple(int(r / 2) + 1 for r in reach), 0, 0, 360, colour, -1)
+            axes = tuple(int(r / 2) + 1 for r in reach)
+            cv2.ellipse(picture, tuple(int(c) for c in centre), axes, 0, 0, 360, colour, -1)
 
     def _look(
         self, picture: UInt8[np.ndarray, "side side 3"], true: Float[np.ndarray, "33 2"]
@@ -238,6 +240,11 @@ class Studio:
         return upright_region(hips + wander, above + wander)
 
 
+def _colour(rgb: Float[np.ndarray, " 3"]) -> tuple[float, float, float]:
+    red, green, blue = rgb.tolist()
+    return red, green, blue
+
+
 def work(mocap: Path, out: Path, name: str, split: str, seed: int, until: float, size: int, most: int) -> None:
     """One worker: shards of one split until the time (`time.time`) is over or ``most`` are written."""
     torch.set_num_threads(1)
@@ -247,7 +254,7 @@ def work(mocap: Path, out: Path, name: str, split: str, seed: int, until: float,
     for number in range(most):
         if time.time() >= until:
             break
-        arrays = studio.shard(size, recorded_only=split == "val")
+        arrays: dict[str, Any] = studio.shard(size, recorded_only=split == "val")
         aside = out / f".{name}_{number:04d}.npz"
         np.savez(aside, **arrays)
         aside.rename(out / f"{name}_{number:04d}.npz")

@@ -67,9 +67,7 @@ _FLIPPABLE = [
     *((_INDEX[f"{s}_hip"], p) for s, p in zip(_SIDES, _LEG_POINTS, strict=True)),
     *((_INDEX[f"{s}_knee"], p) for s, p in zip(_SIDES, _SHANK_POINTS, strict=True)),
 ]
-LIMB_KEYPOINTS = [
-    i for s in _SIDES for i in _points(s, "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-]
+LIMB_KEYPOINTS = [i for s in _SIDES for i in _points(s, "shoulder", "elbow", "wrist", "hip", "knee", "ankle")]
 
 
 class Dice:
@@ -139,9 +137,7 @@ def seen_through_cameras(
     there = keypoints + pelvis[:, None]
     hips = keypoints[:, [_INDEX["left_hip"], _INDEX["right_hip"]]].mean(1, keepdim=True)
     ones = torch.ones_like(there[..., 0])
-    seen = Seen(
-        rotations, betas, pelvis, there[..., :2] / there[..., 2:], ones, ones, keypoints - hips, ones[:, 0]
-    )
+    seen = Seen(rotations, betas, pelvis, there[..., :2] / there[..., 2:], ones, ones, keypoints - hips, ones[:, 0])
     return seen, keypoints - hips
 
 
@@ -176,18 +172,18 @@ def _spoiled_keypoints(seen: Seen, dice: Dice) -> tuple[Seen, Tensor]:
     xy = xy + spread[..., None] * dice.normal(NUM_SLOTS, 2) + shift + 0.02 * dice.normal(NUM_SLOTS, 2)
     xy = xy * (1 + 0.03 * dice.normal(1, 2))
 
-    def swap(group: list[list[int]], share: float) -> None:
-        left, right = group
+    def swap(left: list[int], right: list[int], share: float) -> None:
         hit = dice.chance(share)[:, None]
         for array in (xy, confidence):
             one, two = array[:, left], array[:, right]
             wide = hit[..., None] if array.ndim == 3 else hit
             array[:, left], array[:, right] = torch.where(wide, two, one), torch.where(wide, one, two)
 
-    for group, share in ((_ARM_POINTS, 0.03), (_LEG_POINTS, 0.05), (_FOREARM_POINTS, 0.02), (_SHANK_POINTS, 0.03)):
-        swap(group, share)
+    pairs = ((_ARM_POINTS, 0.03), (_LEG_POINTS, 0.05), (_FOREARM_POINTS, 0.02), (_SHANK_POINTS, 0.03))
+    for (left, right), share in pairs:
+        swap(left, right, share)
         # Both limbs found at one of the two.
-        fallen, onto = (group[0], group[1]) if group[0][0] % 2 else (group[1], group[0])
+        fallen, onto = (left, right) if left[0] % 2 else (right, left)
         hit = dice.chance(0.02)[:, None]
         xy[:, fallen] = torch.where(hit[..., None], xy[:, onto] + 0.05 * dice.normal(len(onto), 2), xy[:, fallen])
         confidence[:, fallen] = torch.where(hit, confidence[:, fallen] * dice.uniform(0.3, 1, 1), confidence[:, fallen])
@@ -305,9 +301,7 @@ def _focal_errors(dice: Dice) -> Tensor:
     return torch.where(dice.chance(0.5), torch.exp(0.25 * dice.normal()), torch.ones_like(dice.uniform(0, 1)))
 
 
-def artificial_batch(
-    bank: PoseBank, points: BodyPoints, count: int, generator: torch.Generator
-) -> tuple[View, Truth]:
+def artificial_batch(bank: PoseBank, points: BodyPoints, count: int, generator: torch.Generator) -> tuple[View, Truth]:
     """Samples with artificial corruption, from poses drawn without end."""
     dice = Dice(count, generator)
     rotations = drawn_poses(bank, count, generator)
@@ -369,9 +363,7 @@ def _rows(seen: Seen, rows: Tensor) -> Seen:
     return Seen(*(getattr(seen, f)[rows] for f in Seen.__dataclass_fields__))
 
 
-def measured_batch(
-    stored: Seen, points: BodyPoints, count: int, generator: torch.Generator
-) -> tuple[View, Truth]:
+def measured_batch(stored: Seen, points: BodyPoints, count: int, generator: torch.Generator) -> tuple[View, Truth]:
     """Stored detections, mirrored, rolled, a little noisier, some points lost."""
     dice = Dice(count, generator)
     rows = torch.randint(len(stored.betas), (count,), generator=generator, device=generator.device)
@@ -438,12 +430,13 @@ def judge(network: Lifter, view: View, truth: Truth, points: BodyPoints) -> dict
     _, _, keypoints = points(answers.rotations.flatten(0, 1), answers.betas.flatten(0, 1))
     keypoints = keypoints.unflatten(0, (-1, count))[:, :, LIMB_KEYPOINTS]
     true = truth.keypoints[:, LIMB_KEYPOINTS]
-    plain, aligned = zip(*(limb_errors(keypoints[:, k], true) for k in range(count)), strict=True)
+    errors = [limb_errors(keypoints[:, k], true) for k in range(count)]
+    plain, aligned = (torch.stack(kind) for kind in zip(*errors, strict=True))
     result = {
         "mpjpe": float(plain[0].mean()),
         "pa_mpjpe": float(aligned[0].mean()),
-        "best_mpjpe": float(torch.stack(plain).amin(0).mean()),
-        "best_pa_mpjpe": float(torch.stack(aligned).amin(0).mean()),
+        "best_mpjpe": float(plain.amin(0).mean()),
+        "best_pa_mpjpe": float(aligned.amin(0).mean()),
     }
     given = view.has_landmarks > 0
     if bool(given.any()):
@@ -518,7 +511,6 @@ def train(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
     )
     measured, held_out = Shards(shards, "train", device), Shards(shards, "val", device)
-    log = (out / "log.jsonl").open("a")
     begin = reported = time.monotonic()
     step, samples, loss_sum = 0, 0, torch.zeros((), device=device)
     stored = measured.look()
@@ -537,8 +529,8 @@ def train(
                 "measured": stored,
                 **{name: judge(average, *pair, points) for name, pair in sets.items()},
             }
-            log.write(json.dumps(line) + "\n")
-            log.flush()
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
             save_weights(out / "lifter.npz", average)
             reported = time.monotonic()
@@ -564,8 +556,8 @@ def train(
         optimizer.step()
         with torch.no_grad():
             decay = min(config.ema, (1 + step) / (10 + step))
-            theirs = list(network.parameters())
-            torch._foreach_lerp_(list(average.parameters()), theirs, 1 - decay)
+            ours: list[Tensor] = list(average.parameters())
+            torch._foreach_lerp_(ours, list(network.parameters()), 1 - decay)
             loss_sum = loss.detach() if step == 0 else loss_sum + loss.detach()
         step += 1
         samples += config.batch

@@ -41,9 +41,7 @@ _Face = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Vertices and UV vertices of a triangle."""
 
 
-def reduce_mesh(
-    source: Source, shapes: Float[np.ndarray, "shapes verts 3"], max_vertices: int
-) -> ReducedMesh:
+def reduce_mesh(source: Source, shapes: Float[np.ndarray, "shapes verts 3"], max_vertices: int) -> ReducedMesh:
     """The source's skin with at most ``max_vertices`` vertices, closed and symmetric.
 
     Args:

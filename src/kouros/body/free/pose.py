@@ -147,9 +147,7 @@ class PosedPerson:
         bone_turns = rich_rotations(self.source, rotations, turns) @ to_t
         heads = np.broadcast_to(self.person.bone_heads, (count, *self.person.bone_heads.shape[1:]))
         positions = chain_positions(self.source, heads, bone_turns, places)
-        copies = People(
-            np.broadcast_to(self.person.vertices, (count, *self.person.vertices.shape[1:])), heads
-        )
+        copies = People(np.broadcast_to(self.person.vertices, (count, *self.person.vertices.shape[1:])), heads)
         return self.source.skin(copies, bone_turns, positions, self.verts)
 
     def transforms(
@@ -157,9 +155,7 @@ class PosedPerson:
     ) -> tuple[Float[np.ndarray, "poses kept 3 3"], Float[np.ndarray, "poses kept 3"]]:
         """Each vertex's blended linear map and offset on the 24-joint body."""
         _, joints = self.rest()
-        turns, places = forward_kinematics(
-            rotations, np.broadcast_to(joints, (len(rotations), *joints.shape))
-        )
+        turns, places = forward_kinematics(rotations, np.broadcast_to(joints, (len(rotations), *joints.shape)))
         offsets = places - (turns @ joints[..., None])[..., 0]
         flat = np.concatenate([turns.reshape(*turns.shape[:2], 9), offsets], axis=-1)
         blended = np.einsum("vj,njk->nvk", self.weights, flat, optimize=True)
@@ -234,9 +230,7 @@ def _solve(normal: np.ndarray, right: np.ndarray, near: np.ndarray) -> Float[np.
         if len(columns):
             block = normal[np.ix_(columns, columns)] + ridge * np.eye(len(columns))
             solved = np.linalg.solve(block, right[columns][:, verts].reshape(len(columns), -1))
-            result[np.ix_(verts, np.arange(3), columns)] = solved.reshape(len(columns), -1, 3).transpose(
-                1, 2, 0
-            )
+            result[np.ix_(verts, np.arange(3), columns)] = solved.reshape(len(columns), -1, 3).transpose(1, 2, 0)
     return result
 
 

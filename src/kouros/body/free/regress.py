@@ -93,9 +93,7 @@ def _spread(weights: np.ndarray, candidates: np.ndarray, crowd: Crowd) -> Float[
     return row / row.sum()
 
 
-def around(
-    crowd: Crowd, point: Float[np.ndarray, " 3"], radius: float, count: int
-) -> Int[np.ndarray, " some"]:
+def around(crowd: Crowd, point: Float[np.ndarray, " 3"], radius: float, count: int) -> Int[np.ndarray, " some"]:
     """Well spread vertices of the mean body within ``radius`` of a point (farthest-point sampling).
 
     For a point on the midline the choice is left-right symmetric.

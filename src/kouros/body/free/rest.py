@@ -80,9 +80,7 @@ def _leg(heads: dict[str, np.ndarray], side: str) -> dict[str, np.ndarray]:
     }
 
 
-def shortest_turn(
-    start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, " 3"]
-) -> Float[np.ndarray, "n 3 3"]:
+def shortest_turn(start: Float[np.ndarray, "n 3"], end: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "n 3 3"]:
     """The smallest rotation that takes each direction to ``end``."""
     start, end = _unit(start), np.broadcast_to(_unit(end), start.shape)
     axis = np.cross(start, end)
@@ -91,9 +89,7 @@ def shortest_turn(
     return Rotation.from_rotvec(axis / np.maximum(sine, 1e-12) * angle).as_matrix()
 
 
-def twist_about(
-    rotations: Float[np.ndarray, "*n 3 3"], axis: Float[np.ndarray, " 3"]
-) -> Float[np.ndarray, "*n 3"]:
+def twist_about(rotations: Float[np.ndarray, "*n 3 3"], axis: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "*n 3"]:
     """Rotation vector of each rotation's twist about ``axis`` (swing-twist decomposition, twist first)."""
     quat = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_quat()
     angle = 2 * np.arctan2(quat[:, :3] @ axis, quat[:, 3])

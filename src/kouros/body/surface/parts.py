@@ -335,10 +335,16 @@ def _without_teeth(labels: Int[np.ndarray, " faces"], neighbours: Neighbours) ->
 
     One face after the other, or a zigzag along a row of quads would only change sides.
     """
+    a, b = neighbours
+    differ = labels[a] != labels[b]
+    near = np.zeros(len(labels), dtype=bool)
+    for _ in range(2):  # at boundaries, and where the rounds below may move them
+        near[a[differ]] = near[b[differ]] = True
+        differ = near[a] | near[b]
     around: dict[int, list[int]] = {}
-    for a, b in zip(*(x.tolist() for x in neighbours), strict=True):
-        around.setdefault(a, []).append(b)
-        around.setdefault(b, []).append(a)
+    for one, other in zip(a[differ].tolist(), b[differ].tolist(), strict=True):
+        around.setdefault(one, []).append(other)
+        around.setdefault(other, []).append(one)
     result = labels.tolist()
     for _ in range(3):
         before = list(result)

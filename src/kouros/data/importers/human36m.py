@@ -167,7 +167,7 @@ def _read_cdf(path: Path, axes: int) -> np.ndarray:
     try:
         import cdflib
     except ImportError:
-        raise ImportError(f"{path}: Human3.6M's CDF files need cdflib: pip install cdflib.") from None
+        raise ImportError(f"{path}: Human3.6M's CDF files need cdflib: pip install 'kouros[train]'.") from None
     if not path.is_file():
         raise DatasetError(f"{path}: there is no such file.")
     try:
@@ -184,7 +184,7 @@ def _mask_boxes(path: Path) -> np.ndarray:
     try:
         import h5py
     except ImportError:
-        raise ImportError(f"{path}: Human3.6M's boxes need h5py: pip install h5py.") from None
+        raise ImportError(f"{path}: Human3.6M's boxes need h5py: pip install 'kouros[train]'.") from None
     if not path.is_file():
         raise DatasetError(f"{path}: there is no such file.")
     boxes = []

@@ -71,9 +71,7 @@ class MeanError(_Accumulator):
         self.total += kept.double().sum()
         self.count += kept.numel()
 
-    def update(
-        self, errors: Float[Tensor, "batch points"], valid: Bool[Tensor, "batch points"] | None = None
-    ) -> None:
+    def update(self, errors: Float[Tensor, "batch points"], valid: Bool[Tensor, "batch points"] | None = None) -> None:
         """Add a batch of errors."""
         self.add(errors, valid)
 
@@ -100,9 +98,7 @@ class MPJPE(MeanError):
         target_root: Float[Tensor, "batch 3"] | None = None,
     ) -> None:
         """Add a batch."""
-        errors = joint_errors(
-            predicted, target, valid, predicted_root=predicted_root, target_root=target_root
-        )
+        errors = joint_errors(predicted, target, valid, predicted_root=predicted_root, target_root=target_root)
         self.add(errors, valid)
 
 
@@ -174,9 +170,7 @@ class PCK3D(_Accumulator):
         self._add_sum("below", (len(auc_thresholds),), torch.int64)
         self._add_sum("count", dtype=torch.int64)
 
-    def update(
-        self, errors: Float[Tensor, "batch points"], valid: Bool[Tensor, "batch points"] | None = None
-    ) -> None:
+    def update(self, errors: Float[Tensor, "batch points"], valid: Bool[Tensor, "batch points"] | None = None) -> None:
         """Add a batch of errors, metres."""
         kept = errors.flatten() if valid is None else errors[valid]
         self.correct += correct_keypoints_3d(kept[None], self.threshold).sum()
@@ -216,9 +210,7 @@ class PCK2D(_Accumulator):
     correct: Tensor
     annotated: Tensor
 
-    def __init__(
-        self, keypoints: KeypointSet, fraction: float, exclude: tuple[str, ...] = (), **kwargs: Any
-    ) -> None:
+    def __init__(self, keypoints: KeypointSet, fraction: float, exclude: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fraction = fraction
         excluded = {keypoints.index(name) for name in exclude}
