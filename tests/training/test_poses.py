@@ -14,7 +14,7 @@ from kouros.training.poses import PoseBank, PoseConfig, drawn_poses, read_bank, 
 
 COUNT = 400
 _J = {name: index for index, name in enumerate(JOINT_NAMES)}
-_QUIET = PoseConfig(recombined=0, posed_legs=0, posed_arms=0, noise=0, any_heading=0)
+_QUIET = PoseConfig(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def _bend(joints: Tensor, chain: tuple[str, str, str]) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "config", [PoseConfig(), PoseConfig(recombined=1), PoseConfig(posed_legs=1, posed_arms=1), PoseConfig(any_heading=1)]
+    "config",
+    [PoseConfig(), PoseConfig(recombined=1.0), PoseConfig(posed_legs=1.0, posed_arms=1.0), PoseConfig(any_heading=1.0)],
 )
 def test_drawn_poses_are_rotations(config: PoseConfig, bank: PoseBank, dice: torch.Generator):
     rotations = drawn_poses(bank, COUNT, dice, config)
@@ -103,7 +104,7 @@ def test_recombined_limbs_are_whole_limbs_of_recorded_poses(dice: torch.Generato
     """Each pose of the bank turns all its joints by an angle of its own."""
     angles = torch.tensor([0.1, 0.5, 0.9])
     bank = PoseBank(rotvec_to_rotmat(angles[:, None, None] * torch.tensor([1.0, 0, 0]).expand(3, NUM_JOINTS, 3)))
-    drawn = drawn_poses(bank, COUNT, dice, PoseConfig(1.0, 0, 0, 0, 0))
+    drawn = drawn_poses(bank, COUNT, dice, PoseConfig(1.0, 0.0, 0.0, 0.0, 0.0))
     found = torch.atan2(drawn[..., 2, 1], drawn[..., 2, 2])[:, 1:]
     assert float((found[..., None] - angles).abs().amin(-1).max()) < 1e-4
     for limb in (("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist", "hand")):
@@ -114,7 +115,7 @@ def test_recombined_limbs_are_whole_limbs_of_recorded_poses(dice: torch.Generato
 
 
 def test_posed_knees_bend_backward_and_hips_forward(t_pose: PoseBank, rest: Tensor, dice: torch.Generator):
-    drawn = drawn_poses(t_pose, COUNT, dice, PoseConfig(0, 1.0, 0, 0, 0))
+    drawn = drawn_poses(t_pose, COUNT, dice, PoseConfig(0.0, 1.0, 0.0, 0.0, 0.0))
     joints = _joints(drawn, rest)
     for side in ("left", "right"):
         bend = _bend(joints, (f"{side}_hip", f"{side}_knee", f"{side}_ankle"))
@@ -134,7 +135,7 @@ def test_posed_knees_bend_backward_and_hips_forward(t_pose: PoseBank, rest: Tens
 
 
 def test_posed_elbows_bend_the_way_elbows_bend(t_pose: PoseBank, rest: Tensor, dice: torch.Generator):
-    drawn = drawn_poses(t_pose, COUNT, dice, PoseConfig(0, 0, 1.0, 0, 0))
+    drawn = drawn_poses(t_pose, COUNT, dice, PoseConfig(0.0, 0.0, 1.0, 0.0, 0.0))
     joints = _joints(drawn, rest)
     for side in ("left", "right"):
         bend = _bend(joints, (f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist"))

@@ -5,10 +5,6 @@ and mirrored on the way out and back on the way in. A fit is replaced only by a 
 training every process holds the whole store, and all of them apply the same updates in the same order.
 """
 
-import contextlib
-import io
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +14,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kouros.files import npz_bytes, write_file
 from kouros.fitting.parameters import POSE_SIZE
 from kouros.geometry.rotations import mirror_rotvec, rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.priors.body_pose import mirror_body_pose
@@ -206,10 +203,9 @@ class FitsStore:
         """
         if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
             return
-        data = io.BytesIO()
         fits = self._fits
-        np.savez(data, pose=fits.pose.numpy(), betas=fits.betas.numpy(), loss=fits.loss.numpy())
-        _write_whole(Path(path), data.getbuffer())
+        arrays = {"pose": fits.pose.numpy(), "betas": fits.betas.numpy(), "loss": fits.loss.numpy()}
+        write_file(Path(path), npz_bytes(arrays, compressed=False))
 
     @staticmethod
     def load(path: str | Path, count: int) -> "FitsStore":
@@ -285,18 +281,3 @@ def _gathered(*columns: Tensor) -> list[Tensor]:
         dist.all_gather(parts, padded)
         result.append(torch.cat([p[:n] for p, n in zip(parts, sizes, strict=True)]).cpu())
     return result
-
-
-def _write_whole(path: Path, data: memoryview) -> None:
-    """Write aside in the same folder, flush to disk, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".kouros-{secrets.token_hex(8)}.part")
-    try:
-        with aside.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)

@@ -214,9 +214,8 @@ class KeypointFitter:
         def normal_equations(unknowns: Tensor) -> NormalEquations:
             parameters = BodyParameters.from_vector(unknowns)
             keypoints = self.kinematics.linearize(parameters)
-            parts: list[Part] = [term(keypoints) for term in terms]
-            parts += self._priors(parameters)
-            return add_up_normal(parts, parameters.size)
+            seen = [term(keypoints) for term in terms]
+            return add_up_normal([*seen, *self._priors(parameters)], parameters.size)
 
         return normal_equations
 

@@ -121,11 +121,11 @@ def seen_through_cameras(
     frontal = about(1, dice.normal() * 0.6 - heading) @ root
     root = torch.where(dice.chance(0.3)[:, None, None], frontal, root)
     pitch = torch.deg2rad((dice.normal() * 15 + 8).clamp(-30, 60))
-    pitch = torch.where(dice.chance(0.2), torch.deg2rad(dice.uniform(-30, 60)), pitch)
+    pitch = torch.where(dice.chance(0.2), torch.deg2rad(dice.uniform(-30.0, 60.0)), pitch)
     roll = torch.where(dice.chance(0.08), dice.uniform(-math.pi, math.pi), 0.09 * dice.normal())
     flip = torch.diag(root.new_tensor([1.0, -1.0, -1.0]))
     root = about(2, roll) @ about(0, pitch) @ flip @ root
-    off, around = dice.uniform(0, 1).square() * math.radians(35), dice.uniform(-math.pi, math.pi)
+    off, around = dice.uniform(0.0, 1.0).square() * math.radians(35), dice.uniform(-math.pi, math.pi)
     direction = torch.stack([off.sin() * around.cos(), 0.6 * off.sin() * around.sin(), off.cos()], -1)
     direction = torch.nn.functional.normalize(direction, dim=-1)
     distance = torch.exp(dice.uniform(math.log(1.2), math.log(25.0)))
@@ -158,14 +158,14 @@ def _spoiled_keypoints(seen: Seen, dice: Dice) -> tuple[Seen, Tensor]:
     xy = (xy - middle) / size
     # One pixel of a person 200 pixels tall is about 0.02 of their size.
     sigma = torch.exp(dice.uniform(math.log(0.008), math.log(0.12)))[:, None]
-    confidence = 1 - 0.15 * dice.uniform(0, 1, NUM_SLOTS).square()
+    confidence = 1 - 0.15 * dice.uniform(0.0, 1.0, NUM_SLOTS).square()
     hidden = dice.chance(0.04, NUM_SLOTS) & dice.chance(0.7)[:, None]
     shift = torch.zeros_like(xy)
     for group in _LIMB_GROUPS:
         hit = dice.chance(0.07)[:, None]
         hidden[:, group] |= hit
         shift[:, group] += 0.25 * dice.normal(1, 2) * hit[..., None]
-    doubt = dice.uniform(0, 1, NUM_SLOTS)
+    doubt = dice.uniform(0.0, 1.0, NUM_SLOTS)
     confidence = torch.where(hidden, confidence * doubt, confidence)
     spread = sigma * (1 + 5 * (1 - confidence)) + 0.15 * hidden * (1 - confidence)
     # Small systematic shifts: where one detector's hip or ear is need not be where another's is.
@@ -186,7 +186,9 @@ def _spoiled_keypoints(seen: Seen, dice: Dice) -> tuple[Seen, Tensor]:
         fallen, onto = (left, right) if left[0] % 2 else (right, left)
         hit = dice.chance(0.02)[:, None]
         xy[:, fallen] = torch.where(hit[..., None], xy[:, onto] + 0.05 * dice.normal(len(onto), 2), xy[:, fallen])
-        confidence[:, fallen] = torch.where(hit, confidence[:, fallen] * dice.uniform(0.3, 1, 1), confidence[:, fallen])
+        confidence[:, fallen] = torch.where(
+            hit, confidence[:, fallen] * dice.uniform(0.3, 1.0, 1), confidence[:, fallen]
+        )
     everything = dice.chance(0.02)
     exchanged = everything[:, None]
     xy = torch.where(everything[:, None, None], xy[:, _MIRROR], xy)
@@ -196,7 +198,9 @@ def _spoiled_keypoints(seen: Seen, dice: Dice) -> tuple[Seen, Tensor]:
     # Some detectors' confidences mean little, some users give none at all.
     confidence = torch.where(dice.chance(0.08)[:, None], torch.ones_like(confidence), confidence)
     confidence = torch.where(
-        dice.chance(0.08)[:, None], confidence * dice.uniform(0.2, 1, 1) * dice.uniform(0.7, 1, NUM_SLOTS), confidence
+        dice.chance(0.08)[:, None],
+        confidence * dice.uniform(0.2, 1.0, 1) * dice.uniform(0.7, 1.0, NUM_SLOTS),
+        confidence,
     )
     return replace(seen, rays=xy * size + middle, confidence=confidence, present=present), everything
 
@@ -206,7 +210,7 @@ def _truncated(xy: Tensor, confidence: Tensor, dice: Dice) -> tuple[Tensor, Tens
     angle = torch.where(
         dice.chance(0.65),
         torch.full_like(xy[:, 0, 0], math.pi / 2),
-        (dice.uniform(0, 4).floor() * math.pi / 2),
+        (dice.uniform(0.0, 4.0).floor() * math.pi / 2),
     )
     along = xy[..., 0] * angle.cos()[:, None] + xy[..., 1] * angle.sin()[:, None]
     low, high = along.amin(1), along.amax(1)
@@ -216,17 +220,17 @@ def _truncated(xy: Tensor, confidence: Tensor, dice: Dice) -> tuple[Tensor, Tens
     guessed = xy + 0.5 * beyond[..., None] * dice.normal(NUM_SLOTS, 2)
     # Guesses huddle near the border.
     normal = torch.stack([angle.cos(), angle.sin()], -1)[:, None]
-    guessed = guessed - normal * (beyond * dice.uniform(0, 0.7, 1))[..., None]
+    guessed = guessed - normal * (beyond * dice.uniform(0.0, 0.7, 1))[..., None]
     xy = torch.where(out[..., None], guessed, xy)
-    confidence = torch.where(out, confidence * 0.5 * dice.uniform(0, 1, NUM_SLOTS).square(), confidence)
+    confidence = torch.where(out, confidence * 0.5 * dice.uniform(0.0, 1.0, NUM_SLOTS).square(), confidence)
     missing = out & dice.chance(0.3)[:, None]
     return xy, confidence, 1.0 - missing.to(xy.dtype)
 
 
 def _spoiled_landmarks(seen: Seen, exchanged: Tensor, points: BodyPoints, dice: Dice) -> Seen:
     """BlazePose's typical errors: tilted as a whole, wrong depth, limbs turned, flipped towards or away, garbage."""
-    wrong = dice.uniform(0, 1)[:, None, None] * dice.normal(24, 3) * 0.3
-    wrong[:, 0] = dice.normal(3) * dice.uniform(0, 1, 1) * wrong.new_tensor([0.3, 0.2, 0.12])
+    wrong = dice.uniform(0.0, 1.0)[:, None, None] * dice.normal(24, 3) * 0.3
+    wrong[:, 0] = dice.normal(3) * dice.uniform(0.0, 1.0, 1) * wrong.new_tensor([0.3, 0.2, 0.12])
     wrong[:, [3, 6, 9, 12, 13, 14]] *= 0.4
     rotations = seen.rotations @ rotvec_to_rotmat(wrong)
     rotations[:, 0] = rotvec_to_rotmat(wrong[:, 0]) @ seen.rotations[:, 0]
@@ -241,7 +245,7 @@ def _spoiled_landmarks(seen: Seen, exchanged: Tensor, points: BodyPoints, dice: 
         hit = dice.chance(0.03)[:, None]
         z = found[:, group, 2]
         found[:, group, 2] = torch.where(hit, 2 * found[:, anchor, None, 2] - z, z)
-    found = found + dice.uniform(0, 0.03, 1, 1) * dice.normal(NUM_SLOTS, 3)
+    found = found + dice.uniform(0.0, 0.03, 1, 1) * dice.normal(NUM_SLOTS, 3)
     found = torch.where(dice.chance(0.02)[:, None, None], found.roll(1, 0), found)
     return replace(seen, landmarks=found)
 
@@ -249,7 +253,7 @@ def _spoiled_landmarks(seen: Seen, exchanged: Tensor, points: BodyPoints, dice: 
 def as_other_sets(seen: Seen, dice: Dice) -> Seen:
     """Some people come with another keypoint set, without 3D landmarks, or lack points anywhere."""
     present, has = seen.present, seen.has_landmarks
-    choice = dice.uniform(0, 1)
+    choice = dice.uniform(0.0, 1.0)
     low = 0.65
     for name, share in (("coco17", 0.15), ("openpose25", 0.12), ("lsp14", 0.08)):
         _, filled = to_slots(present.new_zeros(1, len(_names(name)), 3), name)
@@ -298,7 +302,7 @@ def _towards(direction: Tensor) -> Tensor:
 
 
 def _focal_errors(dice: Dice) -> Tensor:
-    return torch.where(dice.chance(0.5), torch.exp(0.25 * dice.normal()), torch.ones_like(dice.uniform(0, 1)))
+    return torch.where(dice.chance(0.5), torch.exp(0.25 * dice.normal()), torch.ones_like(dice.uniform(0.0, 1.0)))
 
 
 def artificial_batch(bank: PoseBank, points: BodyPoints, count: int, generator: torch.Generator) -> tuple[View, Truth]:
@@ -373,7 +377,7 @@ def measured_batch(stored: Seen, points: BodyPoints, count: int, generator: torc
     rotations = torch.cat([(turn @ seen.rotations[:, 0])[:, None], seen.rotations[:, 1:]], 1)
     rays = seen.rays @ turn[:, :2, :2].mT
     size = (rays - rays.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()[:, None, None]
-    noise = torch.where(dice.chance(0.5), dice.uniform(0, 0.05), torch.zeros_like(dice.uniform(0, 1)))
+    noise = torch.where(dice.chance(0.5), dice.uniform(0.0, 0.05), torch.zeros_like(dice.uniform(0.0, 1.0)))
     rays = rays + size * noise[:, None, None] * dice.normal(NUM_SLOTS, 2)
     landmarks = seen.landmarks @ turn.mT
     wrong = rotvec_to_rotmat(0.15 * dice.normal(3) * dice.chance(0.4)[:, None])
