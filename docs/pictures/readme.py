@@ -1,7 +1,7 @@
 """Make the README's pictures from the demo's results.
 
-    kouros demo --out demo-results
-    python docs/pictures/readme.py demo-results
+kouros demo --out demo-results
+python docs/pictures/readme.py demo-results
 """
 
 import sys

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.body.smpl_files import smpl_arrays, write_pickle
 from torch.testing import assert_close
 
 import kouros
 from kouros.body.keypoints import BLAZEPOSE33, keypoint_set
 from kouros.pipeline import Person, fit, reconstruct
-from tests.body.smpl_files import smpl_arrays, write_pickle
 
 DEMO = Path(kouros.__file__).parent / "data" / "demo"
 SIZE = (960, 640)

@@ -157,8 +157,8 @@ def test_other_names_for_nearly_the_same_point_fill_its_slot():
 def test_body_points_are_the_body_models_and_the_detectors_offsets(free_body: BodyModel, dice: torch.Generator):
     rotations, betas = random_rotmat((COUNT, 24), dice), torch.randn(COUNT, 10, generator=dice)
     frames, joints, keypoints = BodyPoints(free_body)(rotations, betas)
-    given = dict(betas=betas, body_pose=rotations[:, 1:], global_orient=rotations[:, :1], transl=None, pose2rot=False)
-    expected = free_body.joint_positions(**given)
+    body_pose, global_orient = rotations[:, 1:], rotations[:, :1]
+    expected = free_body.joint_positions(betas, body_pose, global_orient, pose2rot=False)
     pelvis = expected[:, :1]
     assert_close(joints, expected - pelvis, atol=2e-5, rtol=0)
     # Each point moved by its offset, which turns with its joint: read off the two rest poses.
@@ -166,7 +166,7 @@ def test_body_points_are_the_body_models_and_the_detectors_offsets(free_body: Bo
     marked = detector_tables(tables, "blazepose33")
     pairs = len(tables.joint)
     offset = (frames[:, marked.joint[pairs:]] @ marked.anchor[pairs:, :, None])[..., 0]
-    plain = free_body.keypoint_positions("blazepose33", **given)
+    plain = free_body.keypoint_positions("blazepose33", betas, body_pose, global_orient, pose2rot=False)
     assert_close(keypoints, plain - pelvis + offset, atol=5e-5, rtol=0)
     assert set(BLAZEPOSE_FRAMES) == {n.split("_", 1)[-1] for n in BLAZEPOSE33.names}
 
@@ -206,6 +206,7 @@ def test_mirrored_keypoints_give_mirrored_bodies(network: Lifter, free_body: Bod
     assert_close(other.body_pose[:, 0], mirror_rotmat(one.body_pose[:, 0, body_order]), atol=2e-3, rtol=0)
     assert_close(other.betas[:, 0], one.betas[:, 0], atol=2e-3, rtol=0)
     assert_close(other.spread, one.spread[:, list(MIRROR)], atol=2e-3, rtol=1e-3)
+    assert_close(other.transl[:, 0], one.transl[:, 0] * flip, atol=5e-3, rtol=2e-3)
 
 
 def _nowhere(k: Tensor) -> Tensor:

@@ -203,7 +203,7 @@ def test_the_loss_of_the_truth_is_least(bank: PoseBank, points: BodyPoints, dice
     worst, _ = losses(answers, truth, view, points)
     best, apart = losses(perfect, truth, view, points)
     assert float(apart.max()) < 1e-4
-    assert float(best) < float(worst) - 1
+    assert float(best.detach()) < float(worst.detach()) - 1
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------

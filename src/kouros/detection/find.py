@@ -1,5 +1,6 @@
 """From an image to the people in it: detect, look twice, sort out, look again from several crops, average."""
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +38,17 @@ class Find:
     mirrored: Landmarks
     pair: Averaged
     body: Body
+
+
+_SURE = 0.75
+"""Certainty of a find from which on other candidates in its place are not looked at."""
+
+
+def same_person_at(region: Region, found: Landmarks) -> bool:
+    """Whether a candidate's region is the one where a person was found, up to the detector's usual scatter."""
+    place = found.next_region
+    apart = math.hypot(region.x - place.x, region.y - place.y)
+    return apart < 0.12 * place.size and 1 / 1.5 < region.size / place.size < 1.5
 
 
 class PoseDetector:
@@ -137,6 +149,9 @@ def find_people(
     detector = detector or default_detector()
     finds: list[tuple[float, Find]] = []
     for candidate in distinct_places(detector.find_candidates(pyramid, tiles=tiles)):
+        # The tiles see the same person many times; one sure find of them is enough.
+        if any(find.pair.certainty > _SURE and same_person_at(candidate.region, find.first) for _, find in finds):
+            continue
         first = detector.look(pyramid, candidate.region)
         if first.flag >= min_score:
             find = detector.look_again(pyramid, first)
