@@ -3,7 +3,7 @@
 Imports nothing of kouros; loads numba.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,7 +45,7 @@ def over_batch(kernel: Callable[..., None], products: int, *arrays: Tensor | np.
     around a kernel that holds no interpreter lock, not numba's own, which end the process when two threads
     enter them at once or after a fork.
     """
-    views = [a if isinstance(a, np.ndarray) else a.detach().contiguous().numpy() for a in arrays]
+    views = _views(arrays)
     count = len(views[-1])
     threads = min(torch.get_num_threads(), count, count * products // _WORTH_A_THREAD)
     if threads <= 1:
@@ -57,3 +57,17 @@ def over_batch(kernel: Callable[..., None], products: int, *arrays: Tensor | np.
         kernel(*bounds[:2], *views)
         for other in others:
             other.result()
+
+
+def on_this_thread(kernel: Callable[..., None], *arrays: Tensor | np.ndarray) -> None:
+    """Run ``kernel(0, batch, *arrays)``; the batch is the last array's first dimension.
+
+    For a kernel right after a product of torch's: torch's own threads keep the other cores busy waiting for more,
+    and a second thread then costs more than it gives.
+    """
+    views = _views(arrays)
+    kernel(0, len(views[-1]), *views)
+
+
+def _views(arrays: Sequence[Tensor | np.ndarray]) -> list[np.ndarray]:
+    return [a if isinstance(a, np.ndarray) else a.detach().contiguous().numpy() for a in arrays]

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kouros.body import lbs, skeleton
-from kouros.compiled import compiled, over_batch
+from kouros.compiled import compiled, on_this_thread, over_batch
 from kouros.geometry import rotations as formulas
 
 _PARENTS = np.array(skeleton.PARENTS)
@@ -41,14 +41,18 @@ def skin(
 ) -> Float[Tensor, "batch verts 3"]:
     """Linear blend skinning, then a translation; zero weights come last in each row.
 
-    Where no gradient will be asked for, the result takes the place of ``vertices``, which saves touching
-    fresh memory.
+    Fastest for a batch whose bodies lie side by side in memory: ``vertices`` the transpose of (verts, 3, batch).
     """
-    differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (vertices, transforms, transl))
-    if vertices.is_contiguous() and not differentiable:
-        over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, vertices)
-        return vertices
     return _Skin.apply(vertices, transforms, transl, index, value)
+
+
+_WIDE = 8
+"""Bodies from which on a vertex of all of them is moved at once, in vector registers."""
+
+
+def _side_by_side(vertices: Tensor) -> bool:
+    """Whether (batch, verts, 3) is the transpose of contiguous (verts, 3, batch) and worth the wide kernels."""
+    return len(vertices) >= _WIDE and vertices.permute(1, 2, 0).is_contiguous()
 
 
 class _RotvecToRotmat(torch.autograd.Function):
@@ -95,7 +99,11 @@ class _Skin(torch.autograd.Function):
     def forward(ctx: Any, vertices: Tensor, transforms: Tensor, transl: Tensor, index: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(vertices, transforms, transl, index, value)
         result = vertices.new_empty(vertices.shape)
-        over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, result)
+        if _side_by_side(vertices):
+            wide = vertices.permute(1, 2, 0), transforms.flatten(-2).permute(1, 2, 0), transl
+            on_this_thread(_skin_wide, index, value, *wide, result)
+        else:
+            over_batch(_skin, 4 * len(index), index, value, vertices, transforms, transl, result)
         return result
 
     @staticmethod
@@ -108,9 +116,16 @@ class _Skin(torch.autograd.Function):
                 return lbs.linear_blend_skinning(vertices, transforms, weights) + transl[:, None]
 
             return *_by_autograd(formula, (vertices, transforms, transl), gradients), None, None
-        by_vertices, by_transforms = vertices.new_empty(vertices.shape), vertices.new_zeros(transforms.shape)
-        arrays = index, value, vertices, transforms, gradients[0], by_vertices, by_transforms
-        over_batch(_skin_backward, 8 * len(index), *arrays)
+        if _side_by_side(vertices):
+            wide = vertices.permute(1, 2, 0), transforms.flatten(-2).permute(1, 2, 0)
+            by_wide = torch.empty_like(wide[0]), torch.zeros_like(wide[1].contiguous())
+            on_this_thread(_skin_wide_backward, index, value, *wide, *by_wide, gradients[0])
+            by_vertices = by_wide[0].permute(2, 0, 1)
+            by_transforms = by_wide[1].permute(2, 0, 1).unflatten(-1, (3, 4))
+        else:
+            by_vertices, by_transforms = vertices.new_empty(vertices.shape), vertices.new_zeros(transforms.shape)
+            arrays = index, value, vertices, transforms, gradients[0], by_vertices, by_transforms
+            over_batch(_skin_backward, 8 * len(index), *arrays)
         by_transl = gradients[0].sum(1) if ctx.needs_input_grad[2] else None
         return by_vertices, by_transforms, by_transl, None, None
 
@@ -227,6 +242,79 @@ def _chain_backward(first, end, parents, rotations, rest, turned, by_turned, by_
             by_rest[n, 0, r] += by_positions[n, 0, r]
             for c in range(3):
                 by_rotations[n, 0, r, c] = by_turned[n, 0, r, c]
+
+
+@compiled(fuse=True)
+@no_type_check
+def _skin_wide(first, end, index, value, vertices, transforms, transl, result):
+    """As `_skin`, for vertices (verts, 3, batch) and transforms (joints, 12, batch): the innermost loops run over
+    bodies side by side in memory."""
+    # Inner loops count from zero over arrays of their own: an index with an offset might be negative for all that
+    # the compiler knows, and is not put into vector registers.
+    count = end - first
+    own = transforms[:, :, first:end].copy()
+    blended = np.empty((12, count), dtype=vertices.dtype)
+    place = np.empty((3, count), dtype=vertices.dtype)
+    for v in range(index.shape[0]):
+        for c in range(3):
+            for n in range(count):
+                place[c, n] = vertices[v, c, first + n]
+        for s in range(index.shape[1]):
+            w, joint = value[v, s], index[v, s]
+            if s > 0 and w == 0:
+                break
+            if s == 0:
+                blended[:] = 0
+            for k in range(12):
+                for n in range(count):
+                    blended[k, n] += w * own[joint, k, n]
+        for c in range(3):
+            r = 4 * c
+            for n in range(count):
+                blended[c, n] = (
+                    blended[r, n] * place[0, n]
+                    + blended[r + 1, n] * place[1, n]
+                    + blended[r + 2, n] * place[2, n]
+                    + blended[r + 3, n]
+                )
+        for n in range(count):
+            result[first + n, v, 0] = blended[0, n] + transl[first + n, 0]
+            result[first + n, v, 1] = blended[1, n] + transl[first + n, 1]
+            result[first + n, v, 2] = blended[2, n] + transl[first + n, 2]
+
+
+@compiled(fuse=True)
+@no_type_check
+def _skin_wide_backward(first, end, index, value, vertices, transforms, by_vertices, by_transforms, gradient):
+    """As `_skin_backward`, in the layout of `_skin_wide`."""
+    count = end - first
+    own = transforms[:, :, first:end].copy()
+    by_own = np.zeros_like(own)
+    pull = np.empty((3, count), dtype=vertices.dtype)
+    place = np.empty((3, count), dtype=vertices.dtype)
+    total = np.empty((3, count), dtype=vertices.dtype)
+    for v in range(index.shape[0]):
+        for c in range(3):
+            for n in range(count):
+                pull[c, n] = gradient[first + n, v, c]
+                place[c, n] = vertices[v, c, first + n]
+        total[:] = 0
+        for s in range(index.shape[1]):
+            w, joint = value[v, s], index[v, s]
+            if w == 0:
+                break
+            for c in range(3):
+                for k in range(3):
+                    r = 4 * c + k
+                    for n in range(count):
+                        total[k, n] += w * pull[c, n] * own[joint, r, n]
+                        by_own[joint, r, n] += w * pull[c, n] * place[k, n]
+                for n in range(count):
+                    by_own[joint, 4 * c + 3, n] += w * pull[c, n]
+        for k in range(3):
+            for n in range(count):
+                by_vertices[v, k, first + n] = total[k, n]
+    by_transforms[:, :, first:end] = by_own
 
 
 @compiled(fuse=True)

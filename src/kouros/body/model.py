@@ -100,7 +100,7 @@ class BodyModel(nn.Module):
             self.register_buffer(name, getattr(arrays, name))
         # One matrix for shape and pose: what a batch needs from it is one matrix product.
         directions = torch.cat([arrays.shapedirs, arrays.posedirs], dim=-1)
-        self.register_buffer("_blend_shapes", directions.flatten(0, 1).T.contiguous())
+        self.register_buffer("_blend_shapes", directions.flatten(0, 1).contiguous())
         self._num_betas = arrays.shapedirs.shape[-1]
         regressor = arrays.joint_regressor
         self.register_buffer("joint_template", regressor @ arrays.v_template)
@@ -121,12 +121,12 @@ class BodyModel(nn.Module):
     @property
     def shapedirs(self) -> Float[Tensor, "verts 3 betas"]:
         """How a unit of each beta moves each vertex, metres."""
-        return self._blend_shapes[: self._num_betas].T.unflatten(0, (-1, 3))
+        return self._blend_shapes[:, : self._num_betas].unflatten(0, (-1, 3))
 
     @property
     def posedirs(self) -> Float[Tensor, "features coordinates"]:
         """How each entry of ``R - I`` of the joints but the root moves each vertex's x, y, z, metres."""
-        return self._blend_shapes[self._num_betas :]
+        return self._blend_shapes[:, self._num_betas :].T
 
     @property
     def keypoint_sets(self) -> tuple[str, ...]:
@@ -150,9 +150,10 @@ class BodyModel(nn.Module):
         with self._full_precision():
             posed = self._pose(betas, body_pose, global_orient, transl, pose2rot)
             coefficients = torch.cat([posed.betas, pose_feature(posed.rotations)], dim=1)
-            rest = torch.addmm(self.v_template.flatten(), coefficients, self._blend_shapes)
+            # Bodies side by side in memory, as the product is fastest and `posing.skin` likes a batch best.
+            rest = torch.addmm(self.v_template.flatten()[:, None], self._blend_shapes, coefficients.T)
             vertices = posing.skin(
-                rest.unflatten(-1, (-1, 3)),
+                rest.T.unflatten(-1, (-1, 3)),
                 posed.transforms,
                 posed.transl,
                 self.weights,
