@@ -1,9 +1,10 @@
 """The default fit: bodies from 2D keypoints and, when there are any, 3D landmarks.
 
-The objective is a negative log-posterior: robust reprojection, robust landmarks, and priors of pose and shape.
-It is minimized over joints only, in three steps that keep clear of the wrong minima (turned around, or depth
-flipped): several starts, each first brought near by the landmarks or by moving the rigid body alone; then
-everything together; and the start that explains the evidence best wins, by the full objective.
+The objective is a negative log-posterior: robust reprojection, robust landmarks, joint limits, and priors of pose and
+shape. It is minimized over joints only, from starts that keep clear of the wrong minima (turned around, or depth
+flipped): those that the caller has (the pipeline passes the learned start), else ones found from the evidence, each
+first brought near by the landmarks or by moving the rigid body alone. The start that explains the evidence best
+wins, by the full objective.
 """
 
 from collections.abc import Sequence
