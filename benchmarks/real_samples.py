@@ -20,7 +20,7 @@ import kouros
 from kouros.body.keypoints import BLAZEPOSE33, COCO17, MPI_INF_3DHP17
 from kouros.data.images import read_image
 from kouros.detection import find_people
-from kouros.geometry.alignment import align
+from kouros.evaluation.metrics.pose import procrustes_errors
 
 LIMBS = [
     f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -29,8 +29,8 @@ LIMBS = [
 
 def pa_mpjpe(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Millimetres."""
-    source, target = torch.from_numpy(predicted).double(), torch.from_numpy(truth).double()
-    return 1000 * float((align(source, target).apply(source) - target).norm(dim=-1).mean())
+    source, target = torch.from_numpy(predicted).double()[None], torch.from_numpy(truth).double()[None]
+    return 1000 * float(procrustes_errors(source, target).mean())
 
 
 def nearest(boxes: list[np.ndarray], centre: np.ndarray) -> int:

@@ -1,0 +1,84 @@
+"""What does the fit make of the learned start, on bodies whose truth is known?
+
+Renders of held-out motion-capture poses, seen through the real detector:
+
+    python -m kouros.training.detections --mocap diverse_frames.npz --out shards --minutes 10
+    python benchmarks/learned_start.py shards
+
+Prints PA-MPJPE and MPJPE over the 12 limb keypoints, millimetres, for the detector's own landmarks, the network
+alone, and the fit from each start with each evidence of depth.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import kouros
+from kouros.body.keypoints import BLAZEPOSE33
+from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
+from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.parameters import BodyParameters
+from kouros.geometry.cameras import PerspectiveCamera
+from kouros.geometry.rotations import rotmat_to_rotvec
+from kouros.priors.gmm import load_gmm
+from kouros.systems.lifter import load_weights, predict
+
+FOCAL = 1000.0  # the shards hold rays; any focal length gives pixels
+JOINTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+LIMBS = [BLAZEPOSE33.index(f"{side}_{joint}") for side in ("left", "right") for joint in JOINTS]
+HIPS = [BLAZEPOSE33.index("left_hip"), BLAZEPOSE33.index("right_hip")]
+
+
+def main(folder: Path) -> None:
+    files = sorted(folder.glob("val*.npz"))
+    if not files:
+        raise SystemExit(f"{folder} holds no val*.npz; make some with python -m kouros.training.detections.")
+    parts = [dict(np.load(f)) for f in files]
+    data = {k: torch.from_numpy(np.concatenate([p[k] for p in parts])).float() for k in parts[0]}
+    body = kouros.load_body()
+    pose, count = data["pose"], len(data["pose"])
+    truth = body.keypoint_positions(
+        BLAZEPOSE33.name, betas=data["betas"], body_pose=pose[:, 3:], global_orient=pose[:, :3]
+    )
+    camera = PerspectiveCamera(torch.full((count,), FOCAL), torch.zeros(count, 2))
+    keypoints = data["keypoints"] * torch.tensor([FOCAL, FOCAL, 1.0])
+    landmarks = data["landmarks"]
+    fitter = KeypointFitter(body, BLAZEPOSE33.name, load_gmm())
+    lifted = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera, landmarks)
+    rotations = torch.cat([lifted.global_orient[:, :1], lifted.body_pose[:, 0]], dim=1)
+    start = BodyParameters(rotmat_to_rotvec(rotations).flatten(1), lifted.betas[:, 0], lifted.transl[:, 0])
+    seen = Evidence(keypoints, BLAZEPOSE33.name, camera, landmarks)
+    understood = replace(seen, landmarks_3d=fitter.kinematics.points(start))
+
+    def points(found: BodyParameters) -> Tensor:
+        given = {"betas": found.betas, "body_pose": found.pose[:, 3:], "global_orient": found.pose[:, :3]}
+        return body.keypoint_positions(BLAZEPOSE33.name, **given)
+
+    results = {
+        "detector's landmarks": landmarks,
+        "network alone": points(start),
+        "fit from the landmarks, landmarks as depth": points(fitter.fit(seen).parameters),
+        "fit from the network, landmarks as depth": points(fitter.fit(seen, start).parameters),
+        "fit from the network, its body as depth (default)": points(fitter.fit(understood, start).parameters),
+    }
+    table = Table("start and evidence of depth", "PA-MPJPE, mm", "median", "MPJPE, mm", title=f"{count} renders")
+    for name, found in results.items():
+        ours, real = (x - x[:, HIPS].mean(1, keepdim=True) for x in (found, truth))
+        ours, real = ours[:, LIMBS], real[:, LIMBS]
+        aligned = 1000 * procrustes_errors(ours, real).mean(-1)
+        plain = 1000 * joint_errors(ours, real).mean(-1)
+        row = {"pa_mpjpe": float(aligned.mean()), "median": float(aligned.median()), "mpjpe": float(plain.mean())}
+        table.add_row(name, *(f"{v:.1f}" for v in row.values()))
+        print(json.dumps({"name": name, **row}))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
