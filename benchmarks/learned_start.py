@@ -58,8 +58,9 @@ def main(folder: Path) -> None:
     understood = replace(seen, landmarks_3d=fitter.kinematics.points(start))
 
     def points(found: BodyParameters) -> Tensor:
-        given = {"betas": found.betas, "body_pose": found.pose[:, 3:], "global_orient": found.pose[:, :3]}
-        return body.keypoint_positions(BLAZEPOSE33.name, **given)
+        return body.keypoint_positions(
+            BLAZEPOSE33.name, betas=found.betas, body_pose=found.pose[:, 3:], global_orient=found.pose[:, :3]
+        )
 
     results = {
         "detector's landmarks": landmarks,

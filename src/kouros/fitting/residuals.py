@@ -8,7 +8,7 @@ log-posterior up to a constant.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from kouros.fitting.kinematics import LinearKeypoints
@@ -136,8 +136,3 @@ class Quadratic:
             residuals=residuals,
             jacobian=torch.diag_embed(self.precision),
         )
-
-
-def has_evidence(precision: Float[Tensor, "batch points"], needed: int) -> Bool[Tensor, " batch"]:
-    """Which persons have at least ``needed`` keypoints with any weight."""
-    return (precision > 0).sum(-1) >= needed

@@ -484,7 +484,7 @@ class LiftedBodies:
     spread: Float[Tensor, "batch 24"]
     """How far answer 0's joints are expected from the truth, relative to the pelvis, metres."""
     usable: Tensor
-    """(batch,) bool: False where fewer than three points were seen: the answer is then no more than the network's habit."""
+    """(batch,) bool: False where fewer than three points were seen; the answer is then the network's habit."""
 
 
 @torch.no_grad()
