@@ -17,6 +17,7 @@ from kouros.cli.data import Data
 from kouros.cli.demo import Demo
 from kouros.cli.fit import Fit
 from kouros.cli.importing import Import
+from kouros.cli.models import Models
 from kouros.cli.reconstruct import Reconstruct
 from kouros.cli.surface import Surface
 from kouros.cli.train import Train
@@ -31,6 +32,7 @@ Command = (
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Models, tyro.conf.subcommand("models")]
 )
 
 _DESCRIPTION = (
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             prog="kouros",
             description=_DESCRIPTION,
             args=arguments,
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+            config=(tyro.conf.OmitSubcommandPrefixes,),
         )
         return command.run()
     except UsageError as error:

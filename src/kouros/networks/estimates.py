@@ -1,0 +1,82 @@
+"""What networks that regress bodies answer with, and what the iterative ones begin from."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kouros.geometry.cameras import WeakPerspectiveCamera
+from kouros.geometry.rotations import rotmat_to_rot6d, rotvec_to_rotmat
+from kouros.priors.gmm import load_gmm
+
+NUM_BETAS = 10
+_MEAN_CAMERA = (0.9, 0.0, 0.0)
+_UPRIGHT = (torch.pi, 0.0, 0.0)
+"""Half a turn about x: from body space (y up) to a camera that the person faces (y down)."""
+
+
+@dataclass(frozen=True)
+class Regressed:
+    """Bodies in the axes of their crops' cameras."""
+
+    rotations: Float[Tensor, "batch 24 3 3"]
+    """Of the joints against their parents; the first, ``global_orient``, against the camera."""
+    betas: Float[Tensor, "batch 10"]
+    camera: Float[Tensor, "batch 3"]
+    """Weak perspective over the crop: scale, tx, ty."""
+
+    @property
+    def weak_perspective(self) -> WeakPerspectiveCamera:
+        """The camera by its names."""
+        return WeakPerspectiveCamera(self.camera[:, 0], self.camera[:, 1:])
+
+    def detach(self) -> "Regressed":
+        """The same numbers without gradients."""
+        return Regressed(self.rotations.detach(), self.betas.detach(), self.camera.detach())
+
+
+@dataclass(frozen=True)
+class MeanParameters:
+    """Where iterative regressors begin (HMR, Kanazawa et al. 2018, Sec. 3.2)."""
+
+    pose: Float[Tensor, " 144"]
+    """6D rotations of the 24 joints, each a row-major 3x2 matrix; see
+    `kouros.geometry.rotations.rot6d_to_rotmat`."""
+    betas: Float[Tensor, " 10"]
+    camera: Float[Tensor, " 3"]
+
+    @staticmethod
+    def packaged() -> "MeanParameters":
+        """The packaged pose prior's mean pose, upright and facing the camera, in the mean shape."""
+        pose = torch.cat([torch.tensor(_UPRIGHT), load_gmm().mean().float()])
+        rotations = rotvec_to_rotmat(pose.unflatten(0, (24, 3)))
+        return MeanParameters(rotmat_to_rot6d(rotations).flatten(), torch.zeros(NUM_BETAS), torch.tensor(_MEAN_CAMERA))
+
+    @staticmethod
+    def blank() -> "MeanParameters":
+        """Zeros: for a network whose weights, and with them its first guess, are yet to come."""
+        return MeanParameters(torch.zeros(144), torch.zeros(NUM_BETAS), torch.zeros(3))
+
+    @staticmethod
+    def read(path: str | Path) -> "MeanParameters":
+        """SPIN's ``smpl_mean_params.npz``.
+
+        Raises:
+            ValueError: not such a file.
+            OSError: the file cannot be read.
+        """
+        wanted = {"pose": (144,), "shape": (NUM_BETAS,), "cam": (3,)}
+        expected = "expected SPIN's smpl_mean_params.npz: pose (144), shape (10) and cam (3)"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: np.asarray(file[name], np.float32) for name in wanted}
+        except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is not a file of mean parameters ({error}); {expected}.") from error
+        for name, shape in wanted.items():
+            if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+                raise ValueError(f"{name!r} of {path} is {arrays[name].shape} or not finite; {expected}.")
+        return MeanParameters(*(torch.from_numpy(arrays[name]) for name in wanted))

@@ -1,0 +1,273 @@
+"""SPIN: Learning to Reconstruct 3D Human Pose and Shape via Model-fitting in the Loop.
+
+Kolotouros, Pavlakos, Black and Daniilidis, ICCV 2019. In the paper's order: configuration, network (Sec. 3.2), fits
+(3.3), losses and training step (3.4, 3.5), prediction. HKMR's variant in the loop is this with another regressor.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from kouros.body.model import BodyModel
+from kouros.data.batch import Batch
+from kouros.fitting.fits_store import FitCriteria, FitsStore
+from kouros.fitting.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits, spin_camera
+from kouros.fitting.parameters import BodyParameters
+from kouros.geometry.cameras import SPIN_CROP_SIZE, perspective_translation, weak_perspective_of
+from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.networks.estimates import NUM_BETAS, MeanParameters, Regressed
+from kouros.networks.hmr_regressor import HmrRegressor
+from kouros.networks.kinematic_regressor import KinematicConfig
+from kouros.networks.resnet import Depth, ResNet
+from kouros.systems import losses
+from kouros.systems.losses import LossWeights, as_bodies
+from kouros.systems.system import Bodies, Step, System
+
+
+@dataclass(frozen=True)
+class SpinStart:
+    """Files that training begins with. A run that goes on, or is loaded, needs none of them."""
+
+    backbone: Path | None = None
+    """Torchvision's ImageNet weights of the backbone; SPIN has them."""
+    mean_parameters: Path | None = None
+    """SPIN's smpl_mean_params.npz; default: the packaged prior's mean pose and the mean shape."""
+    static_fits: tuple[Path, ...] = ()
+    """SPIN's static fits, one file for each data set in their order; who has none is fitted from the mean pose."""
+
+
+@dataclass(frozen=True)
+class SpinConfig:
+    """The published numbers."""
+
+    crop_size: int = 224
+    """Side of the crops, pixels."""
+    backbone: Depth = 50
+    """Depth of the ResNet."""
+    learn_from: Literal["fits-in-the-loop", "static-fits", "reprojection"] = "fits-in-the-loop"
+    """Fits that the network's estimates improve, fits that stay as they began, or keypoints alone."""
+    paired: bool = True
+    """Learn also from 3D ground truth where it is known; off, the paper's "unpaired" setting."""
+    regressor: Literal["hmr", "hkmr"] = "hmr"
+    """HMR's, as published, or HKMR's in its place: what that paper calls HKMR_MF."""
+    iterations: int = 3
+    """Of HMR's regressor."""
+    dropout: float = 0.5
+    """In HMR's regressor."""
+    kinematic: KinematicConfig = field(default_factory=KinematicConfig)
+    """HKMR's regressor."""
+    learning_rate: float = 5e-5
+    """Adam's."""
+    weights: LossWeights = field(default_factory=LossWeights)
+    criteria: FitCriteria = field(default_factory=FitCriteria)
+    """Which fits are trusted."""
+    start: SpinStart = field(default_factory=SpinStart)
+
+    def build(self, body: BodyModel, num_samples: int, regressor: Callable[[int], nn.Module] | None = None) -> "Spin":
+        """The system with fresh weights, from torch's global generator, and no fits.
+
+        Args:
+            body: that estimates and fits are of.
+            num_samples: of all data sets that it will be trained on; 0 where it will not.
+            regressor: from the number of features to a network that takes them, in place of the configured one; see
+                `kouros.networks.estimates`.
+
+        Raises:
+            ValueError: the body cannot be regressed or fitted.
+        """
+        return Spin(self, body, num_samples, regressor or self._regressor)
+
+    def _regressor(self, num_features: int) -> nn.Module:
+        if self.regressor == "hkmr":
+            return self.kinematic.build(num_features)
+        return HmrRegressor(num_features, self.iterations, self.dropout)
+
+
+class Spin(System):
+    """Network, fits in the loop, and losses."""
+
+    best_fits: FitsStore
+
+    def __init__(
+        self, config: SpinConfig, body: BodyModel, num_samples: int, regressor: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        if body.num_betas != NUM_BETAS:
+            raise ValueError(
+                f"the regressor answers with {NUM_BETAS} betas, but this body has {body.num_betas}; load it with "
+                f"num_betas={NUM_BETAS}."
+            )
+        self.config = config
+        self.backbone = ResNet(config.backbone)
+        self.regressor = regressor(self.backbone.num_features)
+        self.best_fits = FitsStore.empty(num_samples)
+        # Not a submodule: bodies have licences of their own, so checkpoints must not contain them.
+        self._outside = _Outside(copy.deepcopy(body), FitInTheLoop(body, self.best_fits, criteria=config.criteria))
+
+    @property
+    def crop_size(self) -> int:
+        """Side of the square crops that it takes, pixels."""
+        return self.config.crop_size
+
+    # ---- before training
+
+    def begin(self, samples: Iterable[Batch] = ()) -> None:
+        """Once, before the first step of a new run: read the files of `SpinStart`, and fit whom they leave without.
+
+        Args:
+            samples: all of the run, as they were photographed; not looked at where no fits are learned from.
+
+        Raises:
+            ValueError: a file is not what it should be.
+            OSError: a file cannot be read.
+        """
+        start = self.config.start
+        if start.backbone is not None:
+            self.backbone.load_torchvision(start.backbone)
+        if start.mean_parameters is not None:
+            if not isinstance(self.regressor, HmrRegressor):
+                raise ValueError(
+                    "mean parameters from a file are for HMR's regressor; leave start.mean-parameters out."
+                )
+            self.regressor.begin_from(MeanParameters.read(start.mean_parameters))
+        if self.config.learn_from == "reprojection":
+            return
+        if start.static_fits:
+            self.best_fits.load_state_dict(read_spin_fits(start.static_fits, len(self.best_fits)).state_dict())
+        if bool(self.best_fits.fits.exists.all()):
+            return
+        for batch in samples:
+            self._outside.fit.begin(_photographed(batch))
+
+    def optimizers(self) -> tuple[Optimizer, ...]:
+        """Adam, as published."""
+        return (Adam(self.parameters(), lr=self.config.learning_rate),)
+
+    # ---- Sec. 3.2: the network
+
+    def forward(self, image: Float[Tensor, "batch 3 size size"]) -> tuple[Regressed, ...]:
+        """What the regressor answers after each of its iterations."""
+        return self.regressor(self.backbone(image))
+
+    # ---- Sec. 3.3-3.5: one training step
+
+    def training_step(self, batch: Batch) -> Step:
+        """Regress, fit from there, keep the better fit, and learn from it."""
+        regressed = self(batch.image)[-1]
+        # Half precision, which a training loop may have switched on, is too coarse for what follows.
+        with torch.autocast(batch.image.device.type, enabled=False):
+            return self._learn(batch, regressed)
+
+    def _learn(self, batch: Batch, regressed: Regressed) -> Step:
+        target = self._target(batch, regressed.detach())
+        keypoints = losses.regressed_keypoints(self._outside.body, regressed)
+        weights = self.config.weights
+        terms = {
+            "keypoints_2d": losses.keypoint_loss_2d(keypoints.picture, batch.keypoints_2d, batch.crop_size, weights),
+            "pose": losses.rotation_loss(regressed.rotations, target.rotations, target.has_pose),
+            "betas": losses.betas_loss(regressed.betas, target.betas, target.has_betas),
+            "camera": losses.camera_loss(regressed),
+        }
+        if self.config.paired:
+            terms["keypoints_3d"] = losses.keypoint_loss_3d(keypoints.space, batch.keypoints_3d)
+        return Step(
+            losses=(weights.total(terms),),
+            terms={name: term.detach() for name, term in terms.items()} | target.shares,
+            predicted=as_bodies(regressed.detach()),
+            target=target.bodies(regressed.detach()),
+        )
+
+    def _target(self, batch: Batch, regressed: Regressed) -> "_Target":
+        """What the parameters are pulled to: the truth where it is known, else the best fit where it is trusted."""
+        seen = _photographed(batch)
+        has_pose, has_betas = (known & self.config.paired for known in (batch.has_pose, batch.has_betas))
+        if self.config.learn_from == "fits-in-the-loop":
+            fits = self._outside.fit.improve(seen, _in_space(regressed), skip=has_pose & has_betas)
+        else:
+            # Who learns from the reprojection alone has begun without fits, and so finds none.
+            fits = self._outside.fit.recall(seen)
+        learned = fits.supervision
+        pose = torch.where(has_pose[:, None], batch.pose, learned.pose)
+        betas = torch.where(has_betas[:, None], batch.betas, learned.betas)
+        return _Target(
+            rotations=rotvec_to_rotmat(pose.unflatten(-1, (24, 3))),
+            betas=betas,
+            transl=self._outside.fit.place(seen, pose, betas),
+            has_pose=has_pose | learned.trusted,
+            has_betas=has_betas | learned.trusted,
+            fits=fits,
+        )
+
+    # ---- prediction
+
+    @torch.no_grad()
+    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Bodies:
+        """As in `kouros.systems.system.Estimator`."""
+        training = self.training
+        self.eval()
+        try:
+            return as_bodies(self(image)[-1])
+        finally:
+            self.train(training)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Spin":
+        self._outside.body._apply(fn)
+        super()._apply(fn, recurse)
+        return self
+
+
+@dataclass(frozen=True)
+class _Outside:
+    """What training needs beside the network."""
+
+    body: BodyModel
+    """On the network's device."""
+    fit: FitInTheLoop
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What the parameters of a batch are pulled to."""
+
+    rotations: Float[Tensor, "batch 24 3 3"]
+    betas: Float[Tensor, "batch 10"]
+    transl: Float[Tensor, "batch 3"]
+    """Where the keypoints say they stand, metres, in front of the nominal crop's camera."""
+    has_pose: Bool[Tensor, " batch"]
+    has_betas: Bool[Tensor, " batch"]
+    fits: BestFits
+
+    def bodies(self, regressed: Regressed) -> Bodies:
+        """To be drawn beside what was regressed, and as that where there is nothing to learn from."""
+        middle = self.transl.new_full((len(self.transl), 2), SPIN_CROP_SIZE / 2)
+        side = middle[:, 0] * 2
+        camera = weak_perspective_of(self.transl, spin_camera(len(side), side), middle, side)
+        target = Regressed(self.rotations, self.betas, torch.cat([camera.scale[:, None], camera.translation], dim=-1))
+        pairs = ((getattr(target, f.name), getattr(regressed, f.name)) for f in fields(Regressed))
+        chosen = (torch.where(self.has_pose.view(-1, *[1] * (t.ndim - 1)), t, r) for t, r in pairs)
+        return as_bodies(Regressed(*chosen))
+
+    @property
+    def shares(self) -> dict[str, Float[Tensor, ""]]:
+        """How the fits are doing, for the log."""
+        return {
+            "fits trusted": self.fits.supervision.trusted.float().mean(),
+            "fits improved": self.fits.improved.float().mean(),
+        }
+
+
+def _photographed(batch: Batch) -> Photographed:
+    return Photographed(batch.index, batch.keypoints_2d, batch.crop_size, batch.augmentation)
+
+
+def _in_space(regressed: Regressed) -> BodyParameters:
+    """Bodies in front of the nominal crop's camera: where fits begin."""
+    pose = rotmat_to_rotvec(regressed.rotations).flatten(1)
+    return BodyParameters(pose, regressed.betas, perspective_translation(regressed.weak_perspective))
