@@ -20,6 +20,7 @@ from kouros.cli.importing import Import
 from kouros.cli.models import Models
 from kouros.cli.reconstruct import Reconstruct
 from kouros.cli.surface import Surface
+from kouros.cli.synthesize import Synthesize
 from kouros.cli.train import Train
 from kouros.cli.usage import UsageError
 
@@ -31,6 +32,7 @@ Command = (
     | Annotated[Surface, tyro.conf.subcommand("surface")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Synthesize, tyro.conf.subcommand("synthesize")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Models, tyro.conf.subcommand("models")]
 )

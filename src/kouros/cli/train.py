@@ -1,9 +1,9 @@
-"""``kouros train``: the priors and the learned start, anew from motion capture."""
+"""``kouros train``: the priors and the learned start, anew from motion capture, and systems from pictures."""
 
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import tyro
 
@@ -88,12 +88,52 @@ class Lifter:
         return 0
 
 
+class _Command(Protocol):
+    """What a sub-command that is loaded late looks like."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        ...
+
+
+class Spin(_Command):
+    """Stands for `kouros.cli.train_systems.TrainSpin`, whose options are those of the system itself."""
+
+
+class Hkmr(_Command):
+    """Stands for `kouros.cli.train_systems.TrainHkmr`."""
+
+
+def _spin() -> type:
+    from kouros.cli.train_systems import TrainSpin
+
+    return TrainSpin
+
+
+def _hkmr() -> type:
+    from kouros.cli.train_systems import TrainHkmr
+
+    return TrainHkmr
+
+
+# Systems bring torch along, so their options are looked at only where somebody asks for `kouros train`.
+_SPIN = tyro.conf.subcommand(
+    "spin", description="Train SPIN: network and fits improve each other.", constructor_factory=_spin
+)
+_HKMR = tyro.conf.subcommand(
+    "hkmr", description="Train HKMR: a regressor along the kinematic chains.", constructor_factory=_hkmr
+)
+
+
 @dataclass(frozen=True)
 class Train:
     """Train priors and networks."""
 
     what: Annotated[
-        Annotated[Prior, tyro.conf.subcommand("prior")] | Annotated[Lifter, tyro.conf.subcommand("lifter")],
+        Annotated[Prior, tyro.conf.subcommand("prior")]
+        | Annotated[Lifter, tyro.conf.subcommand("lifter")]
+        | Annotated[Spin, _SPIN]
+        | Annotated[Hkmr, _HKMR],
         tyro.conf.arg(name=""),
     ]
 

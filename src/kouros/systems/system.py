@@ -5,7 +5,7 @@ or loops.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -71,6 +71,12 @@ class System(nn.Module, ABC):
     @abstractmethod
     def crop_size(self) -> int:
         """Side of the square crops that it takes, pixels."""
+
+    def begin(self, samples: Iterable[Batch]) -> None:
+        """Once, before the first step of a new run: read files, look at all samples as photographed, or neither.
+
+        In a distributed job each process brings its share of the samples, in equally many batches.
+        """
 
     @abstractmethod
     def optimizers(self) -> tuple[Optimizer, ...]:

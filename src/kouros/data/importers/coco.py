@@ -18,6 +18,9 @@ from kouros.data.importers.running import DatasetError, ImportReport, require, r
 from kouros.data.schema import RunLengths, Sample, TableInfo
 
 _LIMBS = slice(5, 17)
+_FOLDERS = ("train2017", "val2017", "train2014", "val2014")
+_TRIED = 20
+"""Pictures looked for to tell whether a folder is theirs."""
 
 
 def import_coco(
@@ -34,18 +37,23 @@ def import_coco(
     Args:
         source: the folder with ``annotations/person_keypoints_<split>.json`` and ``<split>/``, or such a JSON
             file.
-        images: folder of the images; default: ``<split>`` in the source, or beside the JSON file.
+        images: folder of the images; default: ``<split>`` in the source; of a JSON file, its own folder or, where
+            that holds none of them, a ``train2017`` or the like beside it or above it.
         complete_limbs: keep only people whose twelve limb keypoints are all labelled, as SPIN does.
 
     Raises:
         DatasetError: the file is missing or is no COCO annotation file.
     """
     if source.is_file():
-        file, folder = source, images or source.parent
+        file = source
+        content = read_coco_json(file)
+        folder = images or _beside(file, content)
     else:
         file = require("COCO", source, f"annotations/person_keypoints_{split}.json")
-        folder = images or require("COCO", source, split)
-    content = read_coco_json(file)
+        # Detectron's divisions of val2014 have no folders of their own.
+        inside = ("val2014",) if split in ("minival2014", "valminusminival2014") else ()
+        folder = images or require("COCO", source, split, *inside)
+        content = read_coco_json(file)
     pictures = {picture["id"]: picture for picture in content["images"]}
 
     def convert(annotation: dict[str, Any]) -> Sample | None:
@@ -72,6 +80,15 @@ def import_coco(
     people = [a for a in content["annotations"] if a.get("category_id", 1) == 1]
     units = row_blocks("people", people, convert, lambda a: f"annotation {a.get('id')}")
     return run_import(out, info, units, check_images=check_images)
+
+
+def _beside(file: Path, content: dict[str, Any]) -> Path:
+    """The folder near an annotation file that holds its pictures; the file's own where none is found."""
+    some = [str(picture.get("file_name")) for picture in content["images"][:_TRIED]]
+    folders = [file.parent] + [
+        above / name for above in (file.parent, file.parent.parent) for name in _FOLDERS if name in file.stem
+    ]
+    return next((f for f in folders if any((f / name).is_file() for name in some)), file.parent)
 
 
 def read_coco_json(file: Path) -> dict[str, Any]:

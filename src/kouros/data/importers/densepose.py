@@ -37,10 +37,9 @@ def import_densepose(
     """
     name = f"densepose_coco_2014_{split}.json"
     file = source if source.is_file() else require("DensePose-COCO", source, name, f"annotations/{name}")
+    pictures_of = "train2014" if split == "train" else "val2014"
     folder = images or require(
-        "DensePose-COCO",
-        source if source.is_dir() else source.parent,
-        "train2014" if split == "train" else "val2014",
+        "DensePose-COCO", source if source.is_dir() else source.parent, pictures_of, f"../{pictures_of}"
     )
     content = read_coco_json(file)
     pictures = {picture["id"]: picture for picture in content["images"]}
@@ -55,7 +54,8 @@ def import_densepose(
         x, y, width, height = annotation["bbox"]
         points[:, :2] = np.array([x, y]) + points[:, :2] * np.array([width, height]) / 255
         keypoints = np.array(annotation.get("keypoints") or np.zeros(51), dtype=np.float64).reshape(17, 3)
-        person = coco_person(annotation, pictures[annotation["image_id"]], keypoints)
+        labelled = keypoints if (keypoints[:, 2] > 0).any() else None
+        person = coco_person(annotation, pictures[annotation["image_id"]], labelled)
         fields = {**vars(person), "dense_points": points, "parts": part_map(annotation.get("dp_masks", []))}
         return Sample(**fields)
 

@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from kouros.body.keypoints import H36M17
 from kouros.data.importers.boxes import box_around, box_of_corners
+from kouros.data.importers.human36m_cameras import known_cameras
 from kouros.data.importers.pickles import load_pickle
 from kouros.data.importers.running import (
     DatasetError,
@@ -32,6 +34,8 @@ RAW_TO_17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 """In the data set's own order: camera k of HMR's files is the k-th."""
 SPLITS = {"train": ("S1", "S5", "S6", "S7", "S8"), "test": ("S9", "S11")}
+_ACTIONS = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
+"""What some subjects' files call two of the actions."""
 
 
 def import_human36m(
@@ -50,7 +54,7 @@ def import_human36m(
     joints. The clip S11 Directions of camera 54138969 is left out: its video is corrupt.
 
     Args:
-        source: the folder with ``S1`` ... ``S11`` and, for the cameras, ``metadata.xml``.
+        source: the folder with ``S1`` ... ``S11`` and, if it is there, ``metadata.xml`` with the cameras.
         images: folder of extracted pictures ``S9_Directions_1.54138969_000001.jpg``; default: the videos are
             named.
         mosh: folder of ``S1/<Action>_cam<k>_aligned.pkl`` with SMPL fits at 10 frames a second.
@@ -69,7 +73,7 @@ def import_human36m(
     if not clips:
         require("Human3.6M", source, f"{SPLITS[split][0]}/MyPoseFeatures/D3_Positions_mono/<Action>.<camera>.cdf")
     metadata = source / "metadata.xml"
-    calibration = read_metadata(metadata) if metadata.is_file() else {}
+    calibration = read_metadata(metadata) if metadata.is_file() else known_cameras()
     info = TableInfo(
         dataset="human36m",
         split=split,
@@ -105,6 +109,7 @@ def _rows(
     calibration: Calibration,
 ) -> Iterator[Sample | Problem]:
     action, camera = file.stem.rsplit(".", 1)
+    name_of_action = action.split(" ")[0]
     clip = f"{subject}/{action}.{camera}"
     try:
         flat = _folder(source / subject, "MyPoseFeatures", "D2_Positions")
@@ -114,12 +119,21 @@ def _rows(
         pixels = _read_cdf(flat / file.name, 2)[:, list(RAW_TO_17)]
         boxes = _folder(source / subject, "MySegmentsMat", "ground_truth_bb")
         masks = None if boxes is None else _mask_boxes(boxes / f"{file.stem}.mat")
-        fit = None if mosh is None else _mosh_fit(mosh / subject, action, CAMERAS.index(camera))
     except (ValueError, OSError) as error:
         yield Problem(clip, str(error))
         return
+    fit = None
+    if mosh is not None:
+        try:
+            fit = _mosh_fit(mosh / subject, action, CAMERAS.index(camera))
+        except (ValueError, OSError) as error:
+            yield Problem(f"{clip}, its fits (the clip is imported without)", str(error))
     intrinsics, world_to_camera = calibration.get((subject, camera), (None, None))
-    count = min(len(joints), len(pixels), len(masks) if masks is not None else len(joints))
+    video = source / subject / "Videos" / f"{file.stem}.mp4"
+    lengths = [len(joints), len(pixels), None if masks is None else len(masks)]
+    # The videos' lengths differ from the poses'.
+    lengths.append(None if images else _video_length(video))
+    count = min(n for n in lengths if n is not None)
 
     def convert(frame: int) -> Sample:
         name = f"{subject}_{action.replace(' ', '_')}.{camera}_{frame + 1:06d}.jpg"
@@ -141,13 +155,25 @@ def _rows(
             intrinsics=intrinsics,
             world_to_camera=world_to_camera,
             subject=subject,
-            action=action.split(" ")[0],
+            action=_ACTIONS.get(name_of_action, name_of_action),
             sequence=f"{subject}_{action}",
             camera=camera,
             frame=frame,
         )
 
     yield from converted(range(0, count, stride), convert, lambda frame: f"{clip} frame {frame}")
+
+
+def _video_length(path: Path) -> int | None:
+    """Pictures in a video; None where it cannot be read."""
+    if not path.is_file():
+        return None
+    video = cv2.VideoCapture(str(path))
+    try:
+        count = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+        return count if count > 0 else None
+    finally:
+        video.release()
 
 
 def _folder(parent: Path, *names: str) -> Path | None:

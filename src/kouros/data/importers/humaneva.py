@@ -55,6 +55,26 @@ _CAMERAS = {
 """Camera-to-world quaternions (w, x, y, z) and centres (mm), as VideoPose3D lists them."""
 
 
+_START_OF_VALIDATION = 5
+_TRAINING = {
+    "Walking_1": {"S1": (590, 1203), "S2": (438, 876), "S3": (448, 939)},
+    "Jog_1": {"S1": (367, 740), "S2": (398, 795), "S3": (401, 842)},
+    "ThrowCatch_1": {"S1": (473, 945), "S2": (550, 1128), "S3": (493, 1027)},
+    "Gestures_1": {"S1": (395, 801), "S2": (500, 901), "S3": (533, 1102)},
+    "Box_1": {"S1": (385, 789), "S2": (382, 734), "S3": (512, 1021)},
+}
+"""Numbers of the training part's frames (the end excluded) once video and motion capture are aligned; the validation
+part is what comes before."""
+_SKIPPED = {
+    "Walking_1": {"S1": (82, 81, 82), "S2": (115, 115, 114), "S3": (80, 80, 80)},
+    "Jog_1": {"S1": (51, 51, 50), "S2": (100, 100, 99), "S3": (65, 65, 65)},
+    "ThrowCatch_1": {"S1": (61, 61, 60), "S2": (127, 127, 127), "S3": (79, 79, 79)},
+    "Gestures_1": {"S1": (45, 45, 44), "S2": (122, 122, 121), "S3": (83, 83, 82)},
+    "Box_1": {"S1": (57, 57, 56), "S2": (119, 119, 117), "S3": (1, 1, 1)},
+}
+"""Pictures of the videos of C1, C2, C3 before the first aligned frame."""
+
+
 def import_humaneva(
     source: Path,
     out: Path,
@@ -65,8 +85,9 @@ def import_humaneva(
 ) -> ImportReport:
     """Import a part (``Train`` or ``Validate``) of the export.
 
-    Positions are relative to the pelvis with the world's axes: the cameras' poses are in files of another
-    kind.
+    Positions are taken to each camera's frame; the cameras' focal lengths are in files of another kind and unknown.
+    A row of the export is a frame after video and motion capture were aligned, so `frame` counts from the picture
+    where that begins; of a trial whose alignment is unknown it counts rows.
 
     Args:
         source: ``converted_15j``.
@@ -88,11 +109,11 @@ def import_humaneva(
         keypoints_3d_origin="camera",
         provenance={"importer": "humaneva", "source": str(source.resolve())},
     )
-    units = (Unit(f"{f.parent.name}/{f.stem}", partial(_rows, f)) for f in files)
+    units = (Unit(f"{f.parent.name}/{f.stem}", partial(_rows, f, split)) for f in files)
     return run_import(out, info, units, check_images=check_images)
 
 
-def _rows(file: Path) -> Iterator[Sample | Problem]:
+def _rows(file: Path, split: str) -> Iterator[Sample | Problem]:
     subject, trial = file.parent.name, file.stem
     try:
         content = load_mat(file, "poses_3d", "poses_2d")
@@ -123,8 +144,16 @@ def _rows(file: Path) -> Iterator[Sample | Problem]:
             action=trial.rpartition("_")[0] or trial,
             sequence=f"{subject}_{trial}",
             camera=f"C{camera + 1}",
-            frame=frame,
+            frame=_first_picture(subject, trial, split, camera) + frame,
         )
 
     entries = [(camera, int(frame)) for camera in range(3) for frame in np.flatnonzero(valid)]
     yield from converted(entries, convert, lambda e: f"{subject}/{trial} C{e[0] + 1} frame {e[1]}")
+
+
+def _first_picture(subject: str, trial: str, split: str, camera: int) -> int:
+    """Number of the video's picture that belongs to the export's first row."""
+    if trial not in _SKIPPED:
+        return 0
+    start = _TRAINING[trial][subject][0] if split == "Train" else _START_OF_VALIDATION
+    return _SKIPPED[trial][subject][camera] + start

@@ -1,7 +1,7 @@
 """Leeds Sports Pose Extended, and its high-resolution release HR-LSPET: up to 10,000 training images.
 
 Format: the README distributed with the data set (Johnson and Everingham, CVPR 2011). The annotations were
-crowd- sourced and exchange left and right here and there. The third column of ``joints`` is 1 for visible
+crowd-sourced and exchange left and right here and there. The third column of ``joints`` is 1 for visible
 joints, the opposite of LSP's; the coordinates of the others are unreliable, so they count as not annotated.
 """
 
@@ -13,40 +13,43 @@ from kouros.body.keypoints import LSP14
 from kouros.data.importers.boxes import box_around
 from kouros.data.importers.lsp import MATLAB_OFFSET
 from kouros.data.importers.matlab import load_mat
-from kouros.data.importers.running import DatasetError, ImportReport, require, row_blocks, run_import
+from kouros.data.importers.running import DatasetError, ImportReport, image_size, require, row_blocks, run_import
 from kouros.data.schema import Sample, TableInfo
 
 
-def import_lsp_extended(source: Path, out: Path, *, check_images: bool = True) -> ImportReport:
+def import_lsp_extended(source: Path, out: Path, *, like_spin: bool = False, check_images: bool = True) -> ImportReport:
     """Import ``lspet_dataset`` (``images/im00001.jpg``) or ``hr-lspet`` (``im00001.png`` beside
     ``joints.mat``).
 
-    Row i of the annotations belongs to the i-th image in sorted order, since HR-LSPET's numbers have gaps.
+    Row i of the annotations belongs to the i-th image in sorted order of HR-LSPET, whose numbers have gaps, and to
+    the image of number i + 1 otherwise. Joints that are flagged as invisible or lie outside the image count as not
+    annotated.
+
+    Args:
+        like_spin: give all 14 joints confidence 1, whatever their flags, as SPIN does.
 
     Raises:
-        DatasetError: the folder holds no LSP-extended, or not as many images as annotations.
+        DatasetError: the folder holds no LSP-extended, or not as many images of HR-LSPET as annotations.
     """
     joints = load_mat(require("LSP-extended", source, "joints.mat"), "joints")["joints"]
     if joints.ndim != 3 or joints.shape[:2] != (14, 3):
         hint = " (3 first is LSP)" if joints.ndim == 3 and joints.shape[0] == 3 else ""
         raise DatasetError(f"{source / 'joints.mat'}: joints has shape {joints.shape}; expected (14, 3, images){hint}.")
-    images = sorted(source.glob("im*.png")) or sorted((source / "images").glob("im*.jpg"))
-    if len(images) != joints.shape[2]:
-        raise DatasetError(
-            f"LSP-extended: {source} has {len(images)} images (im*.png, or images/im*.jpg) for "
-            f"{joints.shape[2]} "
-            f"annotations; rows go by the images' order, so complete the folder first."
-        )
+    names = _image_names(source, joints.shape[2])
 
     def convert(row: int) -> Sample:
         points = joints[:, :2, row].astype(np.float64) + MATLAB_OFFSET
         seen = joints[:, 2, row] == 1
-        center, size = box_around(points[seen])
+        size = image_size(source / names[row])
+        if not isinstance(size, str):
+            seen &= ((points >= 0) & (points <= size)).all(axis=1)
+        known = np.ones(14, dtype=bool) if like_spin else seen
+        center, side = box_around(points[known])
         return Sample(
-            image_path=images[row].relative_to(source).as_posix(),
+            image_path=names[row],
             box_center=center,
-            box_size=size,
-            keypoints_2d=np.where(seen[:, None], np.c_[points, np.ones(14)], 0.0),
+            box_size=side,
+            keypoints_2d=np.where(known[:, None], np.c_[points, np.ones(14)], 0.0),
             visible=seen,
         )
 
@@ -56,8 +59,24 @@ def import_lsp_extended(source: Path, out: Path, *, check_images: bool = True) -
         image_root=str(source.resolve()),
         keypoints_2d=LSP14,
         provenance={
-            "importer": "lsp_extended", "source": str(source.resolve()), "keypoint_offset_px": MATLAB_OFFSET
+            "importer": "lsp_extended",
+            "source": str(source.resolve()),
+            "like_spin": like_spin,
+            "keypoint_offset_px": MATLAB_OFFSET,
         },
-    )  # fmt: skip
-    units = row_blocks("images", range(len(images)), convert, lambda row: images[row].name)
+    )
+    units = row_blocks("images", range(len(names)), convert, lambda row: names[row])
     return run_import(out, info, units, check_images=check_images)
+
+
+def _image_names(source: Path, count: int) -> list[str]:
+    """The image of each row."""
+    pictures = sorted(source.glob("im*.png"))
+    if not pictures:
+        return [f"images/im{number:05d}.jpg" for number in range(1, count + 1)]
+    if len(pictures) != count:
+        raise DatasetError(
+            f"LSP-extended: {source} has {len(pictures)} images im*.png for {count} annotations; rows go by the "
+            "images' order, so complete the folder first."
+        )
+    return [picture.name for picture in pictures]

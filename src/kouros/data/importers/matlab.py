@@ -9,14 +9,16 @@ import scipy.io
 from kouros.data.importers.running import DatasetError
 
 
-def load_mat(path: Path, *variables: str, squeeze: bool = False) -> dict[str, Any]:
-    """Variables of a version-5 file, structs as objects with attributes.
+def load_mat(path: Path, *variables: str, squeeze: bool = False, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Variables of a version-5 file, structs as objects with attributes; the optional ones where they are there.
 
     Raises:
         DatasetError: the file is missing, of another kind, or lacks a variable.
     """
     try:
-        content = scipy.io.loadmat(str(path), struct_as_record=False, squeeze_me=squeeze, variable_names=variables)
+        content = scipy.io.loadmat(
+            str(path), struct_as_record=False, squeeze_me=squeeze, variable_names=variables + optional
+        )
     except FileNotFoundError:
         raise DatasetError(f"{path}: there is no such file.") from None
     except NotImplementedError:

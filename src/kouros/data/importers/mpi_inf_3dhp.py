@@ -4,6 +4,7 @@ Formats: the readme files and MATLAB scripts distributed with the data set (Meht
 are in each camera's frame, millimetres in the files. Training's 28 joints are brought to the test's 17.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,10 +36,18 @@ _FRAMES = {
 }  # fmt: skip
 """Pictures in the videos of both sequences, as mmpose's converter counts them; annotations can be longer."""
 _ACTIVITIES = {
-    1: "standing/walking", 2: "exercising", 3: "sitting", 4: "reaching/crouching", 5: "on the floor", 6:
-        "sports",
+    1: "standing/walking",
+    2: "exercising",
+    3: "sitting",
+    4: "reaching/crouching",
+    5: "on the floor",
+    6: "sports",
     7: "miscellaneous",
-}  # fmt: skip
+}
+_MAX_RESIDUAL = 5.0
+"""Pixels on average, beyond which fitted intrinsics are not believed."""
+_EXTRACTED = ("imageFrames/video_{}/frame_{:06d}.jpg", "video_{}/{:06d}.jpg")
+"""Where SPIN's and mmhuman3d's converters put the videos' pictures, numbered from 1."""
 
 
 def import_mpi_inf_3dhp_npz(
@@ -59,16 +68,30 @@ def import_mpi_inf_3dhp_npz(
     info = _info(split, images or source.parent, {"importer": "mpi_inf_3dhp_npz", "source": str(source.resolve())})
 
     def convert(row: int) -> Sample:
+        subject, sequence, camera, frame = _of_name(names[row])
         return Sample(
             image_path=names[row],
             box_center=arrays["center"][row],
             box_size=200 * float(arrays["scale"][row]),
             keypoints_2d=arrays["part"][row],
             keypoints_3d=arrays["S"][row],
+            subject=subject,
+            sequence=sequence,
+            camera=camera,
+            frame=frame,
         )
 
     units = row_blocks("rows", range(len(names)), convert, lambda row: f"row {row} ({names[row]})")
     return run_import(out, info, units, check_images=check_images)
+
+
+def _of_name(name: str) -> tuple[str | None, str | None, str | None, int | None]:
+    """Subject, sequence, camera and frame (from 0) that mmpose's names of pictures (from 1) tell."""
+    match = re.search(r"(S\d)_(Seq\d)_Cam(\d+)_(\d+)\.\w+$", name)
+    if match is None:
+        return None, None, None, None
+    subject, sequence, camera, number = match.groups()
+    return subject, f"{subject}_{sequence}", camera, int(number) - 1
 
 
 def import_mpi_inf_3dhp_train(
@@ -81,23 +104,30 @@ def import_mpi_inf_3dhp_train(
 ) -> ImportReport:
     """Import the training sequences ``S1/Seq1`` to ``S8/Seq2`` that are there.
 
-    Pictures are ``imageFrames/video_<k>/frame_000001.jpg`` where extracted as SPIN does, else the videos
-    themselves.
+    Pictures are ``imageFrames/video_<k>/frame_000001.jpg`` where extracted as SPIN does, or
+    ``video_<k>/000001.jpg`` (mmhuman3d), else the videos themselves.
 
     Args:
+        cameras: numbers of the cameras to take.
         stride: keep every so many-th frame.
 
     Raises:
-        DatasetError: there is no ``S<k>/Seq<k>/annot.mat``.
+        DatasetError: there is no ``S<k>/Seq<k>/annot.mat``; a camera is none of the 14.
     """
+    if not cameras or not set(cameras) <= set(range(14)):
+        raise DatasetError(
+            f"MPI-INF-3DHP has no cameras {', '.join(map(str, cameras)) or '(none given)'}; it has 0 to 13."
+        )
     sequences = sorted(source.glob("S[1-8]/Seq[12]"))
     sequences = [folder for folder in sequences if (folder / "annot.mat").is_file()]
     if not sequences:
         require("MPI-INF-3DHP (train)", source, "S1/Seq1/annot.mat")
     provenance = {
-        "importer": "mpi_inf_3dhp_train", "source": str(source.resolve()), "stride": stride, "cameras":
-        list(cameras)
-    }  # fmt: skip
+        "importer": "mpi_inf_3dhp_train",
+        "source": str(source.resolve()),
+        "stride": stride,
+        "cameras": list(cameras),
+    }
     units = (
         Unit(
             f"{folder.parent.name}/{folder.name}/{camera}",
@@ -113,7 +143,7 @@ def _train_rows(source: Path, folder: Path, camera: int, stride: int) -> Iterabl
     subject, sequence = folder.parent.name, folder.name
     where = f"{subject}/{sequence} camera {camera}"
     try:
-        content = load_mat(folder / "annot.mat", "annot2", "annot3", "univ_annot3")
+        content = load_mat(folder / "annot.mat", "annot2", "annot3", "univ_annot3", optional=("frames",))
         pixels, joints, universal = (
             np.asarray(content[key].ravel()[camera], dtype=np.float64).reshape(-1, 28, size)[:, list(TRAIN_TO_17)]
             for key, size in (("annot2", 2), ("annot3", 3), ("univ_annot3", 3))
@@ -123,23 +153,28 @@ def _train_rows(source: Path, folder: Path, camera: int, stride: int) -> Iterabl
         yield Problem(where, str(error))
         return
     intrinsics, world_to_camera, size = calibration
-    extracted = folder / "imageFrames" / f"video_{camera}"
-    pictures = extracted if extracted.is_dir() else None
-    video = f"imageSequence/video_{camera}.avi"
-    count = min(len(pixels), len(joints), _FRAMES[subject][int(sequence[-1]) - 1])
+    extracted = next((e for e in _EXTRACTED if (folder / e.format(camera, 1)).parent.is_dir()), None)
+    rows = min(len(pixels), len(joints))
+    # The number of each row's picture in its video.
+    numbers = np.ravel(content["frames"]).astype(int) if "frames" in content else np.arange(rows)
+    if len(numbers) < rows:
+        yield Problem(where, f"frames has {len(numbers)} numbers for {rows} rows")
+        return
+    last = _FRAMES[subject][int(sequence[-1]) - 1]
 
-    def convert(frame: int) -> Sample:
-        name = f"imageFrames/video_{camera}/frame_{frame + 1:06d}.jpg" if pictures else video
-        inside = ((pixels[frame] >= 0) & (pixels[frame] < size)).all(axis=1)
-        center, side = box_around(pixels[frame])
+    def convert(row: int) -> Sample:
+        frame = int(numbers[row])
+        name = extracted.format(camera, frame + 1) if extracted else f"imageSequence/video_{camera}.avi"
+        inside = ((pixels[row] >= 0) & (pixels[row] < size)).all(axis=1)
+        center, side = box_around(pixels[row])
         return Sample(
             image_path=f"{subject}/{sequence}/{name}",
             image_size=size,
             box_center=center,
             box_size=side,
-            keypoints_2d=np.c_[pixels[frame], inside],
-            keypoints_3d=_metres(joints[frame]),
-            keypoints_3d_universal=_metres(universal[frame]),
+            keypoints_2d=np.c_[pixels[row], inside],
+            keypoints_3d=_metres(joints[row]),
+            keypoints_3d_universal=_metres(universal[row]),
             intrinsics=intrinsics,
             world_to_camera=world_to_camera,
             subject=subject,
@@ -148,13 +183,15 @@ def _train_rows(source: Path, folder: Path, camera: int, stride: int) -> Iterabl
             frame=frame,
         )
 
-    yield from converted(range(0, count, stride), convert, lambda frame: f"{where} frame {frame}")
+    wanted = [row for row in range(rows) if numbers[row] % stride == 0 and 0 <= numbers[row] < last]
+    yield from converted(wanted, convert, lambda row: f"{where} frame {numbers[row]}")
 
 
 def import_mpi_inf_3dhp_test(source: Path, out: Path, *, check_images: bool = True) -> ImportReport:
     """Import the valid frames of the test sequences ``TS1`` to ``TS6`` that are there.
 
-    Metrics are computed on ``keypoints_3d_universal``. The files hold no intrinsics.
+    Metrics are computed on ``keypoints_3d_universal``. The files hold no intrinsics: they are what best takes the
+    joints to their pixels.
 
     Raises:
         DatasetError: there is no ``TS<k>/annot_data.mat``.
@@ -183,6 +220,7 @@ def _test_rows(folder: Path) -> Iterator[Sample | Problem]:
             yield Problem(folder.name, f"{key} has shape {content[key].shape}; expected {(frames, 1, *shape)}")
             return
     valid = content["valid_frame"].reshape(frames) == 1
+    intrinsics = _fitted_intrinsics(content["annot3"][valid, 0], content["annot2"][valid, 0])
 
     def convert(frame: int) -> Sample:
         pixels = content["annot2"][frame, 0].astype(np.float64)
@@ -195,6 +233,7 @@ def _test_rows(folder: Path) -> Iterator[Sample | Problem]:
             keypoints_2d=np.c_[pixels, np.ones(17)],
             keypoints_3d=_metres(content["annot3"][frame, 0]),
             keypoints_3d_universal=_metres(content["univ_annot3"][frame, 0]),
+            intrinsics=intrinsics,
             subject=folder.name,
             sequence=folder.name,
             action=_ACTIVITIES.get(activity, str(activity)),
@@ -202,6 +241,23 @@ def _test_rows(folder: Path) -> Iterator[Sample | Problem]:
         )
 
     yield from converted(np.flatnonzero(valid).tolist(), convert, lambda frame: f"{folder.name} frame {frame}")
+
+
+def _fitted_intrinsics(joints: np.ndarray, pixels: np.ndarray) -> np.ndarray | None:
+    """Intrinsics (fx, fy, cx, cy) of the pinhole camera that projects (..., 3) joints onto their pixels best; None
+    where there are no such, because the two do not belong together.
+    """
+    joints, pixels = joints.reshape(-1, 3).astype(np.float64), pixels.reshape(-1, 2).astype(np.float64)
+    if len(joints) < 2 or not (joints[:, 2] > 0).all():
+        return None
+    fits = []
+    for axis in (0, 1):
+        slope = np.c_[joints[:, axis] / joints[:, 2], np.ones(len(joints))]
+        fits.append(np.linalg.lstsq(slope, pixels[:, axis], rcond=None)[0])
+        if not np.abs(slope @ fits[-1] - pixels[:, axis]).mean() < _MAX_RESIDUAL:
+            return None
+    (fx, cx), (fy, cy) = fits
+    return np.array([fx, fy, cx, cy])
 
 
 def read_calibration(path: Path) -> dict[int, tuple[np.ndarray, np.ndarray, tuple[int, int]]]:

@@ -13,32 +13,49 @@ import numpy as np
 from kouros.body.keypoints import MPII16
 from kouros.data.importers.lsp import MATLAB_OFFSET
 from kouros.data.importers.matlab import load_mat, many, number
+from kouros.data.importers.mpii_people import PeopleList
 from kouros.data.importers.running import DatasetError, ImportReport, require, row_blocks, run_import
 from kouros.data.schema import Sample, TableInfo
 
 
-def import_mpii(source: Path, out: Path, *, check_images: bool = True) -> ImportReport:
+def import_mpii(
+    source: Path,
+    out: Path,
+    *,
+    split: str = "train",
+    people: Path | None = None,
+    like_spin: bool = False,
+    check_images: bool = True,
+) -> ImportReport:
     """Import the annotated people of the training images; the test images' annotations are not public.
 
     Args:
-        source: the folder with ``annotations/mpii_human_pose_v1_u12_1.mat`` (or the file itself) and
-            ``images/``.
+        source: the folder with ``annotations/mpii_human_pose_v1_u12_1.mat`` and ``images/``.
+        split: name of the table; MPII itself has only ``train``, any other is what ``people`` lists.
+        people: list of the people to import, see `kouros.data.importers.mpii_people`; default: all.
+        like_spin: leave out people who lack a keypoint or have one at coordinates not above 0, as SPIN does.
 
     Raises:
-        DatasetError: the folder holds no MPII.
+        DatasetError: the folder holds no MPII, the list is none, or another split than train was asked without it.
     """
     name = "mpii_human_pose_v1_u12_1.mat"
     folders = ("annotations/", "", "mpii_human_pose_v1_u12_2/")
     file = require("MPII", source, *(folder + name for folder in folders))
+    if split != "train" and people is None:
+        raise DatasetError(
+            f"MPII's own files do not divide the training images, so who is {split!r} must be listed: give valid.h5 of "
+            "the hourglass network or HRNet's mpii_val.json with --people."
+        )
+    wanted = None if people is None else PeopleList(people)
     release = load_mat(file, "RELEASE", squeeze=True)["RELEASE"]
     pictures, training = many(getattr(release, "annolist", None)), many(getattr(release, "img_train", None))
     if len(pictures) != len(training):
         raise DatasetError(f"{file}: annolist has {len(pictures)} images, img_train {len(training)}.")
     acts = many(getattr(release, "act", None))
-    people = [
+    found = [
         (index, rank, picture, person)
         for index, (picture, train) in enumerate(zip(pictures, training, strict=True))
-        if int(train) == 1
+        if int(train) == 1 and (wanted is None or picture.image.name in wanted)
         for rank, person in enumerate(many(getattr(picture, "annorect", None)))
     ]
 
@@ -47,15 +64,21 @@ def import_mpii(source: Path, out: Path, *, check_images: bool = True) -> Import
         keypoints, visible = _points(person)
         if keypoints is None:
             return None
-        scale, center = number(getattr(person, "scale", None)), getattr(person, "objpos", None)
+        scale, objpos = number(getattr(person, "scale", None)), getattr(person, "objpos", None)
         head = [number(getattr(person, key, None)) for key in ("x1", "y1", "x2", "y2")]
-        x, y = (number(getattr(center, key, None)) for key in ("x", "y"))
+        x, y = (number(getattr(objpos, key, None)) for key in ("x", "y"))
         if scale is None or x is None or y is None:
             raise ValueError("the person has keypoints but no scale or centre")
+        center = np.array([x, y])
+        if wanted is not None and not wanted.wants(picture.image.name, center):
+            return None
+        # MATLAB's coordinates not above 0, as SPIN finds them.
+        if like_spin and not ((keypoints[:, 2] > 0).all() and (keypoints[:, :2] > MATLAB_OFFSET).all()):
+            return None
         action = getattr(acts[index], "act_name", None) if index < len(acts) else None
         return Sample(
             image_path=f"images/{picture.image.name}",
-            box_center=np.array([x, y]) + MATLAB_OFFSET,
+            box_center=center + MATLAB_OFFSET,
             box_size=200 * scale,
             head_box=None if None in head else np.array(head, dtype=np.float64) + MATLAB_OFFSET,
             keypoints_2d=keypoints,
@@ -66,14 +89,18 @@ def import_mpii(source: Path, out: Path, *, check_images: bool = True) -> Import
 
     info = TableInfo(
         dataset="mpii",
-        split="train",
+        split=split,
         image_root=str(source.resolve()),
         keypoints_2d=MPII16,
         provenance={
-            "importer": "mpii", "source": str(file.resolve()), "keypoint_offset_px": MATLAB_OFFSET
+            "importer": "mpii",
+            "source": str(file.resolve()),
+            "people": str(people.resolve()) if people else None,
+            "like_spin": like_spin,
+            "keypoint_offset_px": MATLAB_OFFSET,
         },
-    )  # fmt: skip
-    units = row_blocks("people", people, convert, lambda e: f"image {e[0]} person {e[1]} (from 0)")
+    )
+    units = row_blocks("people", found, convert, lambda e: f"image {e[0]} person {e[1]} (from 0)")
     return run_import(out, info, units, check_images=check_images)
 
 
@@ -84,6 +111,7 @@ def _points(person: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
     keypoints, visible = np.zeros((16, 3)), np.zeros(16, dtype=bool)
     for point in points:
         keypoints[int(point.id)] = (point.x + MATLAB_OFFSET, point.y + MATLAB_OFFSET, 1)
-        flag = getattr(point, "is_visible", "")
-        visible[int(point.id)] = np.size(flag) == 1 and str(np.ravel(flag)[0]) == "1"
+        flag = np.ravel(getattr(point, "is_visible", ""))
+        # A text in the release; files written anew may hold the number.
+        visible[int(point.id)] = flag.size == 1 and str(flag[0]).strip() in ("1", "1.0", "True")
     return keypoints, visible

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from kouros.data.schema import SCHEMA_VERSION, Sample, TableInfo
 from kouros.data.tables import TableWriter
@@ -23,6 +23,8 @@ from kouros.files import write_file
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4"})
 _BLOCK = 4096
+_TURNED = (5, 6, 7, 8)
+"""EXIF's orientations that exchange width and height."""
 _Row = TypeVar("_Row")
 
 
@@ -167,8 +169,12 @@ def _write_part(part: Path, info: TableInfo, unit: Unit, check_images: bool) -> 
                 problems.append(row)
                 continue
             if check_images:
-                size = sizes.setdefault(row.image_path, "") or _image_size(Path(info.image_root, row.image_path))
-                sizes[row.image_path] = size
+                if row.image_path not in sizes:
+                    sizes[row.image_path] = image_size(Path(info.image_root, row.image_path))
+                size = sizes[row.image_path]
+                if not isinstance(size, str) and size[0] and row.image_size not in (None, size):
+                    annotated = "{} x {}".format(*row.image_size or ())
+                    size = f"the image has {size[0]} x {size[1]} pixels, but was annotated at {annotated}"
                 if isinstance(size, str):
                     problems.append(Problem(row.image_path, size))
                     continue
@@ -181,14 +187,23 @@ def _write_part(part: Path, info: TableInfo, unit: Unit, check_images: bool) -> 
     return problems
 
 
-def _image_size(path: Path) -> tuple[int, int] | str:
-    """Width and height from the file's header, (0, 0) for a video, or what is wrong."""
+def image_size(path: Path) -> tuple[int, int] | str:
+    """Width and height from the file's header, as `kouros.data.images` reads it (upright); (0, 0) for a video; or
+    what is wrong.
+    """
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return (0, 0) if path.is_file() else "there is no such video"
     try:
         with Image.open(path) as image:
-            return image.size
+            return image.size[::-1] if _orientation(image) in _TURNED else image.size
     except FileNotFoundError:
         return "there is no such image"
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return f"the image cannot be read ({error})"
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # broken EXIF in a sound picture
+        return 1

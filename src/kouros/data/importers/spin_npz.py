@@ -6,40 +6,45 @@ Keys and orders are those of SPIN's ``datasets/base_dataset.py`` and ``constants
 Everything is in the camera's frame; ``scale`` is the box's side over 200.
 """
 
+import io
 from pathlib import Path
-from zipfile import BadZipFile
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from kouros.body.keypoints import SPIN49
+from kouros.body.keypoints import OPENPOSE25, SPIN49, KeypointSet
+from kouros.body.unpickling import as_array, as_plain, read_pickle
 from kouros.data.importers.running import DatasetError, ImportReport, row_blocks, run_import
 from kouros.data.schema import Sample, TableInfo
+from kouros.data.spin_joints import from_pelvis, spin49_slots
 from kouros.data.tables import AnnotationTable
 from kouros.files import npz_bytes, write_file
 
 _GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female", "neutral": "neutral"}
 _ROOT = 14
 """Of the 24: the pelvis."""
-
-TO_SPIN24 = {
-    "lsp14": tuple(range(14)),
-    "coco17": (19, 20, 21, 22, 23, 9, 8, 10, 7, 11, 6, 3, 2, 4, 1, 5, 0),
-    "mpii16": (0, 1, 2, 3, 4, 5, 14, 15, 12, 13, 6, 7, 8, 9, 10, 11),
-    # The data sets' hips go to LSP's, the necks to the neck, and the top of the head to the "head" of 3D
-    # metrics.
-    "h36m17": (14, 2, 1, 0, 3, 4, 5, 16, 12, 17, 18, 9, 10, 11, 8, 7, 6),
-    "mpi_inf_3dhp17": (18, 12, 8, 7, 6, 9, 10, 11, 2, 1, 0, 3, 4, 5, 14, 16, 17),
-}
-"""For each keypoint set, which of SPIN's 24 joints each point fills, as in SPIN's preprocessing."""
+_DETECTED = len(OPENPOSE25)
 
 _SHAPES = {
-    "center": (2,), "scale": (), "part": (24, 3), "openpose": (25, 3), "S": (24, 4), "pose": (72,), "shape":
-    (10,), "has_smpl": (), "gender": (), "maskname": (), "partname": (), "iuv_names": (),
-}  # fmt: skip
+    "center": (2,),
+    "scale": (),
+    "part": (24, 3),
+    "openpose": (25, 3),
+    "S": (24, 4),
+    "pose": (72,),
+    "shape": (10,),
+    "has_smpl": (),
+    "gender": (),
+    "maskname": (),
+    "partname": (),
+    "iuv_names": (),
+}
 
 
 def load_npz(source: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` without pickled objects.
+    """The arrays of an ``.npz``; pickled objects in it may be texts and numbers, and nothing in it is run.
 
     Raises:
         DatasetError: there is no such file, it is something else, or it lacks a required key.
@@ -48,13 +53,28 @@ def load_npz(source: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise DatasetError(f"{source}: there is no such file; expected an .npz with {', '.join(required)}.")
     try:
         with np.load(source, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, BadZipFile, AttributeError) as error:
+            arrays = {key: _member(source, file, key) for key in file.files}
+    except (OSError, ValueError, BadZipFile, AttributeError, UnpicklingError, TypeError) as error:
         raise DatasetError(f"{source}: this is no .npz of plain arrays ({error}).") from None
     missing = [key for key in required if key not in arrays]
     if missing:
         raise DatasetError(f"{source}: the file has no {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}.")
     return arrays
+
+
+def _member(source: Path, file: Any, key: str) -> np.ndarray:
+    """One array; of one that holds objects, as some write names, the pickle is read without running it."""
+    try:
+        return file[key]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+    with ZipFile(source) as archive, archive.open(f"{key}.npy") as member:
+        stream = io.BytesIO(member.read())
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    read(stream)
+    return as_array(as_plain(read_pickle(stream)))
 
 
 def decode_names(names: np.ndarray) -> list[str]:
@@ -67,6 +87,8 @@ def import_spin_npz(
     out: Path,
     *,
     images: Path | None = None,
+    masks: Path | None = None,
+    fits: Path | None = None,
     dataset: str | None = None,
     split: str = "train",
     check_images: bool = True,
@@ -79,10 +101,13 @@ def import_spin_npz(
     Args:
         source: the file.
         images: folder that ``imgname`` is relative to; default: the file's own.
+        masks: folder that ``maskname`` and ``partname`` are relative to (UPi-S1h's); default: the images'.
+        fits: SPIN's fits of the same rows, which take the place of the file's own: ``pose``, ``betas`` and
+            ``valid_fit`` (or ``shape`` and ``has_smpl``) in an ``.npz``.
         dataset: name of the table; default: the file's.
 
     Raises:
-        DatasetError: the file is none of this kind.
+        DatasetError: a file is none of this kind, or the fits are of other rows.
     """
     arrays = load_npz(source, ("imgname", "center", "scale"))
     names = decode_names(arrays["imgname"])
@@ -91,6 +116,8 @@ def import_spin_npz(
             expected = (len(names), *shape)
             hint = " (mmpose's 17-joint files: import_mpi_inf_3dhp_npz)" if key in ("part", "S") else ""
             raise DatasetError(f"{source}: {key} has shape {arrays[key].shape}; expected {expected}{hint}.")
+    if fits is not None:
+        arrays |= _read_fits(fits, len(names))
     joints = arrays.get("S")
     rooted = joints is None or not np.abs(joints[joints[:, _ROOT, 3] > 0, _ROOT, :3]).max(initial=0) > 1e-6
     has_2d = "part" in arrays or "openpose" in arrays
@@ -101,7 +128,12 @@ def import_spin_npz(
         keypoints_2d=SPIN49 if has_2d else None,
         keypoints_3d=None if joints is None else SPIN49,
         keypoints_3d_origin=None if joints is None else "root" if rooted else "camera",
-        provenance={"importer": "spin_npz", "source": str(source.resolve())},
+        provenance={
+            "importer": "spin_npz",
+            "source": str(source.resolve()),
+            "mask_root": str(masks.resolve()) if masks else None,
+            "fits": str(fits.resolve()) if fits else None,
+        },
     )
     genders = decode_names(arrays["gender"]) if "gender" in arrays else None
     texts = {key: decode_names(arrays[key]) for key in ("maskname", "partname", "iuv_names") if key in arrays}
@@ -113,7 +145,8 @@ def import_spin_npz(
         keypoints[:, 2] = keypoints[:, 2].clip(0, 1)  # OpenPose's scores exceed 1 by rounding
         has_smpl = "pose" in arrays and "shape" in arrays
         has_smpl = has_smpl and ("has_smpl" not in arrays or bool(arrays["has_smpl"][row]))
-        gender = _GENDERS[genders[row]] if genders else "neutral" if has_smpl else None
+        # Fits are of the neutral body, whoever the person is.
+        gender = _GENDERS[genders[row]] if genders and fits is None else "neutral" if has_smpl else None
         return Sample(
             image_path=names[row],
             box_center=arrays["center"][row],
@@ -132,10 +165,31 @@ def import_spin_npz(
     return run_import(out, info, units, check_images=check_images)
 
 
+def _read_fits(path: Path, rows: int) -> dict[str, np.ndarray]:
+    """Pose, shape and has_smpl of fits.
+
+    Raises:
+        DatasetError: the file is none of fits, or of another number of rows.
+    """
+    found = load_npz(path, ("pose",))
+    betas = found.get("betas", found.get("shape"))
+    valid = found.get("valid_fit", found.get("has_smpl", np.ones(len(found["pose"]))))
+    if betas is None:
+        raise DatasetError(f"{path}: the file has no betas; it has {', '.join(found)}.")
+    shapes = (found["pose"].shape, betas.shape, valid.shape)
+    if shapes != ((rows, 72), (rows, 10), (rows,)):
+        raise DatasetError(
+            f"{path}: pose, betas and valid_fit have shapes {', '.join(map(str, shapes))}; expected "
+            f"({rows}, 72), ({rows}, 10) and ({rows},), a fit for each row of the annotations."
+        )
+    return {"pose": found["pose"], "shape": betas, "has_smpl": valid}
+
+
 def export_spin_npz(table: AnnotationTable, out: Path) -> int:
     """Write a table as SPIN-style ``.npz``; returns the number of rows.
 
-    Points without a place among SPIN's joints are left out.
+    Points without a place among SPIN's joints are left out: of 3D joints also OpenPose's, for which the format has
+    no place. 3D joints become relative to the pelvis, as the format has them.
 
     Raises:
         ValueError: a row has no box, or the table's keypoint set has no known place among SPIN's joints.
@@ -151,19 +205,20 @@ def export_spin_npz(table: AnnotationTable, out: Path) -> int:
         "center": center.values,
         "scale": size.values / 200,
     }
-    if table.info.keypoints_2d is not None:
-        keypoints = table.column("keypoints_2d").values.astype(np.float64)
-        name = table.info.keypoints_2d.name
-        if name == "openpose25":
-            arrays["openpose"] = keypoints
-        elif name == "spin49":
-            arrays["openpose"], arrays["part"] = keypoints[:, :25], keypoints[:, 25:]
-        else:
-            arrays["part"] = _spin24(name, keypoints)
-    if table.info.keypoints_3d is not None:
-        joints = table.column("keypoints_3d").values.astype(np.float64)
-        name = table.info.keypoints_3d.name
-        arrays["S"] = joints[:, 25:] if name == "spin49" else _spin24(name, joints)
+    info = table.info
+    if info.keypoints_2d is not None:
+        keypoints = _spin49(info.keypoints_2d, table.column("keypoints_2d").values)
+        slots = [slot for slot in spin49_slots(info.keypoints_2d) if slot is not None]
+        if min(slots) < _DETECTED:
+            arrays["openpose"] = keypoints[:, :_DETECTED]
+        if max(slots) >= _DETECTED:
+            arrays["part"] = keypoints[:, _DETECTED:]
+    if info.keypoints_3d is not None:
+        joints = _spin49(info.keypoints_3d, table.column("keypoints_3d").values)
+        rooted = info.keypoints_3d_origin == "root"
+        if not rooted:
+            joints = np.stack([from_pelvis(j, rooted) for j in joints]) if rows else joints
+        arrays["S"] = joints[:, _DETECTED:]
     pose, betas = table.column("pose"), table.column("betas")
     has_smpl = pose.has & betas.has
     if has_smpl.any():
@@ -183,11 +238,10 @@ def export_spin_npz(table: AnnotationTable, out: Path) -> int:
     return rows
 
 
-def _spin24(name: str, points: np.ndarray) -> np.ndarray:
-    if name not in TO_SPIN24:
-        raise ValueError(
-            f"The keypoint set {name} has no known place among SPIN's joints; known are {', '.join(TO_SPIN24)}."
-        )
-    result = np.zeros((len(points), 24, points.shape[2]))
-    result[:, list(TO_SPIN24[name])] = points
+def _spin49(points: KeypointSet, values: np.ndarray) -> np.ndarray:
+    """(rows, 49, columns) of (rows, points, columns)."""
+    result = np.zeros((len(values), len(SPIN49), values.shape[2]))
+    for point, slot in enumerate(spin49_slots(points)):
+        if slot is not None:
+            result[:, slot] = values[:, point]
     return result

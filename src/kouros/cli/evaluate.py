@@ -1,0 +1,310 @@
+"""``kouros evaluate``: a system, a benchmark's protocol and a table in; the paper's table with one more row out."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from kouros.cli.reconstruct import load_body_of
+from kouros.cli.usage import Flag, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kouros.body import BodyModel
+    from kouros.body.keypoints import KeypointSet
+    from kouros.data.sources import Source
+    from kouros.evaluation.estimators import Estimate, PersonEstimator, PersonInPhoto
+    from kouros.evaluation.judge import Verdict
+    from kouros.evaluation.protocols import TruthBodies
+
+ProtocolName = Literal[
+    "3doh", "3dpw", "3dpw-smpl24", "densepose-coco", "human36m-p1-hmr", "human36m-p1-holopose",
+    "human36m-p1-occlusion", "human36m-p1-spin", "human36m-p2-hmr", "human36m-p2-holopose",
+    "human36m-p2-occlusion", "human36m-p2-spin", "humaneva", "lsp", "mpi-inf-3dhp", "mpii-invisible",
+    "synthetic-val", "table-2d", "table-3d", "up-3d", "up-3d-vertices",
+]  # fmt: skip
+_SHOWN_PROBLEMS = 10
+LEAST_OVERLAP = 0.3
+"""Intersection over union of the found box and the data set's, from which on a found person is the one asked for."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a system by a benchmark's protocol, and print the papers' table with its row added.
+
+    SYSTEM is `default` (what `kouros reconstruct` does, told where people are), `search` (the same, finding them
+    itself), `blazepose` (the packaged detector alone), `mediapipe` (if it is installed), `mean-pose`, or the folder of
+    a training run. Every score is printed with the protocol's card. Needs kouros[train].
+    """
+
+    system: Annotated[str, tyro.conf.Positional]
+    """default, search, blazepose, mediapipe, mean-pose, or the folder of a training run."""
+    on: ProtocolName
+    """The protocol; table-3d and table-2d take any table."""
+    data: Path
+    """Table made by `kouros import` (.parquet), a folder with one, or, for synthetic-val, its folder."""
+    out: Path | None = None
+    """Folder for SYSTEM.PROTOCOL.json and .png; without it nothing is written."""
+    smpl: Path | None = None
+    """Folder with SMPL_FEMALE, SMPL_MALE and SMPL_NEUTRAL (.pkl or .npz), J_regressor_h36m.npy and
+    J_regressor_extra.npy: for protocols whose truth is an SMPL body."""
+    body: Path | None = None
+    """A licensed SMPL file for the system's own bodies; without it the free body."""
+    images: Path | None = None
+    """A text file of picture names, one a line: no others are scored (such as UP-3D's namesUPlsp.txt)."""
+    people: int | None = None
+    """Score only so many, evenly spread; a trial, not the benchmark's score."""
+    json: Flag = False
+    """Print the JSON instead of the table."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        if self.people is not None and self.people < 1:
+            raise UsageError(f"--people must be at least 1, not {self.people}.")
+        if self.out is not None and self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out}: this is a file; expected a folder, or a name to make one.")
+        try:
+            return self._run()
+        except (ImportError, OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+    def _run(self) -> int:
+        from kouros.evaluation.judge import judge
+        from kouros.evaluation.protocols import protocol
+        from kouros.evaluation.reports import json_bytes, report
+
+        chosen = protocol(self.on)
+        source = open_source(self.data, self.on)
+        free = default_body()
+        estimator = system_of(self.system, load_body_of(self.body))
+        verdict = judge(
+            chosen,
+            source,
+            estimator,
+            mean_body=free,
+            truth=truth_bodies(self.smpl),
+            only=None if self.images is None else names_in(self.images),
+            people=self.people,
+            progress=_progress(),
+        )
+        data = json_bytes(verdict, ["kouros", *sys.argv[1:]])
+        if self.json:
+            sys.stdout.write(data.decode())
+        else:
+            from rich.console import Console
+
+            Console(highlight=False).print(report(verdict))
+        for problem in verdict.unreadable[:_SHOWN_PROBLEMS]:
+            print(f"unreadable: {problem.image}: {problem.why}", file=sys.stderr)
+        self._write(verdict, data)
+        return 1 if verdict.unreadable else 0
+
+    def _write(self, verdict: "Verdict", data: bytes) -> None:
+        from kouros.evaluation.plots import plot_bytes
+        from kouros.files import write_file
+
+        if self.out is None:
+            return
+        stem = f"{Path(self.system).name or 'system'}.{self.on}"
+        written = [self.out / f"{stem}.json"]
+        write_file(written[0], data)
+        try:
+            write_file(self.out / f"{stem}.png", plot_bytes(verdict))
+            written.append(self.out / f"{stem}.png")
+        except ImportError as error:
+            print(f"no plot: {error}", file=sys.stderr)
+        if not self.json:
+            print("written: " + ", ".join(map(str, written)))
+
+
+def open_source(path: Path, protocol: str) -> "Source":
+    """The samples that ``--data`` names.
+
+    Raises:
+        UsageError: a folder with no table, or with several.
+        ValueError: a broken table or folder of synthetic people.
+    """
+    if protocol == "synthetic-val":
+        if path.is_file():
+            raise UsageError(f"--data {path}: this is a file; synthetic-val wants its folder, or a name to make one.")
+        from kouros.data.synthetic import synthetic_val
+
+        return synthetic_val(path)
+    if (path / "synthetic.json").is_file():
+        from kouros.data.synthetic import SyntheticSource
+
+        return SyntheticSource(path)
+    from kouros.data.table_source import TableSource
+
+    if path.is_dir():
+        tables = sorted(path.glob("*.parquet"))
+        if len(tables) != 1:
+            found = "no .parquet file" if not tables else f"{len(tables)} tables ({', '.join(t.name for t in tables)})"
+            raise UsageError(f"--data {path}: the folder holds {found}; name one table.")
+        path = tables[0]
+    return TableSource(path)
+
+
+def default_body() -> "BodyModel":
+    """The free body, read once."""
+    from kouros.pipeline.estimate import default_body as free
+
+    return free()
+
+
+def system_of(name: str, body: "BodyModel | None") -> "PersonEstimator":
+    """The system that SYSTEM names.
+
+    Raises:
+        UsageError: it is none of them, and no folder.
+        ImportError: it needs a package that is not installed.
+    """
+    from kouros.evaluation.estimators import BlazePose, MeanPose, MediaPipe
+
+    if name in ("default", "search"):
+        return DefaultPipeline(body, search=name == "search")
+    if name == "mean-pose":
+        return MeanPose(body or default_body())
+    if name in ("blazepose", "mediapipe"):
+        if body is not None:
+            raise UsageError(f"--body means nothing to {name}, which gives no bodies; leave it out.")
+        return BlazePose() if name == "blazepose" else MediaPipe()
+    folder = Path(name)
+    if not folder.is_dir():
+        raise UsageError(
+            f"SYSTEM {name!r} is neither default, search, blazepose, mediapipe nor mean-pose, nor the folder of a "
+            "training run."
+        )
+    return trained(folder, body)
+
+
+def trained(folder: Path, body: "BodyModel | None") -> "PersonEstimator":
+    """The system of a training run, with the body that it was trained on unless another is given.
+
+    Raises:
+        ValueError, OSError: the folder holds no run, or a damaged one.
+    """
+    from kouros.body import load_body
+    from kouros.evaluation.estimators import CropNetwork
+    from kouros.training.runs import RunFolder, load_run, read_config
+
+    if body is None:
+        path = read_config(RunFolder(folder)).get("body")
+        body = default_body() if path is None else load_body(path)
+    return CropNetwork(load_run(folder, body), body, folder.resolve().name)
+
+
+class DefaultPipeline:
+    """What `kouros.reconstruct` does, told the focal length where it is known.
+
+    Args:
+        body: the model of its bodies; default: the free body.
+        search: find the people, and answer with the one whose box overlaps the asked one most, by at least
+            `LEAST_OVERLAP`; else the boxes are given.
+    """
+
+    points_3d: "KeypointSet | None" = None
+    points_2d: "KeypointSet | None" = None
+
+    def __init__(self, body: "BodyModel | None" = None, *, search: bool = False) -> None:
+        self.name = "kouros default, finding people itself" if search else "kouros default"
+        self._given, self._search = body, search
+        self.body: BodyModel | None = body or default_body()
+
+    def estimate(self, people: "Sequence[PersonInPhoto]") -> "list[Estimate | None]":
+        """One body for each; None where the person is not found or too little of them is seen to make one."""
+        return [self._look(person) for person in people]
+
+    def _look(self, person: "PersonInPhoto") -> "Estimate | None":
+        from kouros.evaluation.estimators import Estimate, EstimatedBody
+        from kouros.geometry.rotations import rotvec_to_rotmat
+        from kouros.pipeline import reconstruct
+
+        focal_length = None if person.intrinsics is None else float(person.intrinsics[:2].mean())
+        boxes = None if self._search else person.box[None]
+        try:
+            found = reconstruct(person.image, boxes=boxes, focal_length=focal_length, body=self._given)
+        except ValueError:  # the box lies outside the photo, or too few keypoints are seen
+            return None
+        if self._search:
+            found = [one for one in found if overlap(one.box.numpy(), person.box) >= LEAST_OVERLAP]
+            found.sort(key=lambda one: -overlap(one.box.numpy(), person.box))
+        if not found:
+            return None
+        one = found[0]
+        return Estimate(
+            EstimatedBody(
+                rotvec_to_rotmat(one.global_orient),
+                rotvec_to_rotmat(one.body_pose.unflatten(0, (23, 3))),
+                one.betas,
+                one.transl,
+                one.camera,
+            )
+        )
+
+
+def overlap(a: "np.ndarray", b: "np.ndarray") -> float:
+    """Intersection over union of two boxes, x0, y0, x1, y1."""
+    low, high = [max(a[i], b[i]) for i in (0, 1)], [min(a[i], b[i]) for i in (2, 3)]
+    shared = max(0.0, high[0] - low[0]) * max(0.0, high[1] - low[1])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return float(shared / (sum(areas) - shared)) if shared else 0.0
+
+
+def truth_bodies(folder: Path | None) -> "TruthBodies":
+    """SMPL's models in a folder, with the regressors beside them.
+
+    Raises:
+        UsageError: the folder holds none.
+    """
+    from kouros.body import load_body
+    from kouros.evaluation.protocols import TruthBodies
+
+    if folder is None:
+        return TruthBodies()
+    extra, h36m = (folder / name for name in ("J_regressor_extra.npy", "J_regressor_h36m.npy"))
+    bodies = {}
+    for gender in ("female", "male", "neutral"):
+        files = [folder / f"SMPL_{gender.upper()}{suffix}" for suffix in (".npz", ".pkl")]
+        present = [f for f in files if f.is_file()]
+        if present:
+            bodies[gender] = load_body(
+                present[0],
+                extra_regressor=extra if extra.is_file() else None,
+                h36m_regressor=h36m if h36m.is_file() else None,
+            )
+    if not bodies:
+        raise UsageError(f"--smpl {folder}: expected SMPL_NEUTRAL, SMPL_FEMALE or SMPL_MALE (.pkl or .npz) in it.")
+    charts = folder / "UV_Processed.mat"
+    return TruthBodies(bodies, str(charts) if charts.is_file() else None)
+
+
+def names_in(path: Path) -> frozenset[str]:
+    """The lines of a list of pictures, without a leading slash.
+
+    Raises:
+        UsageError: the list is empty or cannot be read as text.
+    """
+    try:
+        names = frozenset(line.strip().lstrip("/") for line in path.read_text().splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--images {path}: this list cannot be read ({error}).") from None
+    if not names:
+        raise UsageError(f"--images {path}: the list is empty.")
+    return names
+
+
+def _progress():  # type: ignore[no-untyped-def]
+    """Tells a terminal how far it is; elsewhere nothing."""
+    if not sys.stderr.isatty():
+        return None
+
+    def tell(done: int, of: int) -> None:
+        print(f"\r{done} of {of} people", end="" if done < of else "\n", file=sys.stderr, flush=True)
+
+    return tell

@@ -1,0 +1,135 @@
+"""``kouros train spin`` and ``kouros train hkmr``: systems from pictures, by the engine.
+
+Loaded only where somebody asks for them, because the systems' own dataclasses are their options.
+"""
+
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from kouros.cli.train import Hkmr, Spin
+from kouros.cli.usage import Flag, UsageError
+from kouros.data.augment import AugmentConfig
+from kouros.systems.hkmr import HkmrConfig
+from kouros.systems.spin import SpinConfig
+from kouros.training.options import EngineOptions, TrainingError
+
+if TYPE_CHECKING:
+    from kouros.data.sources import Source
+    from kouros.training.engine import Outcome
+    from kouros.training.runs import SystemConfig
+
+
+@dataclass(frozen=True)
+class _TrainSystem:
+    """What all systems are told."""
+
+    data: tuple[Path, ...]
+    """Annotation tables (.parquet) and folders of synthetic people, mixed in every batch."""
+    out: Path
+    """Folder of the run."""
+    engine: Annotated[EngineOptions, tyro.conf.arg(name="")]
+    """Steps, devices, and what is kept."""
+    ratios: tuple[float, ...] = ()
+    """Share of each data set in every batch; without them, by their numbers of samples."""
+    val: Path | None = None
+    """Table or folder to be judged by; must not be learned from."""
+    resume: Flag = False
+    """Go on where the run in --out stopped; begin one where there is none."""
+    start: Path | None = None
+    """Weights (weights.pt) to begin with."""
+    body: Path | None = None
+    """A licensed SMPL file (.pkl or .npz); without it the free body."""
+
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How crops are changed; as SPIN does."""
+
+    def _train(self, config: "SystemConfig") -> int:
+        if self.ratios and len(self.ratios) != len(self.data):
+            raise UsageError(f"--ratios has {len(self.ratios)} numbers for {len(self.data)} data sets; give one each.")
+        if self.ratios and not (min(self.ratios) >= 0 and 0 < math.fsum(self.ratios) < math.inf):
+            raise UsageError("--ratios must be 0 or more, and not all 0.")
+        if self.engine.accelerator == "gpu":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise UsageError("--accelerator gpu: torch finds no GPU; leave it out to train on the CPU.")
+        try:
+            self.engine.check()
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        try:
+            outcome = self._run(config)
+        except (OSError, ValueError, ImportError, TrainingError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        print(_summary(outcome, self.out))
+        return 0
+
+    def _run(self, config: "SystemConfig") -> "Outcome":
+        from kouros.body.files import load_body
+        from kouros.data.stream import StreamConfig
+        from kouros.training.engine import TrainingData, train
+
+        data = TrainingData(
+            sources=[_source(path) for path in self.data],
+            ratios=self.ratios or None,
+            validation=_source(self.val) if self.val else None,
+            names=[str(path) for path in self.data],
+            validation_name=str(self.val) if self.val else None,
+        )
+        body = load_body(self.body)
+        given = {
+            "stream": StreamConfig(augment=self.augment),
+            "start": self.start,
+            "resume": self.resume,
+            "body_path": self.body,
+        }
+        return train(config, body, data, self.out, self.engine, **given)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class TrainSpin(_TrainSystem, Spin):
+    """Train SPIN: network and fits improve each other."""
+
+    system: Annotated[SpinConfig, tyro.conf.arg(name="")] = field(default_factory=SpinConfig)
+    """The published numbers."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        return self._train(self.system)
+
+
+@dataclass(frozen=True)
+class TrainHkmr(_TrainSystem, Hkmr):
+    """Train HKMR: a regressor along the kinematic chains."""
+
+    system: Annotated[HkmrConfig, tyro.conf.arg(name="")] = field(default_factory=HkmrConfig)
+    """The published numbers."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        return self._train(self.system)
+
+
+def _source(path: Path) -> "Source":
+    if path.is_dir():
+        from kouros.data.synthetic import SyntheticSource
+
+        return SyntheticSource(path)
+    from kouros.data.table_source import TableSource
+
+    return TableSource(path)
+
+
+def _summary(outcome: "Outcome", out: Path) -> str:
+    parts = [f"{outcome.steps} steps in {outcome.seconds / 60:.1f} min" if outcome.seconds else "was complete already"]
+    if math.isfinite(outcome.loss):
+        parts.append(f"loss {outcome.loss:.4g}")
+    if outcome.scores is not None:
+        parts.append(str(outcome.scores))
+    return f"trained: {', '.join(parts)}; wrote {out / 'weights.pt'}"

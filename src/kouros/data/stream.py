@@ -1,0 +1,324 @@
+"""Batches of crops from mixed sources: for training without end, for evaluation row by row.
+
+A batch follows from the seed and the step alone. Every sample has dice of its own, so that neither the number of
+worker processes, nor where a run resumes, nor how a batch is shared among ranks changes it.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch.utils.data import Dataset, get_worker_info
+
+from kouros.body.keypoints import SPIN49
+from kouros.data.augment import AugmentConfig, Change, CropTransform, coloured, mirror_rows
+from kouros.data.batch import Batch
+from kouros.data.images import ImageError
+from kouros.data.occlusion import DEGREES, SHAPES, Occluder
+from kouros.data.schema import Sample, TableInfo
+from kouros.data.sources import Source
+from kouros.data.spin_joints import from_pelvis, spin49_slots, to_spin49
+from kouros.data.table_source import source_name
+from kouros.fitting.fits_store import Augmentation
+
+BOX_MARGIN = 1.2
+"""Side of a person's square over the longer side of the box or the keypoints (SPIN's preprocessing)."""
+
+_STEPS = 1 << 40
+_MAX_UNREADABLE = 0.01
+_MANY = 1000
+"""Pictures after which the share of the unreadable ones means something."""
+_TRIES = 100
+"""Pictures of one source in a row that may fail before it is given up."""
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How training's crops are made."""
+
+    crop_size: int = 224
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.crop_size < 1 or self.seed < 0:
+            raise ValueError(
+                f"crop_size is {self.crop_size} and seed {self.seed}; expected a size of 1 or more and a seed of 0 "
+                "or more."
+            )
+
+
+class TrainingStream(Dataset[Batch]):
+    """Training's batches by step.
+
+    Each sample's source is drawn by the ratios, as in SPIN, and its row uniformly. 2D keypoints that the crop cuts
+    off keep their confidence, also as in SPIN. A picture that cannot be used gives way to another of its source,
+    with one warning a file (in each process); training stops where it is more than one in a hundred.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        ratios: Sequence[float] | None,
+        batch_size: int,
+        config: StreamConfig,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """Mix sources.
+
+        Args:
+            sources: in the order in which `Batch.index` counts through their samples.
+            ratios: of the sources in a batch, of any sum; by default their sizes.
+            batch_size: of all ranks together.
+            rank: which of the ``world`` equal shares of every batch is made.
+
+        Raises:
+            ValueError: numbers that do not fit together, or keypoints without a place among SPIN's.
+        """
+        if not 0 <= rank < world:
+            raise ValueError(f"There is no rank {rank} of {world}.")
+        if batch_size < 1 or batch_size % world:
+            raise ValueError(f"A batch of {batch_size} cannot be shared equally among {world} processes.")
+        self._sources = tuple(sources)
+        sizes = [len(s) for s in self._sources]
+        self._firsts = np.cumsum([0, *sizes])
+        self._until = _shares(self._sources, sizes, ratios)
+        self._config = config
+        share = batch_size // world
+        self._places = range(rank * share, (rank + 1) * share)
+        self._trouble = _Trouble()
+        for source in self._sources:
+            for points in (source.info.keypoints_2d, source.info.keypoints_3d):
+                if points is not None:
+                    spin49_slots(points)
+        self.num_samples = int(self._firsts[-1])
+
+    def __len__(self) -> int:
+        return _STEPS
+
+    def __getitem__(self, step: int) -> Batch:
+        """This rank's share of a step's batch.
+
+        Raises:
+            ImageError: too many pictures cannot be used.
+        """
+        if not 0 <= step < _STEPS:
+            raise IndexError(f"There is no step {step}; they count from 0.")
+        if get_worker_info() is not None:
+            cv2.setNumThreads(1)  # the processes are many already
+        return _collated([self._person(step, place) for place in self._places])
+
+    def _person(self, step: int, place: int) -> "_Person":
+        dice = np.random.default_rng(np.random.SeedSequence([self._config.seed, step, place]))
+        number = int(np.searchsorted(self._until, dice.random(), side="right"))
+        source = self._sources[number]
+        for _ in range(_TRIES):
+            row = int(dice.integers(len(source)))
+            try:
+                seen = _Seen.of(source, row)
+            except ImageError as error:
+                self._trouble.failed(source, error)
+                continue
+            self._trouble.worked()
+            index = int(self._firsts[number]) + row
+            return _augmented(seen, source.info, self._config, dice, index, number)
+        raise ImageError(
+            f"{source_name(source)}: {_TRIES} samples drawn one after the other cannot be used; look at the data set "
+            "with `kouros data info`, and restore its pictures."
+        )
+
+
+def plain_batch(source: Source, rows: Sequence[int], crop_size: int) -> Batch:
+    """Crops as photographed, of the person's own square: for evaluation and first fits.
+
+    `Batch.index` is the row. Of a picture that cannot be used the crop is black and nothing is known (confidences
+    0, flags false), with a warning.
+    """
+    if not rows:
+        raise ValueError("A batch needs at least one row.")
+    people = []
+    for row in rows:
+        try:
+            seen = _Seen.of(source, row)
+        except ImageError as error:
+            warnings.warn(f"{error} It is left black, without annotations.", stacklevel=2)
+            seen = _Seen(
+                Sample("unreadable"),
+                np.zeros((crop_size, crop_size, 3), np.uint8),
+                np.full(2, crop_size / 2),
+                float(crop_size),
+            )
+        people.append(_crop(seen, source.info, crop_size, Change(), row, 0))
+    return _collated(people)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A sample, its picture and the person's square there."""
+
+    sample: Sample
+    pixels: UInt8[np.ndarray, "height width 3"]
+    center: Float[np.ndarray, "2"]
+    side: float
+
+    @staticmethod
+    def of(source: Source, row: int) -> "_Seen":
+        sample = source.sample(row)
+        center, side = person_square(sample)
+        return _Seen(sample, source.image(row), center, side)
+
+
+def person_square(sample: Sample) -> tuple[Float[np.ndarray, "2"], float]:
+    """Centre and side, pixels, of the square around a person: its own, or else by box or 2D keypoints.
+
+    Raises:
+        ImageError: nothing says where in the picture the person is.
+    """
+    if sample.box_center is not None and sample.box_size is not None:
+        return np.asarray(sample.box_center, dtype=np.float64), float(sample.box_size)
+    corners = np.zeros((0, 2))
+    if sample.bbox is not None:
+        corners = np.asarray(sample.bbox, dtype=np.float64).reshape(2, 2)
+    elif sample.keypoints_2d is not None:
+        corners = np.asarray(sample.keypoints_2d[sample.keypoints_2d[:, 2] > 0, :2], dtype=np.float64)
+    if len(corners):
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        side = BOX_MARGIN * float((high - low).max())
+        if side > 0:
+            return (low + high) / 2, side
+    raise ImageError(f"{sample.image_path}: neither a box nor keypoints say where the person is.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Person:
+    """One row of a batch."""
+
+    image: UInt8[np.ndarray, "size size 3"]
+    index: int
+    source: int
+    keypoints_2d: Float[np.ndarray, "49 3"]
+    keypoints_3d: Float[np.ndarray, "49 4"]
+    pose: Float[np.ndarray, "72"]
+    has_pose: bool
+    betas: Float[np.ndarray, "10"]
+    has_betas: bool
+    crop: CropTransform
+
+
+def _augmented(
+    seen: _Seen, info: TableInfo, config: StreamConfig, dice: np.random.Generator, index: int, source: int
+) -> _Person:
+    person = _crop(seen, info, config.crop_size, config.augment.draw(dice), index, source)
+    hidden = dice.random() < config.augment.occluded
+    known = np.flatnonzero(person.keypoints_2d[:, 2] > 0)
+    if hidden and len(known):
+        x, y = person.keypoints_2d[dice.choice(known), :2].tolist()
+        shape, degree = SHAPES[dice.integers(len(SHAPES))], int(dice.choice(DEGREES))
+        occluder = Occluder.at((x, y), shape, degree, dice.integers(1 << 31, size=2).tolist())
+        person.image[:] = occluder.cover(person.image)
+    return person
+
+
+def _crop(seen: _Seen, info: TableInfo, size: int, change: Change, index: int, source: int) -> _Person:
+    crop = CropTransform.changed(seen.center, seen.side, size, change)
+    sample = seen.sample
+    points, space = np.zeros((len(SPIN49), 3)), np.zeros((len(SPIN49), 4))
+    if sample.keypoints_2d is not None and info.keypoints_2d is not None:
+        points = to_spin49(sample.keypoints_2d, info.keypoints_2d)
+        placed = np.c_[crop.points(points[:, :2]), points[:, 2]]
+        points = np.where(points[:, 2:] > 0, placed, 0.0)
+    if sample.keypoints_3d is not None and info.keypoints_3d is not None:
+        space = from_pelvis(to_spin49(sample.keypoints_3d, info.keypoints_3d), info.keypoints_3d_origin == "root")
+        space = np.c_[crop.directions(space[:, :3]), space[:, 3]]
+    if change.flipped:
+        points, space = mirror_rows(points, SPIN49.mirror), mirror_rows(space, SPIN49.mirror)
+    # Betas of the women's and men's bodies mean other shapes than those of the body that systems learn.
+    has_betas = sample.betas is not None and sample.gender in (None, "neutral")
+    return _Person(
+        image=coloured(crop.image(seen.pixels), change.colour),
+        index=index,
+        source=source,
+        keypoints_2d=points,
+        keypoints_3d=space,
+        pose=np.zeros(72) if sample.pose is None else np.asarray(sample.pose, dtype=np.float64),
+        has_pose=sample.pose is not None,
+        betas=np.asarray(sample.betas, dtype=np.float64) if has_betas else np.zeros(10),
+        has_betas=has_betas,
+        crop=crop,
+    )
+
+
+def _collated(people: Sequence[_Person]) -> Batch:
+    def numbers(values: Sequence[object]) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+    def flags(values: Sequence[bool]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.bool)
+
+    augmentation = Augmentation(numbers([p.crop.rotation for p in people]), flags([p.crop.flipped for p in people]))
+    pose = torch.from_numpy(np.stack([p.pose for p in people]))
+    # One by one: a row's last bit must not depend on how many rows a rank has.
+    poses = [
+        Augmentation(augmentation.rotation[i : i + 1].double(), augmentation.flipped[i : i + 1]).apply(pose[i : i + 1])
+        if person.has_pose
+        else pose[i : i + 1]
+        for i, person in enumerate(people)
+    ]
+    return Batch(
+        image=torch.from_numpy(np.stack([p.image for p in people])).permute(0, 3, 1, 2).contiguous().float() / 255,
+        index=torch.tensor([p.index for p in people]),
+        source=torch.tensor([p.source for p in people]),
+        keypoints_2d=numbers([p.keypoints_2d for p in people]),
+        keypoints_3d=numbers([p.keypoints_3d for p in people]),
+        pose=torch.cat(poses).float(),
+        has_pose=flags([p.has_pose for p in people]),
+        betas=numbers([p.betas for p in people]),
+        has_betas=flags([p.has_betas for p in people]),
+        augmentation=augmentation,
+        crop_center=numbers([p.crop.center for p in people]),
+        crop_side=numbers([p.crop.side for p in people]),
+    )
+
+
+def _shares(sources: Sequence[Source], sizes: Sequence[int], ratios: Sequence[float] | None) -> np.ndarray:
+    """For each source where its part of [0, 1) ends."""
+    if not sum(sizes):
+        raise ValueError("There is no sample to learn from; name at least one data set that has some.")
+    given = np.asarray(sizes if ratios is None else ratios, dtype=np.float64)
+    if given.shape != (len(sources),):
+        raise ValueError(f"There are {given.size} ratios for {len(sources)} data sets; give one each.")
+    if not (np.isfinite(given).all() and (given >= 0).all() and given.sum() > 0):
+        raise ValueError(f"The ratios are {given.tolist()}; expected numbers of 0 or more, not all 0.")
+    for source, size, ratio in zip(sources, sizes, given, strict=True):
+        if ratio > 0 and not size:
+            raise ValueError(f"{source_name(source)} has no samples to make up {ratio:g} of the ratios; leave it out.")
+    return np.cumsum(given) / given.sum()
+
+
+class _Trouble:
+    """Pictures that could not be used, of one process."""
+
+    def __init__(self) -> None:
+        self._named: set[str] = set()
+        self._tries = self._failures = 0
+
+    def worked(self) -> None:
+        self._tries += 1
+
+    def failed(self, source: Source, error: ImageError) -> None:
+        self._tries += 1
+        self._failures += 1
+        if str(error) not in self._named:
+            self._named.add(str(error))
+            warnings.warn(f"{error} Another sample of {source_name(source)} takes its place.", stacklevel=2)
+        if self._tries >= _MANY and self._failures > _MAX_UNREADABLE * self._tries:
+            raise ImageError(
+                f"{self._failures} of {self._tries} pictures could not be used, more than {_MAX_UNREADABLE:.0%}; the "
+                f"last: {error} Restore them, or import the data set again, which leaves them out."
+            )

@@ -1,0 +1,255 @@
+"""A scene's parameters: who stands where in what pose, what hides them, and from where they are seen.
+
+Picture ``i`` of seed ``s`` depends on (s, i) and on the options alone. What a scene stores is rounded first
+(float16 for poses and shapes), so that pictures and labels are those of the numbers on disk. Clothes, light and
+background are not stored but drawn anew from the same two numbers.
+"""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from kouros.body import BodyModel
+from kouros.body.skeleton import JOINT_NAMES
+from kouros.data.synthetic.cameras import Shot, drawn_shot
+from kouros.data.synthetic.poses import FAMILIES, draw_people
+from kouros.data.synthetic.props import Prop, hidden_by, obstacle, seat, table
+from kouros.data.synthetic.recombination import PoseBank
+from kouros.geometry.rotations import rotmat_to_rotvec
+from kouros.priors.body_pose import POSE_SIZE
+
+VERSION = 1
+"""Raised when the same seed comes to mean other pictures; folders of another version are refused."""
+_CROWD = (0.55, 0.25, 0.13, 0.07)
+_TRIES = 12
+_GAP = 0.12
+_PLACES = 0
+_MOST_HIDDEN = 0.6
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """The pictures. Shares are probabilities."""
+
+    size: int = 224
+    """Side of the square picture, pixels."""
+    most_people: int = 4
+    occluded: float = 0.35
+    """Share of pictures with things in the way, besides other people and furniture."""
+    recorded_only: bool = False
+    """Whether all poses are as recorded: no recombination, no families drawn by rule."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One picture's people and things. Everything in camera space but the props."""
+
+    seed: int
+    index: int
+    size: int
+    shot: Shot
+    pose: Float[np.ndarray, "people 72"]
+    """Rotation vectors, the first in the camera's frame; float32 that float16 holds exactly."""
+    betas: Float[np.ndarray, "people 10"]
+    transl: Float[np.ndarray, "people 3"]
+    family: tuple[str, ...]
+    """Of `poses.FAMILIES`."""
+    props: tuple[Prop, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.pose)
+
+    def dice(self, stream: int) -> np.random.Generator:
+        """Random numbers of this picture alone; each purpose has its own stream."""
+        return dice_of(self.seed, self.index, stream)
+
+
+def dice_of(seed: int, index: int, stream: int) -> np.random.Generator:
+    """Random numbers that depend on these three numbers alone."""
+    return np.random.default_rng(np.random.SeedSequence([seed, index, stream]))
+
+
+def people_in(seed: int, index: int, config: SceneConfig) -> int:
+    """How many people are drawn for a picture, without drawing them."""
+    return _crowd(dice_of(seed, index, _PLACES), config)
+
+
+def _crowd(dice: np.random.Generator, config: SceneConfig) -> int:
+    shares = np.array(_CROWD[: config.most_people])
+    return int(dice.choice(len(shares), p=shares / shares.sum())) + 1
+
+
+@torch.no_grad()
+def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, config: SceneConfig) -> Scene:
+    """Draw one picture's scene.
+
+    Args:
+        bank: motion capture to take poses from; None takes the packaged mixture of Gaussians.
+    """
+    dice = dice_of(seed, index, _PLACES)
+    count = _crowd(dice, config)
+    generator = torch.Generator().manual_seed(int(dice.integers(2**62)))
+    people = draw_people(count, bank, body, generator, recorded_only=config.recorded_only)
+    betas = torch.from_numpy(np.clip(dice.normal(0, 1, (count, body.num_betas)), -2.5, 2.5)).float()
+    posed = body(betas, people.rotations[:, 1:], people.rotations[:, 0], pose2rot=False)
+    vertices = posed.vertices.numpy().astype(np.float64)
+    joints = posed.joints.numpy().astype(np.float64)
+    ahead = people.rotations[:, 0, :, 2].numpy()
+    heading = np.arctan2(ahead[:, 0], ahead[:, 2])
+    owner = body.weights.argmax(dim=1).numpy()
+
+    props: list[Prop] = []
+    placed: list[np.ndarray] = []
+    kept: list[int] = []
+    for k in range(count):
+        down = np.array([joints[k, 0, 0], vertices[k, :, 1].min(), joints[k, 0, 2]])
+        spot = _free_spot(vertices[k] - down, placed, dice)
+        if spot is None:
+            continue
+        vertices[k] += spot - down
+        joints[k] += spot - down
+        placed.append(_print(vertices[k]))
+        kept.append(k)
+        if people.family[k] == "seated":
+            under = np.isin(owner, [JOINT_NAMES.index(n) for n in ("pelvis", "left_hip", "right_hip")])
+            near = np.linalg.norm((vertices[k] - joints[k, 0])[:, [0, 2]], axis=1) < 0.22
+            top = float(vertices[k][under & near, 1].min()) + 0.015
+            props += seat(joints[k, 0], top, float(heading[k]), dice)
+            if dice.random() < 0.2:
+                props += table(joints[k, 0], top, float(heading[k]), dice)
+
+    chosen = kept if dice.random() < 0.6 else kept[:1]
+    framed = np.concatenate([vertices[k, ::50] for k in chosen])
+    shot = drawn_shot(framed, float(heading[0]), config.size, dice)
+    for _ in range(_TRIES):
+        if all(shot.to_camera(vertices[k])[:, 2].min() > 0.35 for k in kept) and _in_sight(
+            shot, joints[kept[0]], config
+        ):
+            break
+        shot = drawn_shot(framed, float(heading[0]), config.size, dice)
+    kept = [k for k in kept if shot.to_camera(vertices[k])[:, 2].min() > 0.35]
+    if dice.random() < config.occluded:
+        for _ in range(dice.integers(1, 4)):
+            k = kept[dice.integers(len(kept))] if kept else 0
+            tall = vertices[k].max(axis=0) - vertices[k].min(axis=0)
+            thing = obstacle(shot.eye, joints[k, dice.integers(24)], 0.5 * float(tall.max()), dice)
+            hidden = [np.any([hidden_by(p, shot.eye, joints[j]) for p in (*props, thing)], axis=0) for j in kept]
+            if all(h.mean() < _MOST_HIDDEN for h in hidden):
+                props.append(thing)
+    return _rounded(seed, index, config, shot, people.rotations[kept], betas[kept], joints[kept, 0], body,
+                    tuple(people.family[k] for k in kept), props)  # fmt: skip
+
+
+def _rounded(
+    seed: int, index: int, config: SceneConfig, shot: Shot, rotations: torch.Tensor, betas: torch.Tensor,
+    pelvis: np.ndarray, body: BodyModel, family: tuple[str, ...], props: Sequence[Prop],
+) -> Scene:  # fmt: skip
+    camera = torch.from_numpy(shot.world_to_camera[:, :3]).float()
+    rotations = torch.cat([(camera @ rotations[:, 0])[:, None], rotations[:, 1:]], dim=1)
+    half = rotmat_to_rotvec(rotations).flatten(1).numpy().astype(np.float16)
+    shape = betas.numpy().astype(np.float16)
+    rest = body.joint_template[0] + torch.from_numpy(shape.astype(np.float32)) @ body.joint_shapedirs[0].T
+    transl = (shot.to_camera(pelvis) - rest.numpy()).astype(np.float32)
+    world_to_camera = shot.world_to_camera.astype(np.float32).astype(np.float64)
+    shot = Shot(float(np.float32(shot.focal)), shot.center.astype(np.float32).astype(np.float64), world_to_camera)
+    exact = tuple(Prop.unpacked(p.packed()) for p in props)
+    return Scene(
+        seed, index, config.size, shot, half.astype(np.float32), shape.astype(np.float32), transl, family, exact
+    )
+
+
+def _in_sight(shot: Shot, joints: np.ndarray, config: SceneConfig) -> bool:
+    """Whether enough of a person is in the picture."""
+    seen = shot.to_camera(joints)
+    pixels = seen[:, :2] / seen[:, 2:] * shot.focal + shot.center
+    inside = ((pixels >= 0) & (pixels <= config.size)).all(axis=1)
+    return bool(inside.mean() > 0.4)
+
+
+def _print(vertices: np.ndarray) -> np.ndarray:
+    """Cells of a 10 cm grid on the floor that a body is above."""
+    return np.unique(np.floor(vertices[::7, [0, 2]] / 0.1).astype(np.int64), axis=0)
+
+
+def _free_spot(vertices: np.ndarray, placed: list[np.ndarray], dice: np.random.Generator) -> np.ndarray | None:
+    """Where nobody stands yet: the first at the origin, others up to some metres away; None: no room found."""
+    if not placed:
+        return np.zeros(3)
+    for _ in range(_TRIES):
+        around, away = dice.uniform(0, 2 * np.pi), dice.uniform(0.4, 2.8)
+        spot = np.array([away * np.cos(around), 0.0, away * np.sin(around)])
+        mine = (_print(vertices + spot) + 0.5) * 0.1
+        apart = min(
+            float(np.sqrt(((mine[:, None] - (other[None] + 0.5) * 0.1) ** 2).sum(-1)).min()) for other in placed
+        )
+        if apart > _GAP + 0.1:
+            return spot
+    return None
+
+
+def pack(scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
+    """Scenes as arrays, for an ``.npz`` file; those of one seed and size.
+
+    Raises:
+        ValueError: no scene, or of several seeds.
+    """
+    if len({(s.seed, s.size) for s in scenes}) != 1:
+        raise ValueError("Scenes of one file must be at least one, and share their seed and size.")
+    return {
+        "version": np.array(VERSION),
+        "seed": np.array(scenes[0].seed),
+        "size": np.array(scenes[0].size),
+        "index": np.array([s.index for s in scenes], dtype=np.int64),
+        "people": np.array([len(s) for s in scenes], dtype=np.uint8),
+        "things": np.array([len(s.props) for s in scenes], dtype=np.uint8),
+        "focal": np.array([s.shot.focal for s in scenes], dtype=np.float32),
+        "center": np.array([s.shot.center for s in scenes], dtype=np.float32),
+        "world_to_camera": np.array([s.shot.world_to_camera for s in scenes], dtype=np.float32),
+        "pose": np.concatenate([s.pose for s in scenes]).astype(np.float16),
+        "betas": np.concatenate([s.betas for s in scenes]).astype(np.float16),
+        "transl": np.concatenate([s.transl for s in scenes]),
+        "family": np.array([FAMILIES.index(f) for s in scenes for f in s.family], dtype=np.uint8),
+        "props": np.array([p.packed() for s in scenes for p in s.props], dtype=np.float32).reshape(-1, 19),
+    }
+
+
+def unpack(file: bytes | dict[str, np.ndarray], name: str) -> list[Scene]:
+    """The inverse of `pack`.
+
+    Raises:
+        ValueError: the file is broken or of another version; ``name`` says which.
+    """
+    try:
+        if isinstance(file, bytes):
+            with np.load(io.BytesIO(file), allow_pickle=False) as content:
+                file = {key: content[key] for key in content.files}
+        if int(file["version"]) != VERSION:
+            raise ValueError(f"its version is {int(file['version'])}, this package draws version {VERSION}")
+        if not file["pose"].shape[1:] == (POSE_SIZE + 3,):
+            raise ValueError("its poses are not 72 numbers each")
+        people = np.r_[0, np.cumsum(file["people"], dtype=np.int64)]
+        things = np.r_[0, np.cumsum(file["things"], dtype=np.int64)]
+        pose, betas = file["pose"].astype(np.float32), file["betas"].astype(np.float32)
+        scenes = []
+        for k, index in enumerate(file["index"].tolist()):
+            mine, my_things = slice(people[k], people[k + 1]), slice(things[k], things[k + 1])
+            shot = Shot(
+                float(file["focal"][k]),
+                file["center"][k].astype(np.float64),
+                file["world_to_camera"][k].astype(np.float64),
+            )
+            scenes.append(
+                Scene(
+                    int(file["seed"]), index, int(file["size"]), shot, pose[mine], betas[mine], file["transl"][mine],
+                    tuple(FAMILIES[f] for f in file["family"][mine]),
+                    tuple(Prop.unpacked(row) for row in file["props"][my_things]),
+                )
+            )  # fmt: skip
+        return scenes
+    except (KeyError, IndexError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{name} is no file of scenes ({error}); delete it and synthesize again.") from error

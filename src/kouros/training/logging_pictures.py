@@ -1,0 +1,67 @@
+"""Pictures for the log: crops, and drawn over them what was predicted and what that was pulled to."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from kouros.body.model import BodyModel
+from kouros.geometry.cameras import SPIN_CROP_SIZE, SPIN_FOCAL_LENGTH, PerspectiveCamera, perspective_translation
+from kouros.render.shading import PERSON_COLOURS, overlay
+from kouros.systems.system import Bodies
+
+_GAP = 4
+"""White pixels between pictures."""
+
+
+@torch.no_grad()
+def people_sheet(
+    image: Float[Tensor, "batch 3 size size"],
+    predicted: Bodies,
+    target: Bodies | None,
+    body: BodyModel,
+    people: int = 8,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """One row for each of the first people: the crop, the prediction, and the target where there is one.
+
+    Args:
+        body: on the CPU.
+    """
+    people = min(people, len(image))
+    crops = (image[:people].detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    columns = [list(crops)]
+    for bodies, colour in ((predicted, PERSON_COLOURS[0]), (target, PERSON_COLOURS[1])):
+        if bodies is not None:
+            columns.append(_drawn(list(crops), bodies, body, colour))
+    return _stacked([_stacked(list(row), axis=1) for row in zip(*columns, strict=True)], axis=0)
+
+
+def _drawn(crops: list[np.ndarray], bodies: Bodies, body: BodyModel, colour: tuple[float, float, float]) -> list:
+    count, size = len(crops), crops[0].shape[0]
+    orient, pose, betas, scale, shift = (
+        t[:count].detach().float().cpu()
+        for t in (
+            bodies.global_orient,
+            bodies.body_pose,
+            bodies.betas,
+            bodies.camera.scale,
+            bodies.camera.translation,
+        )
+    )
+    focal = SPIN_FOCAL_LENGTH * size / SPIN_CROP_SIZE
+    transl = perspective_translation(type(bodies.camera)(scale, shift), focal, size)
+    out = body(betas=betas, body_pose=pose, global_orient=orient, transl=transl, pose2rot=False)
+    camera = PerspectiveCamera(torch.tensor(focal), torch.tensor([size / 2, size / 2]))
+    pictures = []
+    for crop, vertices in zip(crops, out.vertices, strict=True):
+        # Early predictions may stand behind the camera, where there is nothing to draw.
+        visible = bool(torch.isfinite(vertices).all()) and float(vertices[:, 2].min()) > 0
+        pictures.append(overlay(crop, [(vertices, body.faces)], camera, [colour], alpha=0.8) if visible else crop)
+    return pictures
+
+
+def _stacked(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+    shape = list(pictures[0].shape)
+    shape[axis] = _GAP
+    gap = np.full(shape, 255, dtype=np.uint8)
+    return np.concatenate([part for p in pictures for part in (gap, p)][1:], axis=axis)

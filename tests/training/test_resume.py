@@ -1,0 +1,128 @@
+"""A run that was killed and goes on ends with the very weights of one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from tests.training import toy
+from tests.training.toy import People, ToyConfig, run_toy
+
+from kouros.training.weights import load_archive
+
+_OPTIONS = '{"max_steps": 30, "checkpoint_every": 5, "ema": 0.9, "clip": 0.5, "killed_at": 18, "config": %s}'
+
+
+def _same(one: object, other: object, where: str = "") -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            _same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), where
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            _same(a, b, f"{where}/{i}")
+    else:
+        assert one == other, where
+
+
+def _state(folder: Path) -> dict:
+    content = load_archive(folder / "checkpoints" / "last.ckpt")
+    return {key: content[key] for key in ("state_dict", "optimizer_states", "kouros")}
+
+
+@pytest.mark.parametrize("adversary", [False, True])
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, adversary: bool):
+    """With dropout, an average, clipping, optimizers' state and a store of fits."""
+    config = '{"adversary": true}' if adversary else "{}"
+    script = [sys.executable, toy.__file__, str(tmp_path / "killed"), _OPTIONS % config]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(script, env=environment, capture_output=True, timeout=200)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    assert load_archive(tmp_path / "killed" / "checkpoints" / "last.ckpt")["kouros"]["steps"] == 15
+
+    given = {"max_steps": 30, "checkpoint_every": 5, "ema": 0.9, "clip": 0.5}
+    outcome = run_toy(tmp_path / "killed", ToyConfig(adversary=adversary), resume=True, **given)
+    assert outcome.steps == 30
+    run_toy(tmp_path / "whole", ToyConfig(adversary=adversary), **given)
+    _same(_state(tmp_path / "killed"), _state(tmp_path / "whole"))
+    _same(*(load_archive(tmp_path / name / "weights.pt") for name in ("killed", "whole")))
+    fits = _state(tmp_path / "whole")["kouros"]["best_fits"]
+    assert bool(torch.isfinite(fits["loss"]).all())  # everyone has been seen
+
+
+def test_seeds_differ_and_repeat(tmp_path: Path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run_toy(tmp_path / name, seed=seed)
+    weights = {n: load_archive(tmp_path / n / "weights.pt")["weights"]["linear.weight"] for n in "abc"}
+    assert torch.equal(weights["a"], weights["b"])
+    assert not torch.equal(weights["a"], weights["c"])
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(tmp_path: Path):
+    run_toy(tmp_path / "twice", max_steps=7)
+    assert run_toy(tmp_path / "twice", max_steps=12, resume=True).steps == 12
+    run_toy(tmp_path / "once", max_steps=12)
+    _same(_state(tmp_path / "twice"), _state(tmp_path / "once"))
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path):
+    run_toy(tmp_path)
+    before = (tmp_path / "weights.pt").read_bytes()
+    assert run_toy(tmp_path, resume=True).steps == 12
+    assert (tmp_path / "weights.pt").read_bytes() == before
+
+
+def test_resuming_nothing_begins(tmp_path: Path):
+    assert run_toy(tmp_path, resume=True).steps == 12
+
+
+def test_a_second_run_does_not_write_over_the_first(tmp_path: Path):
+    run_toy(tmp_path)
+    with pytest.raises(ValueError, match="add --resume"):
+        run_toy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"seed": 1}, "--seed 0, now asked for 1"),
+        ({"batch_size": 4}, "--batch-size 8"),
+        ({"config": ToyConfig(dropout=0.1)}, "config.dropout 0.5"),
+        ({"source": People(count=9)}, "samples"),
+    ],
+)
+def test_a_run_goes_on_only_as_it_began(tmp_path: Path, changed: dict, word: str):
+    run_toy(tmp_path)
+    with pytest.raises(ValueError, match=word):
+        run_toy(tmp_path, **({"resume": True, "max_steps": 20} | changed))
+    assert run_toy(tmp_path, resume=True).steps == 12
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path):
+    run_toy(tmp_path, max_steps=6)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    data = last.read_bytes()
+    last.unlink()
+    last.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged"):
+        run_toy(tmp_path, resume=True)
+    last.unlink()
+    assert run_toy(tmp_path, resume=True).steps == 12  # from step-6.ckpt
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_changes_nothing(tmp_path: Path):
+    run_toy(tmp_path / "none", workers=0)
+    run_toy(tmp_path / "two", workers=2)
+    _same(_state(tmp_path / "none"), _state(tmp_path / "two"))
