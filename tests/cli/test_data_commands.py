@@ -97,7 +97,11 @@ def test_a_keypoint_is_drawn_where_it_is(tmp_path: Path):
     [
         (["import", "coco", "missing", "--out", "x"], 1, "person_keypoints_train2017.json"),
         (["import", "lsp", ".", "--out", "x", "--stride", "2"], 2, "--stride means nothing to lsp"),
-        (["import", "mpii", ".", "--out", "x", "--no-check-images", "--split", "a"], 2, "--split means nothing"),
+        (["import", "cmu", ".", "--out", "x", "--split", "a"], 2, "--split means nothing"),
+        (["import", "openpose", "x.parquet", "--out", "x"], 2, "openpose needs --detections"),
+        (["import", "cmu", ".", "--out", "x", "--source-rate", "-60"], 2, "--source-rate must be a positive number"),
+        (["import", "pose-bank", ".", "--out", "x"], 1, "expected <motion>.npz"),
+        (["import", "mpi-inf-3dhp-train", ".", "--out", "x", "--cameras", "0", "14"], 1, "it has 0 to 13"),
         (["import", "human36m", ".", "--out", "x", "--stride", "0"], 2, "at least 1"),
         (["data", "info", "."], 2, "no .parquet file"),
         (["data", "info", "missing.parquet"], 1, "no such annotation table"),

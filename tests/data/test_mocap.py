@@ -257,7 +257,7 @@ def amass(path, frames: int = 8, **changes):
 def test_amass_stands_upright_with_hands_at_rest(tmp_path, gender: np.ndarray):
     arrays = amass(tmp_path / "CMU/01/01_01_poses.npz", gender=gender)
     motion = read_amass(tmp_path / "CMU/01/01_01_poses.npz")
-    assert (motion.gender, motion.subject, motion.label) == ("female", "01", "01_01")
+    assert (motion.gender, motion.subject, motion.label) == ("female", "CMU/01", "01_01")
     np.testing.assert_allclose(motion.trans[0], [1, 0.9, -2], atol=1e-6)  # height is now y
     np.testing.assert_allclose(motion.poses[:, 3:66], arrays["poses"][:, 3:66], rtol=1e-6)
     assert (motion.poses[:, 66:] == 0).all()

@@ -15,6 +15,7 @@ from kouros import __version__
 from kouros.cli.body import Body
 from kouros.cli.data import Data
 from kouros.cli.demo import Demo
+from kouros.cli.evaluate import Evaluate
 from kouros.cli.fit import Fit
 from kouros.cli.importing import Import
 from kouros.cli.models import Models
@@ -34,6 +35,7 @@ Command = (
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Synthesize, tyro.conf.subcommand("synthesize")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Models, tyro.conf.subcommand("models")]
 )
 

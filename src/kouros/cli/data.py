@@ -18,16 +18,17 @@ _BAR = 30
 @dataclass(frozen=True)
 class Data:
     """info: count what annotation tables know, and draw people with their boxes and keypoints on a contact sheet.
+    spin-npz: write them again as the .npz files that SPIN and its successors read.
 
     Needs kouros[train].
     """
 
-    action: Annotated[Literal["info"], tyro.conf.Positional]
+    action: Annotated[Literal["info", "spin-npz"], tyro.conf.Positional]
     """What to do."""
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """Folder of tables (.parquet), or one table."""
     out: Path | None = None
-    """Folder for the sheets, TABLE.png; without it, where the table is."""
+    """Folder for the sheets, TABLE.png, or for TABLE.npz; without it, where the table is."""
     people: int = 24
     """How many are drawn."""
     seed: int = 0
@@ -38,21 +39,27 @@ class Data:
         if self.people < 1:
             raise UsageError(f"--people must be at least 1, not {self.people}.")
         try:
-            from kouros.data.inspection import contact_sheet
             from kouros.data.tables import AnnotationTable
-            from kouros.export.pictures import png_bytes
-            from kouros.files import write_file
 
             for path in self._tables():
-                table = AnnotationTable(path)
-                _print(table)
-                sheet = (self.out or path.parent) / f"{path.stem}.png"
-                write_file(sheet, png_bytes(contact_sheet(table, people=self.people, seed=self.seed)))
-                print(f"people: {sheet}\n")
+                table, folder = AnnotationTable(path), self.out or path.parent
+                if self.action == "info":
+                    self._show(table, folder / f"{path.stem}.png")
+                else:
+                    _export(table, folder / f"{path.stem}.npz")
         except (ImportError, OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         return 0
+
+    def _show(self, table: "AnnotationTable", sheet: Path) -> None:
+        from kouros.data.inspection import contact_sheet
+        from kouros.export.pictures import png_bytes
+        from kouros.files import write_file
+
+        _print(table)
+        write_file(sheet, png_bytes(contact_sheet(table, people=self.people, seed=self.seed)))
+        print(f"people: {sheet}\n")
 
     def _tables(self) -> list[Path]:
         if not self.source.is_dir():
@@ -61,6 +68,13 @@ class Data:
         if not found:
             raise UsageError(f"{self.source}: the folder holds no .parquet file; make one with `kouros import`.")
         return found
+
+
+def _export(table: "AnnotationTable", target: Path) -> None:
+    from kouros.data.importers.spin_npz import export_spin_npz
+
+    rows = export_spin_npz(table, target)
+    print(f"{target}: {rows} rows; imgname is relative to {table.info.image_root}")
 
 
 def _print(table: "AnnotationTable") -> None:

@@ -28,6 +28,8 @@ ProtocolName = Literal[
     "synthetic-val", "table-2d", "table-3d", "up-3d", "up-3d-vertices",
 ]  # fmt: skip
 _SHOWN_PROBLEMS = 10
+_FILE_WIDTH = 120
+"""Characters of a line where output goes to a file."""
 LEAST_OVERLAP = 0.3
 """Intersection over union of the found box and the data set's, from which on a found person is the one asked for."""
 
@@ -98,7 +100,10 @@ class Evaluate:
         else:
             from rich.console import Console
 
-            Console(highlight=False).print(report(verdict))
+            console = Console(highlight=False)
+            if not console.is_terminal:
+                console.width = _FILE_WIDTH
+            console.print(report(verdict))
         for problem in verdict.unreadable[:_SHOWN_PROBLEMS]:
             print(f"unreadable: {problem.image}: {problem.why}", file=sys.stderr)
         self._write(verdict, data)

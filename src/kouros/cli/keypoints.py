@@ -61,6 +61,8 @@ def read_video(source: Path | Sequence[Path]) -> "list[VideoFrame]":
         if not files:
             raise JobError(f"{source}: the folder holds no JSON file; expected one of OpenPose's a frame.")
         for path in files:
+            if path.name in found:
+                raise JobError(f"{path}: there are two frames of this name; a video's frames need names of their own.")
             with _one_sentence(path):
                 found[path.name] = _read_people(path, None)
     numbers = {name: _frame_number(name) for name in found}

@@ -80,7 +80,7 @@ def import_humaneva(
     out: Path,
     *,
     split: str = "Validate",
-    videos: Path | None = None,
+    images: Path | None = None,
     check_images: bool = True,
 ) -> ImportReport:
     """Import a part (``Train`` or ``Validate``) of the export.
@@ -91,7 +91,7 @@ def import_humaneva(
 
     Args:
         source: ``converted_15j``.
-        videos: folder of ``S1/Image_Data/Walking_1_(C1).avi``; default: the source's parent.
+        images: folder of the videos, ``S1/Image_Data/Walking_1_(C1).avi``; default: the source's parent.
 
     Raises:
         DatasetError: the folder holds no such export.
@@ -103,7 +103,7 @@ def import_humaneva(
     info = TableInfo(
         dataset="humaneva",
         split=split.lower(),
-        image_root=str((videos or source.parent).resolve()),
+        image_root=str((images or source.parent).resolve()),
         keypoints_2d=HUMANEVA15,
         keypoints_3d=HUMANEVA15,
         keypoints_3d_origin="camera",

@@ -28,8 +28,8 @@ class PeopleList:
         """
         if not path.is_file():
             raise DatasetError(
-                f"{path}: there is no such list of MPII's people; expected valid.h5, mpii_val.json or a text file of image "
-                "names."
+                f"{path}: there is no such list of MPII's people; expected valid.h5, mpii_val.json or a text file of "
+                "image names."
             )
         self._centers: dict[str, list[np.ndarray]] = {}
         self._whole = frozenset[str]()

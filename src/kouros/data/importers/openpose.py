@@ -58,7 +58,9 @@ def join_openpose(
     if points is None:
         raise DatasetError(f"{source}: the table has no 2D keypoints to which detections could be joined.")
     if source.resolve().parent == out.resolve():
-        raise DatasetError(f"--out {out} is the folder of {source.name} itself, which would be written over; name another.")
+        raise DatasetError(
+            f"--out {out} is the folder of {source.name} itself, which would be written over; name another."
+        )
     if not detections.is_dir() or not any(detections.rglob("*_keypoints.json")):
         raise DatasetError(f"OpenPose: expected <picture>_keypoints.json in {detections}, which has none.")
     limit = _SPIN_PIXELS.get(table.info.dataset, 0.0) if like_spin else np.inf
@@ -149,4 +151,4 @@ def _people(detections: Path, image: str) -> list[np.ndarray]:
     name = f"{picture.stem}_keypoints.json"
     nested = detections / picture.parent / name
     people = read_openpose(nested if nested.is_file() else detections / name)
-    return [person.keypoints for person in people]
+    return [person.keypoints_2d for person in people]

@@ -4,6 +4,7 @@ Motions are of the male body of mean shape, scaled: dividing the translation by 
 unscaled body.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def read_aist(path: Path) -> Motion:
     scale = float(np.ravel(content["smpl_scaling"])[0])
     if not scale > 0:
         raise DatasetError(f"{path}: the motion's scale is {scale}; expected a positive number.")
+    dancer = re.search(r"_(d\d+)_", path.stem)
     return Motion(
         poses=poses.reshape(len(poses), -1),
         trans=(np.asarray(content["smpl_trans"], dtype=np.float64) / scale).astype(np.float32),
@@ -36,6 +38,7 @@ def read_aist(path: Path) -> Motion:
         betas=np.zeros(10, dtype=np.float32),
         gender="male",
         label=path.stem,
+        subject=None if dancer is None else f"aist_{dancer[1]}",
         source="AIST++",
     )
 

@@ -12,6 +12,12 @@ import numpy as np
 from kouros.data.importers.running import DatasetError, ImportReport, require
 from kouros.data.mocap.motion import Motion, import_motions, load_arrays, turn_upright
 
+_SPLITS = {
+    "val": ("HumanEva", "MPI_HDM05", "SFU", "MPI_mosh"),
+    "test": ("Transitions_mocap", "SSM_synced"),
+}
+"""Archives that are commonly held out; the others train."""
+
 
 def read_amass(path: Path) -> Motion:
     """Read one ``*_poses.npz`` (SMPL-H) or ``*_stageii.npz`` (SMPL-X).
@@ -32,6 +38,7 @@ def read_amass(path: Path) -> Motion:
     smpl[:, :66] = poses[:, :66]
     smpl, trans = turn_upright(smpl, arrays["trans"].astype(np.float64))
     gender = arrays.get("gender")
+    archive = path.parent.parent.name
     text = None if gender is None else gender.item()
     return Motion(
         poses=smpl.astype(np.float32),
@@ -39,7 +46,8 @@ def read_amass(path: Path) -> Motion:
         frame_rate=float(rate),
         betas=arrays["betas"].ravel()[:10].astype(np.float32) if "betas" in arrays else None,
         gender=text.decode() if isinstance(text, bytes) else text,
-        subject=path.parent.name,
+        subject=f"{archive}/{path.parent.name}",
+        split=next((split for split, archives in _SPLITS.items() if archive in archives), "train"),
         label=path.stem.removesuffix("_poses").removesuffix("_stageii"),
         source="AMASS",
     )

@@ -68,6 +68,10 @@ def read_cmu(amc: Path, asf: Path, *, frame_rate: float = 120.0, head_pitch: flo
 def import_cmu(source: Path, out: Path, *, frame_rate: float = 30.0, source_rate: float = 120.0) -> ImportReport:
     """Convert all ``<subject>_<trial>.amc`` below ``source`` that lie beside their ``<subject>.asf``.
 
+    Args:
+        frame_rate: frames a second to keep.
+        source_rate: frames a second of the recordings, which the files do not say: 120 but for a few subjects with 60.
+
     Raises:
         DatasetError: there are none.
     """
@@ -79,7 +83,8 @@ def import_cmu(source: Path, out: Path, *, frame_rate: float = 30.0, source_rate
     def convert(amc: Path) -> Motion:
         return read_cmu(amc, skeletons[amc], frame_rate=source_rate)
 
-    return import_motions(((amc, Path(f"cmu_{amc.stem}.npz")) for amc, _ in trials), convert, out, frame_rate)
+    files = ((amc, Path(f"cmu_{amc.stem}.npz")) for amc, _ in trials)
+    return import_motions(files, convert, out, frame_rate, {"source_rate": source_rate})
 
 
 def _joint_rotations(skeleton: Skeleton, turns: dict[str, Rotation], head_pitch: float) -> dict[str, Rotation]:

@@ -6,7 +6,8 @@ where known ``valid`` (F,), ``betas``, and the texts ``gender label subject spli
 AMASS's, the world has y up and ``trans`` is the pelvis joint itself.
 """
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -17,6 +18,8 @@ from scipy.spatial.transform import Rotation
 from kouros.data.importers.running import DatasetError, ImportReport, Problem
 from kouros.files import npz_bytes, write_file
 
+_ORIGIN = "import"
+"""Key under which an imported file says what it was made from."""
 _TEXTS = ("gender", "label", "subject", "split", "source", "license")
 
 
@@ -91,8 +94,8 @@ def read_motion(path: Path) -> Motion:
         raise DatasetError(f"{path}: {error}") from None
 
 
-def write_motion(path: Path, motion: Motion) -> None:
-    """Write a motion's file, whole or not at all."""
+def write_motion(path: Path, motion: Motion, *, origin: str | None = None) -> None:
+    """Write a motion's file, whole or not at all; ``origin`` is noted in it."""
     arrays: dict[str, np.ndarray] = {
         "poses": motion.poses.astype(np.float32),
         "trans": motion.trans.astype(np.float32),
@@ -102,6 +105,8 @@ def write_motion(path: Path, motion: Motion) -> None:
         value = getattr(motion, key)
         if value is not None:
             arrays[key] = np.asarray(value)
+    if origin is not None:
+        arrays[_ORIGIN] = np.asarray(origin)
     write_file(path, npz_bytes(arrays))
 
 
@@ -131,13 +136,18 @@ def load_arrays(path: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 
 def import_motions(
-    files: Iterable[tuple[Path, Path]], convert: Callable[[Path], Motion], out: Path, frame_rate: float
+    files: Iterable[tuple[Path, Path]],
+    convert: Callable[[Path], Motion],
+    out: Path,
+    frame_rate: float,
+    options: Mapping[str, float] | None = None,
 ) -> ImportReport:
-    """Convert files one by one; those already there are kept, those that fail are listed.
+    """Convert files one by one; those that were converted alike before are kept, those that fail are listed.
 
     Args:
         files: source, and name below ``out``.
         frame_rate: see `Motion.at_most`.
+        options: what else the result depends on.
 
     Raises:
         DatasetError: not one could be converted.
@@ -147,19 +157,34 @@ def import_motions(
     for source, name in files:
         target = out / name
         try:
-            if target.exists():
-                rows += len(read_motion(target).poses)
+            state = source.stat()
+            origin = json.dumps(
+                {"file": str(source.resolve()), "size": state.st_size, "modified": state.st_mtime_ns}
+                | {"frame_rate": frame_rate, **(options or {})}
+            )
+            kept = _frames_of(target, origin)
+            if kept is not None:
+                rows += kept
                 resumed += 1
                 continue
             motion = convert(source).at_most(frame_rate)
-            write_motion(target, motion)
+            write_motion(target, motion, origin=origin)
             rows += len(motion.poses)
-        except (ValueError, KeyError, IndexError, OSError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
             problems.append(Problem(str(source), str(error)))
     if not rows:
         first = f" The first problem: {problems[0].what}" if problems else ""
         raise DatasetError(f"No motion could be imported into {out}.{first}")
     return ImportReport(out, rows, tuple(problems), resumed)
+
+
+def _frames_of(path: Path, origin: str) -> int | None:
+    """Frames of an imported file; None where it is missing, broken or made from something else."""
+    try:
+        arrays = load_arrays(path, (_ORIGIN, "poses"))
+    except DatasetError:
+        return None
+    return len(arrays["poses"]) if str(arrays[_ORIGIN]) == origin else None
 
 
 def turn_upright(poses: np.ndarray, trans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

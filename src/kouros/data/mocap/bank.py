@@ -1,0 +1,98 @@
+"""A bank of single poses from imported motions: what synthetic people and learned starts draw their poses from.
+
+Recordings linger: of each, a frame is taken only where some joint has turned since the last one taken.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from kouros.data.importers.running import DatasetError, ImportReport, Problem, require
+from kouros.data.mocap.motion import Motion, read_motion
+from kouros.files import npz_bytes, write_file
+
+BANK_NAME = "diverse_frames.npz"
+_HELD_OUT = 0.1
+"""Share of the people whose poses validate, where the motions do not say who does."""
+
+
+def make_pose_bank(
+    source: Path, out: Path, *, turned: float = 15.0, poses: int = 500_000, seed: int = 0
+) -> ImportReport:
+    """Write ``diverse_frames.npz``: ``poses`` (N, 72), ``split``, and the motion and frame that each comes from.
+
+    Motions without a split of their own are divided by their people, a tenth of whom validate.
+
+    Args:
+        source: folder of motion files, as imported; searched with its sub-folders.
+        turned: degrees by which some joint must have turned since the last pose taken.
+        poses: at most so many are kept, drawn at random.
+
+    Raises:
+        DatasetError: there are no motions, or not one can be read.
+    """
+    files = [f for f in sorted(source.rglob("*.npz")) if f.name != BANK_NAME]
+    if not files:
+        require("Motions", source, "<motion>.npz (made by `kouros import amass`, aist or cmu)")
+    problems: list[Problem] = []
+    taken: list[np.ndarray] = []
+    frames: list[np.ndarray] = []
+    read: list[tuple[str, str, str | None]] = []
+    for file in files:
+        try:
+            motion = read_motion(file)
+        except DatasetError as error:
+            problems.append(Problem(str(file), str(error)))
+            continue
+        rows = _moved(motion, np.radians(turned))
+        taken.append(motion.poses[rows])
+        frames.append(rows)
+        key = file.relative_to(source).with_suffix("").as_posix()
+        read.append((key, motion.subject or key, motion.split))
+    count = sum(len(rows) for rows in frames)
+    if not count:
+        raise DatasetError(f"{source}: no motion could be read. The first problem: {problems[0].what}")
+    splits = _splits(read)
+    sequence = np.repeat(np.arange(len(frames), dtype=np.int32), [len(rows) for rows in frames])
+    chosen = np.sort(np.random.default_rng(seed).permutation(count)[:poses])
+    arrays = {
+        "poses": np.concatenate(taken)[chosen].astype(np.float32),
+        "split": np.array(splits)[sequence[chosen]],
+        "sequence": sequence[chosen],
+        "frame": np.concatenate(frames)[chosen].astype(np.int32),
+        "keys": np.array([key for key, _, _ in read]),
+    }
+    path = out / BANK_NAME
+    write_file(path, npz_bytes(arrays))
+    return ImportReport(path, len(chosen), tuple(problems), 0)
+
+
+def _moved(motion: Motion, radians: float) -> np.ndarray:
+    """Rows of valid frames, each with some joint turned since the one before; the whole body's turn counts too."""
+    valid = np.arange(len(motion.poses)) if motion.valid is None else np.flatnonzero(motion.valid)
+    quaternions = Rotation.from_rotvec(motion.poses.reshape(-1, 3)).as_quat().reshape(-1, 24, 4)
+    half_cosine = np.cos(radians / 2)
+    rows: list[int] = []
+    for row in valid.tolist():
+        # |q . q'| is the cosine of half the angle between two rotations.
+        if not rows or np.abs((quaternions[row] * quaternions[rows[-1]]).sum(axis=1)).min() < half_cosine:
+            rows.append(row)
+    return np.array(rows, dtype=np.int64)
+
+
+def _splits(motions: list[tuple[str, str, str | None]]) -> list[str]:
+    """Of each motion (its key, person, own split): its own split, or train or val by person."""
+    open_ones = [(key, person) for key, person, split in motions if split is None]
+    by_person = len({person for _, person in open_ones}) > 1
+    groups = sorted({person if by_person else key for key, person in open_ones}, key=_shuffled)
+    held_out = set(groups[: max(1, round(_HELD_OUT * len(groups)))]) if len(groups) > 1 else set()
+    return [
+        split or ("val" if (person if by_person else key) in held_out else "train") for key, person, split in motions
+    ]
+
+
+def _shuffled(name: str) -> str:
+    """A key that sorts names in no order of theirs, the same every time."""
+    return hashlib.sha256(name.encode()).hexdigest()
