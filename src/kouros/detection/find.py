@@ -217,7 +217,7 @@ def _in_box(detector: PoseDetector, image: Pyramid, box: list[float]) -> Find:
 
 def _inside(candidate: Candidate, box: list[float]) -> bool:
     x, y = candidate.points[0]
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3] and candidate.region.size > 0
+    return bool(box[0] <= x <= box[2] and box[1] <= y <= box[3] and candidate.region.size > 0)
 
 
 def _checked_image(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width 3"]:

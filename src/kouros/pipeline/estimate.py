@@ -91,7 +91,7 @@ def estimate(found: list[DetectedPerson], camera: ImageCamera, body: BodyModel |
 
 
 def _estimate_set(found: list[DetectedPerson], set_name: str, camera: ImageCamera, body: BodyModel) -> list[Person]:
-    keypoints = torch.stack([_trusted(p, camera) for p in found])
+    keypoints = torch.stack([trusted_keypoints(p, camera) for p in found])
     seen = (keypoints[..., 2] > 0).sum(-1)
     if bool((seen < MINIMUM_KEYPOINTS).any()):
         which = int(torch.nonzero(seen < MINIMUM_KEYPOINTS)[0])
@@ -109,7 +109,7 @@ def _estimate_set(found: list[DetectedPerson], set_name: str, camera: ImageCamer
         cameras,
         torch.from_numpy(np.stack(landmarks)).float() if len(landmarks) == len(found) else None,
     )
-    fitted_set, evidence_keypoints = _on_body(keypoints, set_name, body)
+    fitted_set, evidence_keypoints = on_keypoints_of(keypoints, set_name, body)
     fitter = fitter_for(body, fitted_set)
     start = _as_parameters(lifted, body)
     # The network has weighed the detector's landmarks; what it makes of them is the better evidence of depth.
@@ -152,7 +152,7 @@ def _as_parameters(lifted: LiftedBodies, body: BodyModel) -> BodyParameters:
     return BodyParameters(rotmat_to_rotvec(rotations).flatten(1), betas, lifted.transl[:, 0])
 
 
-def _on_body(
+def on_keypoints_of(
     keypoints: Float[Tensor, "people points 3"], set_name: str, body: BodyModel
 ) -> tuple[str, Float[Tensor, "people fitted 3"]]:
     """The keypoints in a set that the body has: SMPL files know no BlazePose, so its points go by name."""
@@ -166,7 +166,7 @@ def _on_body(
     return OPENPOSE25.name, moved
 
 
-def _trusted(person: DetectedPerson, camera: ImageCamera) -> Float[Tensor, "points 3"]:
+def trusted_keypoints(person: DetectedPerson, camera: ImageCamera) -> Float[Tensor, "points 3"]:
     """Keypoints whose confidence says how far to trust the position."""
     keypoints = torch.from_numpy(np.asarray(person.keypoints_2d, dtype=np.float32)).clone()
     inside = (keypoints[:, 0] >= 0) & (keypoints[:, 0] <= camera.width)

@@ -27,10 +27,10 @@ from kouros.pipeline.estimate import (
     BOX_MARGIN,
     MINIMUM_KEYPOINTS,
     ImageCamera,
-    _on_body,
-    _trusted,
     default_body,
     estimate,
+    on_keypoints_of,
+    trusted_keypoints,
 )
 from kouros.pipeline.person import Person
 from kouros.pipeline.tracking import Sighting, track_people
@@ -202,8 +202,8 @@ def _smoothed(
     frame: over time it is worth less than the motion (39 mm of MPJPE without it against 46 mm with it on held-out
     motion capture).
     """
-    keypoints = torch.stack([_trusted(p, camera) for p in found])
-    fitted_set, keypoints = _on_body(keypoints, found[0].keypoint_set, body)
+    keypoints = torch.stack([trusted_keypoints(p, camera) for p in found])
+    fitted_set, keypoints = on_keypoints_of(keypoints, found[0].keypoint_set, body)
     cameras = camera.batch(len(found))
     cues = cleaned(Cues(Evidence(keypoints, fitted_set, cameras)))
     start = BodyParameters(
