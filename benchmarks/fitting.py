@@ -7,6 +7,8 @@ by random cameras, 2 pixels of noise on a 224-pixel crop, a tenth of the keypoin
 in turn, so that both meet the same noise of the machine. Prints tables, then one JSON line for each row.
 
 ``python benchmarks/fitting.py --mocap ../shared/data/mocap [--poses 500] [--repeats 5] [--only speed ...]``
+
+With ``--poses 64 --repeats 3`` it takes a few minutes on two cores, most of them SPIN's schedule.
 """
 
 import argparse
@@ -31,15 +33,18 @@ import kouros
 from kouros.body import BodyModel, BodyOutput
 from kouros.body.skeleton import PARENTS
 from kouros.fitting.conjugate import conjugate_gradients
+from kouros.fitting.fused import minimize
 from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
 from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.smplify import Smplify
-from kouros.fitting.solver import Linearization, levenberg_marquardt
+from kouros.fitting.solver import Linearization, Solution, levenberg_marquardt
 from kouros.geometry.alignment import align
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import angle_between, rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.pipeline.estimate import learned_start
 from kouros.priors.gmm import GaussianMixture, load_gmm
 from kouros.priors.training.poses import read_poses
+from kouros.systems.lifter import predict
 
 SET, FOCAL, CROP = "spin49", 5000.0, 224
 NOISE_PIXELS, SHARE_MISSING, NOISE_METRES = 2.0, 0.1, 0.03
@@ -171,22 +176,26 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def milliseconds(function: Callable[[], object], runs: int = 7) -> float:
+    """Of the median run."""
+    return 1e3 * statistics.median(seconds(function) for _ in range(runs))
+
+
 def speed(ours: Smplify, theirs: SpinSchedule, people: Scene, repeats: int) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for batch in (1, 64):
         part = first(people, min(batch, len(people.points)))
-        runs = (
-            partial(theirs.fit, part.evidence, part.estimate),
-            partial(ours.refine, part.evidence, part.estimate),
-            partial(ours.fit, part.evidence),
-        )
-        runs[1](), runs[2]()
-        times = [[seconds(run) for run in runs] for _ in range(repeats)]
-        spin, single, stages = (statistics.median(column) for column in zip(*times, strict=True))
-        ratio = statistics.median(t[0] / t[1] for t in times)
+        spin = partial(theirs.fit, part.evidence, part.estimate)
+        refine = partial(ours.refine, part.evidence, part.estimate)
+        stages = partial(ours.fit, part.evidence)
+        refine(), stages()
+        times = [(1e3 * seconds(spin), milliseconds(refine), milliseconds(stages)) for _ in range(repeats)]
+        spin_ms, refine_ms, stages_ms = (statistics.median(column) for column in zip(*times, strict=True))
+        ratios = [t[0] / t[1] for t in times]
         rows.append(
-            {"what": "speed", "batch": len(part.points), "spin_ms": 1e3 * spin, "refine_ms": 1e3 * single,
-             "ratio": ratio, "four_stages_ms": 1e3 * stages, "four_stages_ratio": spin / stages}
+            {"what": "speed", "batch": len(part.points), "spin_ms": spin_ms, "refine_ms": refine_ms,
+             "ratio": statistics.median(ratios), "least_ratio": min(ratios), "four_stages_ms": stages_ms,
+             "four_stages_ratio": spin_ms / stages_ms}
         )  # fmt: skip
     return rows
 
@@ -229,8 +238,18 @@ def quality(ours: Smplify, theirs: SpinSchedule, people: Scene) -> list[dict[str
     ]  # fmt: skip
 
 
-def evidence_kinds(ours: Smplify, people: Scene, generator: torch.Generator) -> list[dict[str, object]]:
-    """The default fit, without an estimate to begin from."""
+@dataclass(frozen=True)
+class DefaultScene:
+    """The same people as a detector of 33 points sees them, and the default fit."""
+
+    fitter: KeypointFitter
+    kinds: dict[str, Evidence]
+
+    def of(self, kind: str, rows: Tensor) -> Evidence:
+        return self.kinds[kind][rows]
+
+
+def default_scene(ours: Smplify, people: Scene, generator: torch.Generator) -> DefaultScene:
     fitter = KeypointFitter(ours.body, "blazepose33", ours.prior)
     points = fitter.kinematics.points(people.truth)
     camera = people.evidence.camera
@@ -239,16 +258,47 @@ def evidence_kinds(ours: Smplify, people: Scene, generator: torch.Generator) -> 
     noisy[..., :2] += NOISE_PIXELS * torch.randn(noisy[..., :2].shape, generator=generator)
     noisy[..., 2] = (torch.rand(noisy[..., 2].shape, generator=generator) > SHARE_MISSING).float()
     space = points + NOISE_METRES * torch.randn(points.shape, generator=generator)
+    kinds = {
+        "clean 2D": Evidence(clean, "blazepose33", camera),
+        "noisy 2D": Evidence(noisy, "blazepose33", camera),
+        "noisy 2D + 3D": Evidence(noisy, "blazepose33", camera, space),
+    }
+    return DefaultScene(fitter, kinds)
+
+
+def evidence_kinds(ours: Smplify, people: Scene, seen: DefaultScene) -> list[dict[str, object]]:
+    """The default fit, without an estimate to begin from."""
     rows: list[dict[str, object]] = []
-    for name, keypoints, landmarks in (
-        ("clean 2D", clean, None),
-        ("noisy 2D", noisy, None),
-        ("noisy 2D + 3D", noisy, space),
-    ):
-        evidence = Evidence(keypoints, "blazepose33", camera, landmarks)
-        parts = [fitter.fit(evidence[c]).parameters.vector for c in torch.arange(len(points)).split(64)]
+    for name in seen.kinds:
+        chunks = torch.arange(len(people.points)).split(64)
+        parts = [seen.fitter.fit(seen.of(name, c)).parameters.vector for c in chunks]
         found = BodyParameters.from_vector(torch.cat(parts))
         rows.append({"what": "evidence", "from": name, **errors(ours, found, people)})
+    return rows
+
+
+def default_fit(people: Scene, seen: DefaultScene, repeats: int) -> list[dict[str, object]]:
+    """Time of the default fit a person: as `kouros.reconstruct` calls it, the network that makes the start apart, and
+    from the evidence alone."""
+    start, rows = learned_start(), []
+    for batch in (1, 8, 64):
+        if batch > len(people.points):
+            break
+        some = torch.arange(batch)
+        both, flat, estimate = seen.of("noisy 2D + 3D", some), seen.of("noisy 2D", some), people.estimate[some]
+        runs = {
+            "start_ms": partial(
+                predict, start, seen.fitter.body, both.keypoints_2d, both.keypoint_set, both.camera, both.landmarks_3d
+            ),
+            "fit_ms": partial(seen.fitter.fit, both, estimate),
+            "fit_from_3d_ms": partial(seen.fitter.fit, both),
+            "fit_from_2d_ms": partial(seen.fitter.fit, flat),
+        }
+        for run in runs.values():
+            run()
+        times = [[milliseconds(run) / batch for run in runs.values()] for _ in range(repeats)]
+        medians = [statistics.median(column) for column in zip(*times, strict=True)]
+        rows.append({"what": "default fit a person", "batch": batch, **dict(zip(runs, medians, strict=True))})
     return rows
 
 
@@ -274,7 +324,6 @@ def basin(ours: Smplify, people: Scene) -> list[dict[str, object]]:
 def iterations(ours: Smplify, people: Scene, repeats: int) -> list[dict[str, object]]:
     """One more iteration costs the difference between long and short runs."""
     rows: list[dict[str, object]] = []
-    count = 10
     for batch in (1, 8, 64):
         if batch > len(people.points):
             break
@@ -284,18 +333,19 @@ def iterations(ours: Smplify, people: Scene, repeats: int) -> list[dict[str, obj
         def linearize(x: Tensor, part: Scene = part) -> Linearization:
             return ours.stage_terms(part.evidence, x)
 
-        def lm(steps: int, objective=objective, part: Scene = part) -> object:  # type: ignore[no-untyped-def]
-            return levenberg_marquardt(objective, part.estimate.vector, max_iterations=steps, tolerance=-1.0)
-
-        def cg(steps: int, linearize=linearize, part: Scene = part) -> object:  # type: ignore[no-untyped-def]
-            with torch.no_grad():
-                return conjugate_gradients(linearize, part.estimate.vector, iterations=steps)
-
+        x = part.estimate.vector
+        solvers: dict[str, Callable[[int], Solution]] = {
+            "lm_ms": lambda n, f=objective, x=x: minimize(f, x, max_iterations=n, tolerance=-1.0),
+            "lm_in_torch_ms": lambda n, f=objective, x=x: levenberg_marquardt(f, x, max_iterations=n, tolerance=-1.0),
+            "cg_ms": lambda n, f=linearize, x=x: conjugate_gradients(f, x, iterations=n),
+        }
         row: dict[str, object] = {"what": "iteration", "batch": batch}
-        for name, run in (("lm_ms", lm), ("cg_ms", cg)):
-            run(1)
-            samples = [(seconds(partial(run, 1 + count)) - seconds(partial(run, 1))) / count for _ in range(repeats)]
-            row[name] = 1e3 * statistics.median(samples)
+        for name, solve in solvers.items():
+            short, long = partial(solve, 1), partial(solve, 11)
+            # Persons who cannot go lower stop earlier.
+            more = 10.0 if name == "cg_ms" else long().iterations.double().mean().item() - 1
+            samples = [(milliseconds(long, 3) - milliseconds(short, 3)) / more for _ in range(repeats)]
+            row[name] = statistics.median(samples)
         rows.append(row)
     return rows
 
@@ -319,7 +369,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    questions = ("speed", "quality", "evidence", "basin", "iteration")
+    questions = ("speed", "quality", "default", "evidence", "basin", "iteration")
     parser.add_argument("--only", nargs="+", choices=questions, default=questions)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -336,10 +386,12 @@ def main() -> None:
     t = people.truth
     through_mesh = theirs.points(t.pose[:2, :3], t.pose[:2, 3:], t.betas[:2], t.transl[:2])
     torch.testing.assert_close(through_mesh, people.points[:2], atol=1e-3, rtol=0)  # the same body and keypoints
+    seen = default_scene(ours, people, generator)
     tables = {
         "speed": lambda: speed(ours, theirs, people, options.repeats),
         "quality": lambda: quality(ours, theirs, people),
-        "evidence": lambda: evidence_kinds(ours, people, generator),
+        "default": lambda: default_fit(people, seen, options.repeats),
+        "evidence": lambda: evidence_kinds(ours, people, seen),
         "basin": lambda: basin(ours, people),
         "iteration": lambda: iterations(ours, people, options.repeats),
     }

@@ -92,6 +92,21 @@ def test_a_keypoint_is_drawn_where_it_is(tmp_path: Path):
     assert left[0] > left[2]  # a left keypoint is red
 
 
+def test_a_table_becomes_spins_file_and_is_drawn_alike_again(coco: Path, tmp_path: Path, capsys):
+    main(["import", "coco", str(coco), "--out", str(tmp_path / "out"), "--split", "val"])
+    assert main(["data", "spin-npz", str(tmp_path / "out"), "--out", str(tmp_path / "spin")]) == 0
+    assert f"2 rows; imgname is relative to {tmp_path}" in capsys.readouterr().out
+    file = str(tmp_path / "spin/coco_val.npz")
+    arguments = ["--images", str(tmp_path), "--dataset", "coco", "--split", "val", "--out", str(tmp_path / "again")]
+    assert main(["import", "spin-npz", file, *arguments]) == 0
+    for folder in ("out", "again"):
+        assert main(["data", "info", str(tmp_path / folder)]) == 0
+    first, again = (np.asarray(Image.open(tmp_path / f / "coco_val.png")).astype(int) for f in ("out", "again"))
+    # The legs' lines, which are of the side's colour, are there in both.
+    red = [(np.abs(sheet - [255, 96, 64]).max(axis=-1) < 40).sum() for sheet in (first, again)]
+    assert red[1] > 0.8 * red[0] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "word"),
     [

@@ -214,7 +214,7 @@ def test_spin_masks_have_a_root_of_their_own(tmp_path):
 
 def test_spin_files_hold_3d_joints_from_the_pelvis(tmp_path):
     rng = np.random.default_rng(0)
-    joints = rng.normal(0, 0.4, (24, 3)) + [0.3, 0.2, 4.0]
+    joints = rng.normal((0.3, 0.2, 4.0), 0.4, (24, 3))
     keypoints = np.zeros((25, 3))
     keypoints[OPENPOSE25.index("left_wrist")] = 5, 6, 0.5
     sample = Sample(

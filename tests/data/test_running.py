@@ -57,6 +57,16 @@ def test_pieces_of_a_file_that_was_replaced_are_not_mixed_in(tmp_path):
     assert run_import(tmp_path, info, units([]), check_images=False).resumed_units == 0
 
 
+def test_pieces_are_not_mixed_when_another_file_of_theirs_was_replaced(tmp_path):
+    listing = tmp_path / "people.json"
+    listing.write_text("old")
+    info = TableInfo("toy", "train", "/nowhere", provenance={"source": "a", "people": str(listing)})
+    with pytest.raises(KeyboardInterrupt):
+        run_import(tmp_path, info, units([], fail_at="c"), check_images=False)
+    listing.write_text("newer")
+    assert run_import(tmp_path, info, units([]), check_images=False).resumed_units == 0
+
+
 def test_wrong_folder_says_what_was_expected_where(tmp_path):
     with pytest.raises(DatasetError, match=r"LSP: expected joints.mat in .*, which has no such entry; give"):
         require("LSP", tmp_path, "joints.mat")

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 from torch.testing import assert_close
 
 import kouros
-from kouros.fitting.kinematics import KeypointKinematics, exponential_map
+from kouros.fitting.kinematics import KeypointKinematics, exponential_map, shortest
 from kouros.fitting.parameters import BodyParameters
 
 
@@ -27,6 +27,13 @@ def test_exponential_map_is_scipys(angle: float):
     rotvec = angle * torch.tensor([0.48, -0.6, 0.64], dtype=torch.float64)
     expected = torch.from_numpy(Rotation.from_rotvec(rotvec.numpy()).as_matrix())
     assert_close(exponential_map(rotvec).matrix, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1.0, 3.1, 3.2, 5.0, 6.28, 6.29, 100.0])
+def test_the_shortest_vector_of_a_rotation_is_scipys(angle: float):
+    rotvec = angle * torch.tensor([0.48, -0.6, 0.64], dtype=torch.float64)
+    expected = torch.from_numpy(Rotation.from_rotvec(rotvec.numpy()).as_rotvec())
+    assert_close(shortest(rotvec), expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-4, 1.1e-3, 1.0, 3.1, 5.0])

@@ -101,6 +101,16 @@ def test_a_person_in_a_batch_is_fitted_as_if_alone(fitter, evidence):
         assert_close(alone.objective[0], together.objective[person], rtol=2e-3, atol=0.1)
 
 
+def test_a_person_is_refined_in_a_batch_as_alone_to_the_bit(fitter, truth, evidence):
+    start = replace(truth, pose=truth.pose + 0.1 * torch.randn(COUNT, 72, generator=torch.Generator().manual_seed(3)))
+    together = fitter.refine(evidence, start)
+    for person in range(COUNT):
+        one = torch.tensor([person])
+        alone = fitter.refine(evidence[one], start[one])
+        assert torch.equal(alone.parameters.vector, together.parameters.vector[one])
+        assert torch.equal(alone.objective, together.objective[one])
+
+
 def test_whatever_is_seen_the_result_is_finite_and_others_are_unmoved(fitter, evidence):
     """NaN, nothing, one joint, half outside the picture, absurdly large or small: beside a person who is
     well."""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from kouros.body.keypoints import KeypointSet
+from kouros.body.keypoints import LSP14, OPENPOSE25, SPIN49, KeypointSet
 from kouros.data.images import ImageError, read_image
 from kouros.data.schema import SAMPLE_FIELDS, Sample
 from kouros.data.tables import AnnotationTable
@@ -139,7 +139,7 @@ def _skeleton(tile: np.ndarray, points_of: KeypointSet, points: np.ndarray, visi
     known = points[:, 2] > 0
     places = [(round(float(x) - 0.5), round(float(y) - 0.5)) for x, y in points[:, :2]]
     colours = [_colour(name) for name in points_of.names]
-    for ends in points_of.edges:
+    for ends in _edges(points_of):
         a, b = (points_of.index(name) for name in ends)
         if known[a] and known[b]:
             colour = colours[a] if colours[a] == colours[b] else _MIDDLE
@@ -147,6 +147,14 @@ def _skeleton(tile: np.ndarray, points_of: KeypointSet, points: np.ndarray, visi
     for index in np.flatnonzero(known):
         filled = visible is None or visible[index]
         cv2.circle(tile, places[index], 3, colours[index], -1 if filled else 1, cv2.LINE_AA)
+
+
+def _edges(points: KeypointSet) -> tuple[tuple[str, str], ...]:
+    """Lines to draw; SPIN's set, which is of two halves, has none of its own but those of its parts."""
+    if points.edges or points.names != SPIN49.names:
+        return points.edges
+    detected = (tuple(SPIN49.names[OPENPOSE25.index(name)] for name in ends) for ends in OPENPOSE25.edges)
+    return (*((a, b) for a, b in detected), *LSP14.edges)
 
 
 def _colour(name: str) -> tuple[int, int, int]:

@@ -2,12 +2,12 @@
 
 `kouros.fitting.kinematics` has the same in torch, for other devices, and to read first. Here a person's
 numbers stay in the cache, and what is zero is skipped: a keypoint moves with few joints, and pose blend
-shapes reach only near ones.
+shapes reach only near ones. `kouros.fitting.fused_kernels` calls these loops from inside its own.
 """
 
-from dataclasses import dataclass
-from typing import no_type_check
+from typing import Any, NamedTuple, no_type_check
 
+import numba
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -16,30 +16,70 @@ from torch import Tensor
 from kouros.body.tables import KeypointTables
 from kouros.compiled import compiled, over_batch
 
-_LINEARIZE_PRODUCTS = 15_000
+_OPTIONS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+inner = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, **_OPTIONS)
+"""As `compiled`, for functions that only kernels call: what calls them keeps their machine code in its own."""
+_LINEARIZE_PRODUCTS, _PLACE_PRODUCTS = 15_000, 4_000
 """Work a person, in the units by which `over_batch` decides how many threads are worth it."""
 
 
-@dataclass(frozen=True)
-class KinematicArrays:
-    """What depends only on the body and the keypoint set, as the kernel reads it."""
+class KinematicArrays(NamedTuple):
+    """What depends only on the body and the keypoint set, as the kernels read it."""
 
     parents: np.ndarray
     rest: np.ndarray
     """(joints, 3)"""
     by_shape: np.ndarray
     """(joints, 3, betas)"""
-    keypoint: np.ndarray
     joint: np.ndarray
+    """Of each pair; pairs are sorted by keypoint."""
     weight: np.ndarray
     anchor: np.ndarray
     shape: np.ndarray
     """Of each pair, relative to its joint."""
+    first_pair: np.ndarray
+    """(points + 1,): the pairs of keypoint k are ``first_pair[k]`` up to ``first_pair[k + 1]``."""
     block_pair: np.ndarray
+    block_keypoint: np.ndarray
     block_joint: np.ndarray
     """Which joint's ``R - I`` a block multiplies; sorted. The root has none."""
     block: np.ndarray
     """(9, 3 * blocks): pose blend shapes that are not zero, the nine numbers of ``R - I`` first."""
+    mover: np.ndarray
+    """Joints that move a keypoint, by their place above it or by blend shapes; children before parents."""
+    first_mover: np.ndarray
+    """(points + 1,): as `first_pair`, for `mover`."""
+
+
+class PosedPerson(NamedTuple):
+    """One person at one point of the search: what `place` finds and `differentiate` needs."""
+
+    local: np.ndarray
+    """(joints, 3, 3): rotation of each joint in its parent's frame."""
+    right: np.ndarray
+    """(joints, 3, 3): its right Jacobian."""
+    turned: np.ndarray
+    """(joints, 3, 3): rotation of each joint in camera axes."""
+    rest: np.ndarray
+    """(joints, 3)"""
+    position: np.ndarray
+    """(joints, 3)"""
+    own: np.ndarray
+    """(pairs, 3): the pair's anchor in its joint's frame."""
+    placed: np.ndarray
+    """(pairs, 3): what the pair adds to its keypoint."""
+    points: np.ndarray
+    """(points, 3)"""
+    feature: np.ndarray
+    """(4, joints, 9): ``R - I``, and its three derivatives after it."""
+    product: np.ndarray
+    """(4, 3 * blocks): each of those times the blend shapes."""
+    axes: np.ndarray
+    """(joints, 3, 3): columns are the world axes of a small change of the rotation vector."""
+    moved: np.ndarray
+    """(joints, 3, betas): the joints by the betas."""
+    below: np.ndarray
+    """(joints, 4): of one keypoint, sum and weight of its pairs at and below a joint."""
 
 
 def kinematic_arrays(
@@ -48,151 +88,276 @@ def kinematic_arrays(
     rest: Float[Tensor, "joints 3"],
     by_shape: Float[Tensor, "joints 3 betas"],
 ) -> KinematicArrays:
-    """Tables of a body on the CPU, sorted by pair."""
-    blocks = tables.pose.unflatten(-1, (-1, 9)).permute(2, 0, 1, 3)  # joint pair xyz 9
-    joint, pair = torch.nonzero((blocks != 0).flatten(2).any(-1), as_tuple=True)
+    """Tables of a body on the CPU."""
+    order = torch.argsort(tables.keypoint, stable=True)
+    keypoint, joint, weight = tables.keypoint[order], tables.joint[order], tables.weight[order]
+    blocks = tables.pose[order].unflatten(-1, (-1, 9)).permute(2, 0, 1, 3)  # joint pair xyz 9
+    below_root, pair = torch.nonzero((blocks != 0).flatten(2).any(-1), as_tuple=True)
     # From here on anchors are relative to their joint.
-    share = tables.weight[:, None]
-    anchor = tables.anchor - share * rest[tables.joint]
-    shape = tables.shape - share[..., None] * by_shape[tables.joint]
-    tensors = (
-        rest, by_shape, tables.keypoint, tables.joint, tables.weight, anchor, shape, pair, joint + 1,
-        blocks[joint, pair].flatten(0, 1).T,
-    )  # fmt: skip
-    return KinematicArrays(np.array(parents), *(t.detach().contiguous().numpy() for t in tensors))
+    anchor = tables.anchor[order] - weight[:, None] * rest[joint]
+    shape = tables.shape[order] - weight[:, None, None] * by_shape[joint]
+    moves = torch.zeros(tables.num_keypoints, len(parents), dtype=torch.bool)
+    for k, j in zip(keypoint.tolist(), joint.tolist(), strict=True):
+        while j >= 0:
+            moves[k, j] = True
+            j = parents[j]
+    moves[keypoint[pair], below_root + 1] = True
+    mover = [np.flatnonzero(row)[::-1] for row in moves.numpy()]
+
+    def firsts(counts: Tensor) -> np.ndarray:
+        return torch.nn.functional.pad(counts.cumsum(0), (1, 0)).numpy()
+
+    def plain(tensor: Tensor) -> np.ndarray:
+        return tensor.detach().contiguous().numpy()
+
+    return KinematicArrays(
+        parents=np.array(parents),
+        rest=plain(rest),
+        by_shape=plain(by_shape),
+        joint=plain(joint),
+        weight=plain(weight),
+        anchor=plain(anchor),
+        shape=plain(shape),
+        first_pair=firsts(torch.bincount(keypoint, minlength=tables.num_keypoints)),
+        block_pair=plain(pair),
+        block_keypoint=plain(keypoint[pair]),
+        block_joint=plain(below_root + 1),
+        block=plain(blocks[below_root, pair].flatten(0, 1).T),
+        mover=np.ascontiguousarray(np.concatenate(mover)),
+        first_mover=firsts(moves.sum(1)),
+    )
 
 
 def linearize(
-    arrays: KinematicArrays, vector: Float[Tensor, "batch unknowns"], num_keypoints: int
-) -> tuple[Float[Tensor, "batch points 3"], Float[Tensor, "batch points 3 unknowns"]]:
-    """Keypoints and their derivatives; see `kouros.fitting.kinematics.KeypointKinematics.linearize`."""
-    points = vector.new_zeros(len(vector), num_keypoints, 3)
-    jacobian = vector.new_zeros(len(vector), num_keypoints, 3, vector.shape[1])
-    a = arrays
-    over_batch(
-        _linearize, _LINEARIZE_PRODUCTS, a.parents, a.rest, a.by_shape, a.keypoint, a.joint, a.weight,
-        a.anchor, a.shape, a.block_pair, a.block_joint, a.block, vector, points, jacobian,
-    )  # fmt: skip
+    arrays: KinematicArrays, vector: Float[Tensor, "batch unknowns"], *, derivatives: bool = True
+) -> tuple[Float[Tensor, "batch points 3"], Float[Tensor, "_ points 3 unknowns"]]:
+    """Keypoints and their derivatives; see `kouros.fitting.kinematics.KeypointKinematics.linearize`.
+
+    Without ``derivatives``, the Jacobian is one of no persons.
+    """
+    count, num_points = len(vector), len(arrays.first_pair) - 1
+    jacobian = vector.new_empty(count if derivatives else 0, num_points, 3, vector.shape[1])
+    points = vector.new_empty(count, num_points, 3)
+    everything = np.ones(vector.shape[1], dtype=np.bool_)
+    moved = jacobian.numpy()
+
+    def some(first: int, end: int, vector: np.ndarray, points: np.ndarray) -> None:
+        _linearize(first, end, arrays, everything, vector, moved, points)
+
+    over_batch(some, _LINEARIZE_PRODUCTS if derivatives else _PLACE_PRODUCTS, vector, points)
     return points, jacobian
 
 
 @compiled(fuse=True)
 @no_type_check
-def _linearize(
-    first, end, parents, rest, by_shape, keypoint, joint, weight, anchor, shape, block_pair, block_joint,
-    block, vector, points, jacobian,
-):  # fmt: skip
-    """The derivation is `KeypointKinematics.linearize`'s, one (keypoint, joint) pair after the other."""
-    joints, betas = by_shape.shape[0], by_shape.shape[2]
-    local, right = np.empty((joints, 3, 3), vector.dtype), np.empty((joints, 3, 3), vector.dtype)
-    turned, axes = np.empty((joints, 3, 3), vector.dtype), np.empty((joints, 3, 3), vector.dtype)
-    # R - I, and its three derivatives beside it: what a blend shape is multiplied by.
-    feature = np.empty((joints, 9, 4), vector.dtype)
-    here, position = np.empty((joints, 3), vector.dtype), np.empty((joints, 3), vector.dtype)
-    moved = np.empty((joints, 3, betas), vector.dtype)
-    own, sum3 = np.empty((keypoint.shape[0], 3), vector.dtype), np.empty(3, vector.dtype)
-    product = np.empty((4, block.shape[1]), vector.dtype)
-    shape_at = 3 * joints
+def _linearize(first, end, body, free, vector, jacobian, points):
+    at = posed_person(body, vector)
     for n in range(first, end):
-        # Joints: rotations, where they rest and stand, and how that changes with the betas.
-        for j in range(joints):
-            _rotate(vector[n, 3 * j], vector[n, 3 * j + 1], vector[n, 3 * j + 2], local[j], right[j])
-            for r in range(3):
-                here[j, r] = rest[j, r]
-                for b in range(betas):
-                    here[j, r] += by_shape[j, r, b] * vector[n, shape_at + b]
-        for j in range(joints):
-            p = parents[j]
-            for r in range(3):
-                if p < 0:
-                    position[j, r] = here[j, r] + vector[n, shape_at + betas + r]
-                    for c in range(3):
-                        turned[j, r, c] = local[j, r, c]
-                    for b in range(betas):
-                        moved[j, r, b] = by_shape[j, r, b]
-                else:
-                    position[j, r] = position[p, r]
-                    for c in range(3):
-                        position[j, r] += turned[p, r, c] * (here[j, c] - here[p, c])
-                        turned[j, r, c] = (
-                            turned[p, r, 0] * local[j, 0, c]
-                            + turned[p, r, 1] * local[j, 1, c]
-                            + turned[p, r, 2] * local[j, 2, c]
-                        )
-                    for b in range(betas):
-                        moved[j, r, b] = moved[p, r, b]
-                    for c in range(3):
-                        for b in range(betas):
-                            moved[j, r, b] += turned[p, r, c] * (by_shape[j, c, b] - by_shape[p, c, b])
-            for r in range(3):
-                for c in range(3):
-                    axes[j, r, c] = (
-                        turned[j, r, 0] * right[j, 0, c]
-                        + turned[j, r, 1] * right[j, 1, c]
-                        + turned[j, r, 2] * right[j, 2, c]
-                    )
-                    # dR = R [Jr e_c]x: column by column of R times the cross matrix of column c of Jr.
-                    x, y, z = right[j, 0, c], right[j, 1, c], right[j, 2, c]
-                    feature[j, 3 * r, c + 1] = local[j, r, 1] * z - local[j, r, 2] * y
-                    feature[j, 3 * r + 1, c + 1] = local[j, r, 2] * x - local[j, r, 0] * z
-                    feature[j, 3 * r + 2, c + 1] = local[j, r, 0] * y - local[j, r, 1] * x
-                    feature[j, 3 * r + c, 0] = local[j, r, c] - (1 if r == c else 0)
-        # Pose blend shapes, by joint: long rows, which the compiler turns into vector instructions.
-        s = 0
-        while s < block_joint.shape[0]:
-            i, first_row = block_joint[s], 3 * s
-            while s < block_joint.shape[0] and block_joint[s] == i:
-                s += 1
-            for c in range(4):
-                out = product[c, first_row : 3 * s]
-                out[:] = 0
-                for m in range(9):
-                    value, row = feature[i, m, c], block[m, first_row : 3 * s]
-                    for q in range(row.shape[0]):
-                        out[q] += value * row[q]
-        for p in range(keypoint.shape[0]):
-            for r in range(3):
-                own[p, r] = anchor[p, r]
-                for b in range(betas):
-                    own[p, r] += shape[p, r, b] * vector[n, shape_at + b]
-        for s in range(block_joint.shape[0]):
-            i, p = block_joint[s], block_pair[s]
-            turn, into = turned[joint[p]], jacobian[n, keypoint[p]]
-            for r in range(3):
-                own[p, r] += product[0, 3 * s + r]
-                for c in range(3):
-                    into[r, 3 * i + c] += (
-                        turn[r, 0] * product[c + 1, 3 * s]
-                        + turn[r, 1] * product[c + 1, 3 * s + 1]
-                        + turn[r, 2] * product[c + 1, 3 * s + 2]
-                    )
-        for p in range(keypoint.shape[0]):
-            k, j, w = keypoint[p], joint[p], weight[p]
-            turn, into, x, y, z = turned[j], jacobian[n, k], own[p, 0], own[p, 1], own[p, 2]
-            for r in range(3):
-                sum3[r] = turn[r, 0] * x + turn[r, 1] * y + turn[r, 2] * z + w * position[j, r]
-                points[n, k, r] += sum3[r]
-                into[r, shape_at + betas + r] += w
-                by_betas, t0, t1, t2 = into[r, shape_at:], turn[r, 0], turn[r, 1], turn[r, 2]
-                for b in range(betas):
-                    by_betas[b] += w * moved[j, r, b] + t0 * shape[p, 0, b] + t1 * shape[p, 1, b] + t2 * shape[p, 2, b]
-            i = j
-            while i >= 0:  # turning any joint above by w moves the pair by w x (its points - the joint)
-                x, y, z = (
-                    sum3[0] - w * position[i, 0],
-                    sum3[1] - w * position[i, 1],
-                    sum3[2] - w * position[i, 2],
-                )
-                for c in range(3):
-                    into[0, 3 * i + c] += axes[i, 1, c] * z - axes[i, 2, c] * y
-                    into[1, 3 * i + c] += axes[i, 2, c] * x - axes[i, 0, c] * z
-                    into[2, 3 * i + c] += axes[i, 0, c] * y - axes[i, 1, c] * x
-                i = parents[i]
+        place(body, vector[n], at)
+        points[n] = at.points
+        if n < jacobian.shape[0]:
+            differentiate(body, at, free, jacobian[n])
 
 
-@compiled(fuse=True)
+@inner
 @no_type_check
-def _rotate(rx, ry, rz, matrix, right):
+def posed_person(body, like):
+    """Room for one person, in the numbers of ``like``."""
+    joints, betas, kind = body.rest.shape[0], body.by_shape.shape[2], like.dtype
+    pairs, blocks = body.joint.shape[0], body.block.shape[1]
+    return PosedPerson(
+        np.empty((joints, 3, 3), kind),
+        np.empty((joints, 3, 3), kind),
+        np.empty((joints, 3, 3), kind),
+        np.empty((joints, 3), kind),
+        np.empty((joints, 3), kind),
+        np.empty((pairs, 3), kind),
+        np.empty((pairs, 3), kind),
+        np.empty((body.first_pair.shape[0] - 1, 3), kind),
+        np.empty((4, joints, 9), kind),
+        np.empty((4, blocks), kind),
+        np.empty((joints, 3, 3), kind),
+        np.empty((joints, 3, betas), kind),
+        np.empty((joints, 4), kind),
+    )
+
+
+@inner
+@no_type_check
+def place(body, unknowns, at):
+    """Keypoints at these unknowns: ``sum_p R_j own_p + weight_p position_j`` (`kouros.body.tables`)."""
+    joints, betas = body.by_shape.shape[0], body.by_shape.shape[2]
+    shape_at = 3 * joints
+    local, turned, rest, position = at.local, at.turned, at.rest, at.position
+    for j in range(joints):
+        rotate(unknowns[3 * j], unknowns[3 * j + 1], unknowns[3 * j + 2], local[j], at.right[j])
+        for r in range(3):
+            total = body.rest[j, r]
+            for b in range(betas):
+                total += body.by_shape[j, r, b] * unknowns[shape_at + b]
+            rest[j, r] = total
+            for c in range(3):
+                at.feature[0, j, 3 * r + c] = local[j, r, c] - (1 if r == c else 0)
+    for j in range(joints):
+        p = body.parents[j]
+        for r in range(3):
+            if p < 0:
+                position[j, r] = rest[j, r] + unknowns[shape_at + betas + r]
+                for c in range(3):
+                    turned[j, r, c] = local[j, r, c]
+            else:
+                position[j, r] = position[p, r]
+                for c in range(3):
+                    position[j, r] += turned[p, r, c] * (rest[j, c] - rest[p, c])
+                    turned[j, r, c] = (
+                        turned[p, r, 0] * local[j, 0, c]
+                        + turned[p, r, 1] * local[j, 1, c]
+                        + turned[p, r, 2] * local[j, 2, c]
+                    )
+    own, products = at.own, at.product[0]
+    for p in range(own.shape[0]):
+        for r in range(3):
+            total = body.anchor[p, r]
+            for b in range(betas):
+                total += body.shape[p, r, b] * unknowns[shape_at + b]
+            own[p, r] = total
+    s = 0
+    while s < body.block_joint.shape[0]:
+        s = _blend(body, at, 0, s)
+    for s in range(body.block_pair.shape[0]):
+        p = body.block_pair[s]
+        for r in range(3):
+            own[p, r] += products[3 * s + r]
+    for k in range(at.points.shape[0]):
+        for r in range(3):
+            at.points[k, r] = 0
+        for p in range(body.first_pair[k], body.first_pair[k + 1]):
+            j, w = body.joint[p], body.weight[p]
+            for r in range(3):
+                there = (
+                    turned[j, r, 0] * own[p, 0]
+                    + turned[j, r, 1] * own[p, 1]
+                    + turned[j, r, 2] * own[p, 2]
+                    + w * position[j, r]
+                )
+                at.placed[p, r] = there
+                at.points[k, r] += there
+
+
+@inner
+@no_type_check
+def _blend(body, at, c, s):
+    """Feature ``c`` of the joint of block ``s`` times all that joint's blocks; the place of the next joint's.
+
+    Long rows, which the compiler turns into vector instructions.
+    """
+    i, start = body.block_joint[s], 3 * s
+    while s < body.block_joint.shape[0] and body.block_joint[s] == i:
+        s += 1
+    out = at.product[c, start : 3 * s]
+    out[:] = 0
+    for m in range(0, 9, 3):
+        a, b, d = at.feature[c, i, m], at.feature[c, i, m + 1], at.feature[c, i, m + 2]
+        row0, row1 = body.block[m, start : 3 * s], body.block[m + 1, start : 3 * s]
+        row2 = body.block[m + 2, start : 3 * s]
+        for q in range(out.shape[0]):
+            out[q] += a * row0[q] + b * row1[q] + d * row2[q]
+    return s
+
+
+@inner
+@no_type_check
+def differentiate(body, at, free, jacobian):
+    """Derivatives of the keypoints where `place` has put them, by the unknowns that are ``free``; the others' are 0.
+
+    The derivation is `KeypointKinematics.linearize_in_torch`'s. A joint counts as free if its first number is, and
+    so do the betas and the translation.
+    """
+    joints, betas = body.by_shape.shape[0], body.by_shape.shape[2]
+    shape_at = 3 * joints
+    local, right, turned, position, axes, moved = at.local, at.right, at.turned, at.position, at.axes, at.moved
+    jacobian[:] = 0
+    for j in range(joints):
+        if not free[3 * j]:
+            continue
+        for c in range(3):
+            # dR = R [Jr e_c]x: column by column of R times the cross matrix of column c of Jr.
+            x, y, z = right[j, 0, c], right[j, 1, c], right[j, 2, c]
+            for r in range(3):
+                axes[j, r, c] = turned[j, r, 0] * x + turned[j, r, 1] * y + turned[j, r, 2] * z
+                at.feature[c + 1, j, 3 * r] = local[j, r, 1] * z - local[j, r, 2] * y
+                at.feature[c + 1, j, 3 * r + 1] = local[j, r, 2] * x - local[j, r, 0] * z
+                at.feature[c + 1, j, 3 * r + 2] = local[j, r, 0] * y - local[j, r, 1] * x
+    s = 0
+    while s < body.block_joint.shape[0]:
+        i, start = body.block_joint[s], s
+        while s < body.block_joint.shape[0] and body.block_joint[s] == i:
+            s += 1
+        if not free[3 * i]:
+            continue
+        for c in range(1, 4):
+            _blend(body, at, c, start)
+        for b in range(start, s):
+            turn, into = turned[body.joint[body.block_pair[b]]], jacobian[body.block_keypoint[b]]
+            for c in range(3):
+                x, y, z = at.product[c + 1, 3 * b], at.product[c + 1, 3 * b + 1], at.product[c + 1, 3 * b + 2]
+                for r in range(3):
+                    into[r, 3 * i + c] += turn[r, 0] * x + turn[r, 1] * y + turn[r, 2] * z
+    if free[shape_at] and betas > 0:
+        for j in range(joints):
+            p = body.parents[j]
+            for r in range(3):
+                for b in range(betas):
+                    moved[j, r, b] = body.by_shape[j, r, b] if p < 0 else moved[p, r, b]
+                if p >= 0:
+                    t0, t1, t2 = turned[p, r, 0], turned[p, r, 1], turned[p, r, 2]
+                    for b in range(betas):
+                        moved[j, r, b] += (
+                            t0 * (body.by_shape[j, 0, b] - body.by_shape[p, 0, b])
+                            + t1 * (body.by_shape[j, 1, b] - body.by_shape[p, 1, b])
+                            + t2 * (body.by_shape[j, 2, b] - body.by_shape[p, 2, b])
+                        )
+    below = at.below
+    for k in range(at.points.shape[0]):
+        into = jacobian[k]
+        movers = body.mover[body.first_mover[k] : body.first_mover[k + 1]]
+        for i in movers:
+            below[i] = 0
+        for p in range(body.first_pair[k], body.first_pair[k + 1]):
+            j, w = body.joint[p], body.weight[p]
+            below[j, 3] += w
+            for r in range(3):
+                below[j, r] += at.placed[p, r]
+                if free[shape_at + betas]:
+                    into[r, shape_at + betas + r] += w
+            if free[shape_at] and betas > 0:
+                for r in range(3):
+                    by_betas, t0, t1, t2 = into[r, shape_at:], turned[j, r, 0], turned[j, r, 1], turned[j, r, 2]
+                    for b in range(betas):
+                        by_betas[b] += (
+                            w * moved[j, r, b]
+                            + t0 * body.shape[p, 0, b]
+                            + t1 * body.shape[p, 1, b]
+                            + t2 * body.shape[p, 2, b]
+                        )
+        for i in movers:  # turning a joint by w moves the pairs at and below it by w x (their points - the joint)
+            x, y, z, w = below[i, 0], below[i, 1], below[i, 2], below[i, 3]
+            parent = body.parents[i]
+            if parent >= 0:
+                for r in range(4):
+                    below[parent, r] += below[i, r]
+            if not free[3 * i]:
+                continue
+            x, y, z = x - w * position[i, 0], y - w * position[i, 1], z - w * position[i, 2]
+            for c in range(3):
+                into[0, 3 * i + c] += axes[i, 1, c] * z - axes[i, 2, c] * y
+                into[1, 3 * i + c] += axes[i, 2, c] * x - axes[i, 0, c] * z
+                into[2, 3 * i + c] += axes[i, 0, c] * y - axes[i, 1, c] * x
+
+
+@inner
+@no_type_check
+def rotate(rx, ry, rz, matrix, right):
     """Rodrigues' formula and its right Jacobian (Chirikjian 2012, Eq. 10.86), through half angles."""
     x, y, z = np.float64(rx), np.float64(ry), np.float64(rz)
     squared = x * x + y * y + z * z

@@ -7,7 +7,6 @@ first brought near by the landmarks or by moving the rigid body alone. The start
 wins, by the full objective.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,7 +16,8 @@ from torch import Tensor
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.fitting.calibration import detector_tables
-from kouros.fitting.kinematics import KeypointKinematics
+from kouros.fitting.fused import FAR_DAMPING, NEAR_DAMPING, BodyObjective, minimize
+from kouros.fitting.kinematics import KeypointKinematics, shortest
 from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.placement import (
     orientation_of_torso,
@@ -26,13 +26,15 @@ from kouros.fitting.placement import (
     upright_headings,
 )
 from kouros.fitting.residuals import GemanMcClure, Landmarks, Reprojection
-from kouros.fitting.solver import NormalEquations, Objective, Solution, add_up_normal, levenberg_marquardt
-from kouros.fitting.terms import Part, on_betas, on_body_pose, usable_keypoints
+from kouros.fitting.terms import usable_keypoints
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import GaussianMixture
 from kouros.priors.limits import load_limits
-from kouros.priors.shape import ShapePrior
 
+MINOR_PARTS = frozenset(
+    ("eye_inner", "eye", "eye_outer", "ear", "mouth", "pinky", "index", "thumb", "big_toe", "small_toe")
+)
+"""Keypoints that crowd on the face, the hands and the feet."""
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 
 
@@ -102,7 +104,7 @@ class KeypointFitter:
         self.kinematics = KeypointKinematics(self.body, self.set_name, marked)
         self.mean_pose = self.prior.mean()
         self.limits = load_limits().to(self.mean_pose)
-        minor = [n.split("_", 1)[-1] in _MINOR for n in self.keypoints.names]
+        minor = [n.split("_", 1)[-1] in MINOR_PARTS for n in self.keypoints.names]
         self._importance = self.mean_pose.new_ones(len(self.keypoints))
         self._importance[minor] = self.config.minor_weight
         self._torso = [self.keypoints.index(n) for n in TORSO if n in self.keypoints.names]
@@ -121,11 +123,15 @@ class KeypointFitter:
         each = len(begin.pose) // persons
         repeated = evidence[torch.arange(persons).repeat_interleave(each)]
         begin = self._placed(repeated, begin)
-        solution = self._minimize(repeated, begin, self.config.iterations)
+        damping = FAR_DAMPING if starts is None else NEAR_DAMPING
+        solution = minimize(
+            self.objective(repeated), begin.vector, max_iterations=self.config.iterations, initial_damping=damping
+        )
         cost = solution.cost.view(persons, each)
         winner = cost.argmin(-1)
         chosen = torch.arange(persons) * each + winner
-        best = BodyParameters.from_vector(solution.unknowns[chosen]).canonical()
+        best = BodyParameters.from_vector(solution.unknowns[chosen])
+        best = replace(best, pose=shortest(best.pose.unflatten(-1, (-1, 3))).flatten(1))
         return FitResult(
             parameters=best,
             cost=solution.cost[chosen],
@@ -148,16 +154,11 @@ class KeypointFitter:
         begin = self._resting(persons)
         begin = replace(begin, pose=torch.cat([orient, begin.pose[:, 3:]], dim=-1))
 
-        def objective(persons: Tensor) -> Objective:
-            # Here the landmarks are all there is, and the start shall show the pose that they show.
-            terms = self._landmark_terms(evidence[persons], (_START_SIGMA,) * 3)
-            return self._objective([terms])
-
+        # Here the landmarks are all there is, and the start shall show the pose that they show.
+        shown = self._objective(None, self._landmark_terms(evidence, (_START_SIGMA,) * 3))
         free = torch.ones(begin.size, dtype=torch.bool)
         free[-3:] = False
-        solution = levenberg_marquardt(
-            objective(torch.arange(persons)), begin.vector, max_iterations=15, free=free, narrow=objective
-        )
+        solution = minimize(shown, begin.vector, max_iterations=15, free=free)
         return BodyParameters.from_vector(solution.unknowns)
 
     def _starts_all_around(self, evidence: Evidence) -> BodyParameters:
@@ -175,7 +176,7 @@ class KeypointFitter:
         begin = self._placed(repeated, begin)
         rigid = torch.zeros(begin.size, dtype=torch.bool)
         rigid[:3] = rigid[-3:] = True
-        solution = self._minimize(repeated, begin, 5, free=rigid)
+        solution = minimize(self.objective(repeated), begin.vector, max_iterations=5, free=rigid)
         return BodyParameters.from_vector(solution.unknowns)
 
     def _centre(self, seen: Float[Tensor, "batch points 3"], names: tuple[str, ...]) -> Float[Tensor, "batch 2"]:
@@ -194,31 +195,24 @@ class KeypointFitter:
         )
         return replace(parameters, transl=transl)
 
-    def _minimize(
-        self, evidence: Evidence, begin: BodyParameters, iterations: int, free: Tensor | None = None
-    ) -> Solution:
-        def objective(persons: Tensor) -> Objective:
-            some = evidence[persons]
-            terms: list[Reprojection | Landmarks] = [self._reprojection(some)]
-            if some.landmarks_3d is not None:
-                terms.append(self._landmark_terms(some, self.config.landmark_sigma))
-            return self._objective(terms)
+    def objective(self, evidence: Evidence) -> BodyObjective:
+        """What a fit minimizes."""
+        landmarks = None
+        if evidence.landmarks_3d is not None:
+            landmarks = self._landmark_terms(evidence, self.config.landmark_sigma)
+        return self._objective(self._reprojection(evidence), landmarks)
 
-        everyone = torch.arange(len(begin.pose))
-        return levenberg_marquardt(
-            objective(everyone), begin.vector, max_iterations=iterations, free=free, narrow=objective
+    def _objective(self, reprojection: Reprojection | None, landmarks: Landmarks | None) -> BodyObjective:
+        """Evidence, priors of pose and shape, and joint limits."""
+        return BodyObjective(
+            self.kinematics,
+            self.prior,
+            reprojection,
+            landmarks,
+            limits=self.limits,
+            mixture_weight=self.config.pose_prior,
+            shape_weight=self.config.shape_prior,
         )
-
-    def _objective(self, terms: Sequence[Reprojection | Landmarks]) -> Objective:
-        """Evidence and priors as a function of the unknowns."""
-
-        def normal_equations(unknowns: Tensor) -> NormalEquations:
-            parameters = BodyParameters.from_vector(unknowns)
-            keypoints = self.kinematics.linearize(parameters)
-            seen = [term(keypoints) for term in terms]
-            return add_up_normal([*seen, *self._priors(parameters)], parameters.size)
-
-        return normal_equations
 
     def _reprojection(self, evidence: Evidence) -> Reprojection:
         size = person_size(evidence.keypoints_2d)
@@ -242,13 +236,6 @@ class KeypointFitter:
             scale_range=(0.85, 1.2),
         )
 
-    def _priors(self, parameters: BodyParameters) -> list[Part]:
-        """Priors of pose and shape, and joint limits."""
-        pose = self.prior.energy(parameters.pose[:, 3:]).weighted(self.config.pose_prior)
-        shape = ShapePrior().energy(parameters.betas).weighted(self.config.shape_prior)
-        limits = self.limits.energy(parameters.pose[:, 3:])
-        return [on_body_pose(pose), on_body_pose(limits), on_betas(shape)]
-
     def _resting(self, count: int) -> BodyParameters:
         """Mean pose and shape, unplaced."""
         pose = torch.cat([self.mean_pose.new_zeros(3), self.mean_pose]).expand(count, -1)
@@ -265,9 +252,6 @@ class KeypointFitter:
 
 _START_SIGMA = 0.03
 """Of the landmarks while the start is sought, metres."""
-_MINOR = {
-    "eye_inner", "eye", "eye_outer", "ear", "mouth", "pinky", "index", "thumb", "big_toe", "small_toe",
-}  # fmt: skip
 
 
 def person_size(keypoints_2d: Float[Tensor, "batch points 3"]) -> Float[Tensor, " batch"]:

@@ -4,6 +4,7 @@ A keypoint is a weighted mean of skinned vertices; `kouros.body.tables` regroups
 (keypoint, joint) pairs. Everything below differentiates that regrouped sum by hand.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -48,6 +49,13 @@ def exponential_map(rotvec: Float[Tensor, "*batch 3"]) -> Rotations:
         matrix=diagonal + sinc[..., None, None] * cross + cosc[..., None, None] * square,
         right_jacobian=diagonal - cosc[..., None, None] * cross + rest[..., None, None] * square,
     )
+
+
+def shortest(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """Vectors of the same rotations, at most pi long."""
+    angle = torch.linalg.vector_norm(rotvec, dim=-1, keepdim=True)
+    turns = torch.round(angle / (2 * math.pi))
+    return rotvec * (1 - 2 * math.pi * turns / angle.clamp(min=1e-12))
 
 
 def cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -100,20 +108,25 @@ class KeypointKinematics:
 
     def points(self, parameters: BodyParameters) -> Float[Tensor, "batch points 3"]:
         """Keypoints only, metres."""
-        return self._evaluate(parameters).points
+        vector = parameters.vector
+        if not _loops_apply(vector):
+            return self._evaluate(parameters).points
+        from kouros.fitting import cpu_kernels
+
+        return cpu_kernels.linearize(self.arrays, vector, derivatives=False)[0]
 
     def linearize(self, parameters: BodyParameters) -> LinearKeypoints:
         """Keypoints and their derivatives, by compiled loops where these apply."""
         vector = parameters.vector
-        if not posing.kernels_apply(vector) or (torch.is_grad_enabled() and vector.requires_grad):
+        if not _loops_apply(vector):
             return self.linearize_in_torch(parameters)
         from kouros.fitting import cpu_kernels
 
-        points, jacobian = cpu_kernels.linearize(self._arrays, vector, self.tables.num_keypoints)
-        return LinearKeypoints(points, jacobian)
+        return LinearKeypoints(*cpu_kernels.linearize(self.arrays, vector))
 
     @cached_property
-    def _arrays(self) -> "KinematicArrays":
+    def arrays(self) -> "KinematicArrays":
+        """What the compiled loops read; for a body on the CPU."""
         from kouros.fitting import cpu_kernels
 
         return cpu_kernels.kinematic_arrays(self.tables, self._parents, self.rest_joints, self.joint_shape)
@@ -191,6 +204,10 @@ class _Evaluation:
     position: Float[Tensor, "batch joints 3"]
     contribution: Float[Tensor, "batch pairs 3"]
     points: Float[Tensor, "batch points 3"]
+
+
+def _loops_apply(vector: Tensor) -> bool:
+    return posing.kernels_apply(vector) and not (torch.is_grad_enabled() and vector.requires_grad)
 
 
 def _tree_levels(parents: tuple[int, ...]) -> tuple[list[tuple[list[int], list[int]]], list[int]]:

@@ -96,7 +96,7 @@ class Landmarks:
     """1 / standard deviation, per metre and axis; 0 leaves a landmark out."""
     robust: GemanMcClure
     scale_range: tuple[float, float] = (1.0, 1.0)
-    """The landmarks are scaled by the best factor in this range (variable projection)."""
+    """The landmarks are scaled by the best factor in this range (variable projection, Golub and Pereyra 1973)."""
 
     def __call__(self, keypoints: LinearKeypoints) -> Linearization:
         """Errors of the centred landmarks and their derivatives."""
@@ -107,9 +107,13 @@ class Landmarks:
         jacobian = keypoints.jacobian
         jacobian = jacobian - torch.einsum("bk,bkcn->bcn", weight, jacobian)[:, None]
         weighted = centred * self.precision.square()
-        scale = (weighted * points).sum((1, 2)) / (weighted * centred).sum((1, 2)).clamp(min=1e-12)
-        scale = scale.clamp(*self.scale_range)[:, None, None]
-        error = (points - scale * centred) * self.precision
+        square = (weighted * centred).sum((1, 2)).clamp(min=1e-12)
+        best = (weighted * points).sum((1, 2)) / square
+        scale = best.clamp(*self.scale_range)
+        # Where it is free, the scale follows the points.
+        by_scale = torch.einsum("bkc,bkcn->bn", weighted, jacobian) * ((scale == best) / square)[:, None]
+        jacobian = jacobian - centred[..., None] * by_scale[:, None, None]
+        error = (points - scale[:, None, None] * centred) * self.precision
         squared = (error * error).sum(-1)
         root = self.robust.weight(squared).sqrt()
         return Linearization(

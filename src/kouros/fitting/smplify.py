@@ -11,29 +11,21 @@ import math
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
+from kouros.fitting.fused import FAR_DAMPING, NEAR_DAMPING, BodyObjective, costs, minimize
 from kouros.fitting.keypoint_fit import Evidence
-from kouros.fitting.kinematics import KeypointKinematics
+from kouros.fitting.kinematics import KeypointKinematics, shortest
 from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.placement import translation_to_see
 from kouros.fitting.residuals import GemanMcClure, Reprojection
-from kouros.fitting.solver import (
-    Linearization,
-    NormalEquations,
-    Objective,
-    add_up,
-    add_up_normal,
-    levenberg_marquardt,
-)
-from kouros.fitting.terms import KnownDepth, Part, on_all, on_betas, on_body_pose, usable_keypoints
+from kouros.fitting.solver import Linearization, add_up
+from kouros.fitting.terms import KnownDepth, on_all, usable_keypoints
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.priors.gmm import GaussianMixture
-from kouros.priors.limits import AnglePrior
-from kouros.priors.shape import ShapePrior
 
 _PLAIN_SQUARES = GemanMcClure(1e4)
 """Pixels at which a torso keypoint of the camera stage, which the paper does not make robust, is an
@@ -142,12 +134,12 @@ class Smplify:
 
     def objective(self, evidence: Evidence, parameters: BodyParameters) -> Float[Tensor, " batch"]:
         """SPIN's Eq. 2 with the last stage's weights, up to a constant of the mixture."""
-        return 2 * self.stage_objective(_cleaned(evidence), self.config.stages[-1])(parameters.vector).cost
+        return 2 * costs(self.stage_objective(_cleaned(evidence), self.config.stages[-1]), parameters.vector)
 
     def reprojection_loss(self, evidence: Evidence, parameters: BodyParameters) -> Float[Tensor, " batch"]:
         """SPIN's measure of a fit: robust, confidence-weighted, mean over all keypoints, squared pixels."""
-        keypoints = self.kinematics.linearize(parameters)
-        return 2 * self._reprojection(_cleaned(evidence))(keypoints).cost / len(self.keypoints)
+        seen = BodyObjective(self.kinematics, self.prior, self._reprojection(_cleaned(evidence)))
+        return 2 * costs(seen, parameters.vector) / len(self.keypoints)
 
     def _run(
         self, evidence: Evidence, begin: BodyParameters, stages: tuple[Stage, ...], place: bool = True
@@ -155,7 +147,9 @@ class Smplify:
         at = self._camera_stage(evidence, begin, place)
         for stage in stages[:-1]:
             at = self._body_stage(evidence, at, stage, self.config.body_iterations)
-        at = self._body_stage(evidence, at, stages[-1], self.config.last_iterations).canonical()
+        damping = FAR_DAMPING if place else NEAR_DAMPING
+        at = self._body_stage(evidence, at, stages[-1], self.config.last_iterations, damping)
+        at = replace(at, pose=shortest(at.pose.unflatten(-1, (-1, 3))).flatten(1))
         return SmplifyResult(
             parameters=at,
             objective=self.objective(evidence, at),
@@ -172,32 +166,22 @@ class Smplify:
             transl = translation_to_see(self.kinematics.points(still), seen, weight, evidence.camera)
             begin = replace(begin, transl=transl)
 
-        def objective(persons: Int[Tensor, " some"]) -> Objective:
-            some = evidence[persons]
-            torso = Reprojection(
-                observed=some.keypoints_2d[..., :2],
-                precision=(weight[persons] > 0).to(weight),
-                camera=some.camera,
-                robust=_PLAIN_SQUARES,
-                weight=weight[persons],
-            )
-            depth = KnownDepth(begin.transl[persons, 2], self.config.depth_weight)
-
-            def linearize(unknowns: Tensor) -> Linearization:
-                parameters = BodyParameters.from_vector(unknowns)
-                return add_up([torso(self.kinematics.linearize(parameters)), depth(parameters)])
-
-            return linearize
-
+        torso = Reprojection(
+            observed=evidence.keypoints_2d[..., :2],
+            precision=(weight > 0).to(weight),
+            camera=evidence.camera,
+            robust=_PLAIN_SQUARES,
+            weight=weight,
+        )
+        depth = KnownDepth(begin.transl[:, 2], self.config.depth_weight)
         rigid = torch.zeros(begin.size, dtype=torch.bool, device=weight.device)
         rigid[:3] = rigid[-3:] = True
-        solution = levenberg_marquardt(
-            objective(torch.arange(len(weight), device=weight.device)),
+        solution = minimize(
+            BodyObjective(self.kinematics, self.prior, torso, depth=depth),
             begin.vector,
             max_iterations=self.config.camera_iterations,
             tolerance=self.config.tolerance,
             free=rigid,
-            narrow=objective,
         )
         return BodyParameters.from_vector(solution.unknowns)
 
@@ -210,32 +194,40 @@ class Smplify:
         enough = (torso > 0).sum(-1, keepdim=True) >= 2
         return torch.where(enough, torso, squared)
 
-    def _body_stage(self, evidence: Evidence, begin: BodyParameters, stage: Stage, iterations: int) -> BodyParameters:
+    def _body_stage(
+        self,
+        evidence: Evidence,
+        begin: BodyParameters,
+        stage: Stage,
+        iterations: int,
+        damping: float = FAR_DAMPING,
+    ) -> BodyParameters:
         """Pose and shape under one set of weights."""
         free = torch.ones(begin.size, dtype=torch.bool, device=begin.pose.device)
         free[-3:] = not self.config.hold_translation
-
-        solution = levenberg_marquardt(
+        solution = minimize(
             self.stage_objective(evidence, stage),
             begin.vector,
             max_iterations=iterations,
             tolerance=self.config.tolerance,
             free=free,
-            narrow=lambda persons: self.stage_objective(evidence[persons], stage),
+            initial_damping=damping,
         )
         return BodyParameters.from_vector(solution.unknowns)
 
-    def stage_objective(self, evidence: Evidence, stage: Stage = SMPLIFY_STAGES[-1]) -> Objective:
-        """Half of Eq. 2 as a function of the unknowns, for `levenberg_marquardt`.
+    def stage_objective(self, evidence: Evidence, stage: Stage = SMPLIFY_STAGES[-1]) -> BodyObjective:
+        """Half of Eq. 2 as a function of the unknowns.
 
         Half, because least squares halve their squares and the published objective does not.
         """
-        reprojection = self._reprojection(evidence)
-
-        def normal_equations(unknowns: Tensor) -> NormalEquations:
-            return add_up_normal(self._terms(reprojection, unknowns, stage), unknowns.shape[-1])
-
-        return normal_equations
+        return BodyObjective(
+            self.kinematics,
+            self.prior,
+            self._reprojection(evidence),
+            mixture_weight=0.5 * stage.pose_prior**2,
+            angle_weight=stage.angle_prior**2,
+            shape_weight=stage.shape_prior**2,
+        )
 
     def stage_terms(
         self,
@@ -245,22 +237,7 @@ class Smplify:
     ) -> Linearization:
         """The same as residuals, for `kouros.fitting.conjugate.conjugate_gradients`."""
         size = unknowns.shape[-1]
-        parts = self._terms(self._reprojection(evidence), unknowns, stage)
-        return add_up([on_all(p, size) for p in parts])
-
-    def _terms(self, reprojection: Reprojection, unknowns: Tensor, stage: Stage) -> list[Part]:
-        parameters = BodyParameters.from_vector(unknowns)
-        body_pose = parameters.pose[:, 3:]
-        mixture = self.prior.energy(body_pose).weighted(0.5 * stage.pose_prior**2)
-        angles = AnglePrior().energy(body_pose).weighted(stage.angle_prior**2)
-        shape = ShapePrior().energy(parameters.betas).weighted(stage.shape_prior**2)
-        seen = reprojection(self.kinematics.linearize(parameters))
-        return [
-            (slice(0, parameters.size), seen),
-            on_body_pose(mixture),
-            on_body_pose(angles),
-            on_betas(shape),
-        ]
+        return add_up([on_all(p, size) for p in self.stage_objective(evidence, stage).terms(unknowns)])
 
     def _reprojection(self, evidence: Evidence) -> Reprojection:
         weight = evidence.keypoints_2d[..., 2].square()

@@ -24,7 +24,7 @@ from kouros.body.model import BodyModel
 from kouros.fitting.calibration import detector_tables
 from kouros.fitting.conjugate import conjugate_gradients
 from kouros.fitting.densepose import DenseEvidence, SurfaceKinematics
-from kouros.fitting.keypoint_fit import Evidence, FitConfig, person_size
+from kouros.fitting.keypoint_fit import MINOR_PARTS, Evidence, FitConfig, person_size
 from kouros.fitting.kinematics import KeypointKinematics
 from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.residuals import GemanMcClure, Landmarks, Reprojection
@@ -42,11 +42,6 @@ from kouros.priors.energy import PriorEnergy, diagonal, sum_of_squares
 from kouros.priors.gmm import GaussianMixture
 from kouros.priors.limits import load_limits
 from kouros.priors.shape import ShapePrior
-
-MINOR_PARTS = frozenset(
-    ("eye_inner", "eye", "eye_outer", "ear", "mouth", "pinky", "index", "thumb", "big_toe", "small_toe")
-)
-"""Keypoints that crowd on the face, the hands and the feet."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ unknowns those stand. As in `kouros.fitting.residuals`, costs are negative log-p
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from kouros.fitting.parameters import POSE_SIZE, BodyParameters
@@ -56,45 +56,6 @@ class KnownDepth:
         jacobian = residuals.new_zeros(len(residuals), 1, parameters.size)
         jacobian[:, :, -1] = self.precision
         return Linearization(0.5 * residuals.square().sum(-1), residuals, jacobian)
-
-
-@dataclass(frozen=True)
-class Smoothness:
-    """Keypoints that move little from frame to frame; the batch is a video, in order.
-
-    ``1/2 sum_t |precision (p_t+1 - p_t)|^2`` over the points in space, whose distances, unlike those of
-    rotation vectors, have no jumps. In each frame's term the neighbours are held at `points`: solve even
-    and odd frames in turn, or all of them from the last round's points.
-    """
-
-    points: Float[Tensor, "frames points 3"]
-    """Of all frames at the last round, metres, in one camera's axes."""
-    precision: float
-    """1 / standard deviation of the motion between two frames, per metre."""
-    cuts: Bool[Tensor, " frames"] | None = None
-    """True at frames that begin another scene or person."""
-
-    def __call__(
-        self,
-        points: Float[Tensor, "frames points 3"],
-        jacobian: Float[Tensor, "frames points 3 unknowns"],
-    ) -> Linearization:
-        """Distances to the frame before and the frame after."""
-        joined = torch.ones(len(points), dtype=torch.bool, device=points.device)
-        if self.cuts is not None:
-            joined = ~self.cuts
-        before = joined.clone()
-        before[0] = False
-        after = joined.roll(-1)
-        after[-1] = False
-        earlier, later = self.points.roll(1, dims=0), self.points.roll(-1, dims=0)
-        residuals, rows = [], []
-        for neighbour, exists in ((earlier, before), (later, after)):
-            weight = self.precision * exists.to(points)[:, None]
-            residuals.append(weight * (points - neighbour).flatten(1))
-            rows.append(weight[..., None] * jacobian.flatten(1, 2))
-        joint = torch.cat(residuals, dim=-1)
-        return Linearization(0.5 * joint.square().sum(-1), joint, torch.cat(rows, dim=-2))
 
 
 def usable_keypoints(keypoints_2d: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:

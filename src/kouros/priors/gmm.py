@@ -58,7 +58,7 @@ class GaussianMixture:
         best = self.component(body_pose)
         factor = self.factors[best]
         whitened = (factor.mT @ (body_pose - self.means[best])[..., None])[..., 0]
-        below = (self._log_peaks.max() - self._log_peaks)[best, None]
+        below = self.below_likeliest[best, None]
         residuals = torch.cat([whitened, (2 * below).sqrt()], dim=-1)
         jacobian = torch.nn.functional.pad(factor.mT, (0, 0, 0, 1))
         return PriorEnergy(0.5 * residuals.square().sum(-1), residuals, jacobian)
@@ -86,6 +86,16 @@ class GaussianMixture:
         roots of the covariances' determinants.
         """
         return float(self._log_root_precisions.max() - self._log_peaks.max())
+
+    @cached_property
+    def precisions(self) -> Float[Tensor, "components 69 69"]:
+        """Inverses of the covariances, ``L L^T``."""
+        return self.factors @ self.factors.mT
+
+    @cached_property
+    def below_likeliest(self) -> Float[Tensor, " components"]:
+        """How much less likely each component is at its mean than the mixture's likeliest at its own; logarithms."""
+        return self._log_peaks.max() - self._log_peaks
 
     @cached_property
     def _log_root_precisions(self) -> Float[Tensor, " components"]:

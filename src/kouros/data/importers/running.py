@@ -143,7 +143,7 @@ def _keep_only_if_same(parts: Path, info: TableInfo, check_images: bool) -> None
         "origin": info.keypoints_3d_origin,
         "provenance": info.provenance,
         "check_images": check_images,
-        "source_state": _state(Path(str(info.provenance.get("source", "")))),
+        "states": {key: _state(Path(value)) for key, value in info.provenance.items() if isinstance(value, str)},
     }
     text = json.dumps(description, sort_keys=True)
     marker = parts / "import.json"
