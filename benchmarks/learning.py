@@ -1,16 +1,18 @@
 """Do SPIN and HKMR learn, and do their papers' claims show at a size that two CPU cores can train?
 
-    kouros synthesize --people 12000 --out train --seed 1 ...        # see docs/results/learning.md for the commands
+    kouros synthesize --people 10000 --out train --seed 1 --size 160 --mocap MOCAP
+    kouros synthesize --people 800 --out val --seed 2 --size 160 --split val --mocap MOCAP
     python benchmarks/learning.py backbone --data train --val val --out work
     python benchmarks/learning.py spin --out work
     python benchmarks/learning.py hkmr --out work
     python benchmarks/learning.py ablations --out work
     python benchmarks/learning.py report --out work
 
-All variants look through one small ResNet that was trained to say where the 2D keypoints are, and is then held: its
-features of all crops are computed once, so that a regressor sees hundreds of people a second. The systems are the
-package's own, with the papers' losses; the crops are not augmented but for their mirror images. Every run prints one
-JSON line and adds it to ``work/runs.jsonl``; ``report`` prints the tables and draws the curves.
+Photos are beyond two cores, so the pictures are part segmentations in 24 colours, as Neural Body Fitting's first network
+would give. All variants look through one ResNet-18 that was trained to say where the 2D keypoints are, and is then
+held: its features of all crops are computed once, so that a regressor sees hundreds of people a second. The systems
+are the package's own, with the papers' losses; crops are not augmented but for their mirror images. Every run prints
+one JSON line and adds it to ``work/runs.jsonl``; ``report`` prints the tables and draws the curves.
 """
 
 import argparse
@@ -31,12 +33,13 @@ from torch import Tensor, nn
 
 import kouros
 from kouros.body.keypoints import SPIN49
-from kouros.cli.evaluate import open_source
 from kouros.data.augment import AugmentConfig, Spread
 from kouros.data.batch import Batch
 from kouros.data.occlusion import DEGREES, SHAPES, Occluder
+from kouros.data.schema import Sample, TableInfo
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
+from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
 from kouros.fitting.fits_store import Augmentation
 from kouros.geometry.rotations import mirror_rotvec
@@ -54,6 +57,43 @@ PELVIS = SPIN49.index("pelvis_mpii")
 ANNOTATED = slice(25, 49)
 
 
+# --- Pictures of parts ----------------------------------------------------------------------------------------
+
+
+class PartPictures:
+    """Synthetic people as a part segmentation shows them: what is seen of one person, a colour for each part."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._people = SyntheticSource(folder)
+        if not cache.exists():
+            rows = range(len(self._people))
+            labels = []
+            for row in rows:
+                maps = self._people.maps(row)
+                seen = maps.mask(int(self._people.sample(row).person or 0))
+                labels.append(np.where(seen, maps.parts["parts24"], 0).astype(np.uint8))
+            np.save(cache, np.stack(labels))
+        self._labels = np.load(cache)
+        self._colours = np.random.default_rng(0).integers(30, 256, (25, 3), dtype=np.uint8)
+        self._colours[0] = 0
+
+    @property
+    def info(self) -> TableInfo:
+        return self._people.info
+
+    def __len__(self) -> int:
+        return len(self._people)
+
+    def sample(self, row: int) -> Sample:
+        return self._people.sample(row)
+
+    def image(self, row: int) -> np.ndarray:
+        return self._colours[self._labels[row]]
+
+    def has(self, name: str) -> bool:
+        return self._people.has(name)
+
+
 # --- The backbone, and what it sees ----------------------------------------------------------------------------
 
 
@@ -61,7 +101,7 @@ def train_backbone(source: Source, out: Path, minutes: float, crop: int, seed: i
     """A ResNet-18 whose features say, through one linear layer, where the annotated 2D keypoints are."""
     torch.manual_seed(seed)
     network, head = ResNet(18), nn.Linear(512, 48)
-    augment = AugmentConfig(turned=0.3, rotation=Spread(30.0), scale=Spread(0.15), shift=Spread(0.05), colour=0.2)
+    augment = AugmentConfig(turned=0.3, rotation=Spread(30.0), scale=Spread(0.15), shift=Spread(0.05), colour=0.0)
     stream = TrainingStream([source], None, 48, StreamConfig(crop, augment, seed))
     optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3, weight_decay=0.01)
     began, step, seen = time.time(), 0, []
@@ -326,8 +366,8 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("backbone", "spin", "hkmr", "ablations", "report"))
-    parser.add_argument("--data", type=Path, help="folder or table to train on")
-    parser.add_argument("--val", type=Path, help="folder or table to be judged by")
+    parser.add_argument("--data", type=Path, help="folder of synthetic people to train on")
+    parser.add_argument("--val", type=Path, help="folder of synthetic people to be judged by")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--crop", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=15.0, help="of the backbone's training")
@@ -341,7 +381,9 @@ def main() -> None:
     if given.what == "backbone":
         if not given.data or not given.val:
             parser.error("backbone needs --data and --val")
-        train, val = (open_source(path, "") for path in (given.data, given.val))
+        train, val = (
+            PartPictures(p, given.out / f"{n}_parts.npy") for p, n in ((given.data, "train"), (given.val, "val"))
+        )
         network = train_backbone(train, given.out, given.minutes, given.crop, given.seed)
         with torch.no_grad():
             hidden = dict(_all_hidden(network, val, given.crop))

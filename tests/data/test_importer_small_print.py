@@ -428,6 +428,19 @@ def test_pictures_are_measured_upright_as_they_are_read(tmp_path):
     assert table[0].image_size == (64, 48) and table.info.keypoints_2d == COCO17
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_pictures_that_are_cut_off_are_listed(tmp_path, suffix: str):
+    file = spin(tmp_path, imgname=np.array([f"whole.{suffix}", f"cut.{suffix}"]))
+    pixels = np.random.default_rng(0).integers(0, 255, (100, 100, 3), dtype=np.uint8)
+    for name in ("whole", "cut"):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.{suffix}")
+    content = (tmp_path / f"cut.{suffix}").read_bytes()
+    (tmp_path / f"cut.{suffix}").write_bytes(content[: len(content) // 2])
+    report = import_spin_npz(file, tmp_path / "out")
+    assert [p.where for p in report.problems] == [f"cut.{suffix}"] and "cannot be read" in report.problems[0].what
+    assert report.rows == 1
+
+
 def test_densepose_people_without_keypoints_have_none_and_pictures_lie_beside_the_annotations(tmp_path):
     dense = {"dp_x": [0.0], "dp_y": [255.0], "dp_I": [1.0], "dp_U": [0.5], "dp_V": [0.5], "keypoints": [0] * 51}
     file = coco(tmp_path, "densepose_coco_2014_minival.json", "val2014", **dense)

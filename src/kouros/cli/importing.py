@@ -92,7 +92,8 @@ class Import:
         if len(report.problems) > _SHOWN_PROBLEMS:
             print(f"left out: {len(report.problems) - _SHOWN_PROBLEMS} more", file=sys.stderr)
         what = "rows" if report.table.suffix == ".parquet" else "frames"
-        print(f"{report.table}: {report.rows} {what}, {len(report.problems)} left out")
+        before = f"; {report.resumed_units} pieces were there from before" if report.resumed_units else ""
+        print(f"{report.table}: {report.rows} {what}, {len(report.problems)} left out{before}")
         return 0
 
     def _options(self, function: "Callable[..., ImportReport]") -> dict[str, object]:

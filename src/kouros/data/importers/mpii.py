@@ -110,6 +110,8 @@ def _points(person: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
         return None, None
     keypoints, visible = np.zeros((16, 3)), np.zeros(16, dtype=bool)
     for point in points:
+        if not 0 <= int(point.id) < 16:
+            raise ValueError(f"a keypoint has the id {point.id}; expected 0 to 15")
         keypoints[int(point.id)] = (point.x + MATLAB_OFFSET, point.y + MATLAB_OFFSET, 1)
         flag = np.ravel(getattr(point, "is_visible", ""))
         # A text in the release; files written anew may hold the number.

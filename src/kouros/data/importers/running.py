@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from kouros.files import write_file
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4"})
 _BLOCK = 4096
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_TAIL = 4096
+"""Bytes at a picture's end, within which its format's last mark is looked for."""
 _TURNED = (5, 6, 7, 8)
 """EXIF's orientations that exchange width and height."""
 _Row = TypeVar("_Row")
@@ -194,12 +198,24 @@ def image_size(path: Path) -> tuple[int, int] | str:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return (0, 0) if path.is_file() else "there is no such video"
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # Pillow warns about odd metadata
+            if not _ends_well(path, image.format):
+                image.load()  # the whole picture tells whether something is missing
             return image.size[::-1] if _orientation(image) in _TURNED else image.size
     except FileNotFoundError:
         return "there is no such image"
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise anything on damaged files
         return f"the image cannot be read ({error})"
+
+
+def _ends_well(path: Path, kind: str | None) -> bool:
+    """Whether a file has the end that its format prescribes; a download that was cut off has not."""
+    end = _ENDS.get(kind or "")
+    if end is None:
+        return True
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return end in file.read()
 
 
 def _orientation(image: Image.Image) -> int:
