@@ -27,6 +27,7 @@ from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
 from kouros.fitting.parameters import BodyParameters
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rotmat_to_rotvec
+from kouros.pipeline.estimate import fitter_for
 from kouros.priors.gmm import load_gmm
 from kouros.systems.lifter import load_weights, predict
 
@@ -50,7 +51,7 @@ def main(folder: Path) -> None:
     camera = PerspectiveCamera(torch.full((count,), FOCAL), torch.zeros(count, 2))
     keypoints = data["keypoints"] * torch.tensor([FOCAL, FOCAL, 1.0])
     landmarks = data["landmarks"]
-    fitter = KeypointFitter(body, BLAZEPOSE33.name, load_gmm())
+    fitter, exact = fitter_for(body, BLAZEPOSE33.name), KeypointFitter(body, BLAZEPOSE33.name, load_gmm())
     lifted = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera, landmarks)
     rotations = torch.cat([lifted.global_orient[:, :1], lifted.body_pose[:, 0]], dim=1)
     start = BodyParameters(rotmat_to_rotvec(rotations).flatten(1), lifted.betas[:, 0], lifted.transl[:, 0])
@@ -65,8 +66,11 @@ def main(folder: Path) -> None:
     results = {
         "detector's landmarks": landmarks,
         "network alone": points(start),
-        "fit from the landmarks, landmarks as depth": points(fitter.fit(seen).parameters),
-        "fit from the network, landmarks as depth": points(fitter.fit(seen, start).parameters),
+        "fit from the landmarks, landmarks as depth": points(exact.fit(seen).parameters),
+        "fit from the network, landmarks as depth": points(exact.fit(seen, start).parameters),
+        "fit from the network, its body as depth, keypoints trusted as annotations": points(
+            exact.fit(understood, start).parameters
+        ),
         "fit from the network, its body as depth (default)": points(fitter.fit(understood, start).parameters),
     }
     table = Table("start and evidence of depth", "PA-MPJPE, mm", "median", "MPJPE, mm", title=f"{count} renders")

@@ -12,7 +12,7 @@ from torch import Tensor
 from kouros.body import BodyModel, load_body
 from kouros.body.keypoints import BLAZEPOSE33, OPENPOSE25
 from kouros.detection import DetectedPerson
-from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.keypoint_fit import Evidence, FitConfig, KeypointFitter
 from kouros.fitting.parameters import BodyParameters
 from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
 from kouros.geometry.rotations import rotmat_to_rotvec
@@ -26,6 +26,11 @@ OUTSIDE_TRUST = 0.3
 """Share of its confidence that a keypoint outside the picture keeps: detectors guess those."""
 BOX_MARGIN = 1.2
 """Side of a person's square crop over the longer side of its box."""
+
+
+DETECTED = FitConfig(keypoint_sigma=0.016, keypoint_outlier=3.0, landmark_sigma=(0.03, 0.03, 0.03))
+"""Trust in a detector's keypoints and in what the learned start makes of them, measured on renders: see
+docs/results/learned_start.md."""
 
 
 @dataclass(frozen=True)
@@ -178,5 +183,4 @@ def trusted_keypoints(person: DetectedPerson, camera: ImageCamera) -> Float[Tens
 @lru_cache(maxsize=8)
 def fitter_for(body: BodyModel, set_name: str) -> KeypointFitter:
     """The fit of a body to a keypoint set with the packaged prior, prepared once."""
-    mixture = load_gmm()
-    return KeypointFitter(body=body, set_name=set_name, prior=mixture)
+    return KeypointFitter(body=body, set_name=set_name, prior=load_gmm(), config=DETECTED)
