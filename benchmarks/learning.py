@@ -8,11 +8,11 @@
     python benchmarks/learning.py ablations --out work
     python benchmarks/learning.py report --out work
 
-Photos are beyond two cores, so the pictures are part segmentations in 24 colours, as Neural Body Fitting's first network
-would give. All variants look through one ResNet-18 that was trained to say where the 2D keypoints are, and is then
-held: its features of all crops are computed once, so that a regressor sees hundreds of people a second. The systems
-are the package's own, with the papers' losses; crops are not augmented but for their mirror images. Every run prints
-one JSON line and adds it to ``work/runs.jsonl``; ``report`` prints the tables and draws the curves.
+Photos are beyond two cores, so the pictures are part segmentations in 24 colours, as Neural Body Fitting's first
+network would give. All variants look through one ResNet-18 that was trained to say where the 2D keypoints are, and is
+then held: its features of all crops are computed once, so that a regressor sees hundreds of people a second. The
+systems are the package's own, with the papers' losses; crops are not augmented but for their mirror images. Every run
+prints one JSON line and adds it to ``work/runs.jsonl``; ``report`` prints the tables and draws the curves.
 """
 
 import argparse
