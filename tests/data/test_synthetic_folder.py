@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kouros.data.inspection import contact_sheet
 from kouros.data.sources import Source
 from kouros.data.synthetic import SyntheticSource
 from kouros.data.synthetic.generate import Order, OrderError, synthesize
@@ -112,3 +113,11 @@ def test_synthetic_val_is_what_the_package_says(tmp_path):
     for index, expected in sums()["pictures"].items():
         difference = np.abs(np.array(thumbnail(stage.picture(scenes[int(index)]))) - expected)
         assert difference.max() <= 3
+
+
+def test_a_contact_sheet_shows_people_whose_pictures_are_not_written(folder):
+    source = SyntheticSource(folder)
+    sheet = contact_sheet(source.table, people=4, columns=4, side=64, source=source)
+    files = contact_sheet(source.table, people=4, columns=4, side=64)
+    colours = [len(np.unique(picture.reshape(-1, 3), axis=0)) for picture in (sheet, files)]
+    assert colours[0] > 20 * colours[1]  # grey squares that say so

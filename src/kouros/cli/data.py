@@ -57,8 +57,13 @@ class Data:
         from kouros.export.pictures import png_bytes
         from kouros.files import write_file
 
+        source = None
+        if (table.path.parent / "synthetic.json").is_file():
+            from kouros.data.synthetic import SyntheticSource
+
+            source = SyntheticSource(table.path.parent)
         _print(table)
-        write_file(sheet, png_bytes(contact_sheet(table, people=self.people, seed=self.seed)))
+        write_file(sheet, png_bytes(contact_sheet(table, people=self.people, seed=self.seed, source=source)))
         print(f"people: {sheet}\n")
 
     def _tables(self) -> list[Path]:

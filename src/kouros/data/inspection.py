@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from kouros.body.keypoints import LSP14, OPENPOSE25, SPIN49, KeypointSet
 from kouros.data.images import ImageError, read_image
 from kouros.data.schema import SAMPLE_FIELDS, Sample
+from kouros.data.sources import Source
 from kouros.data.tables import AnnotationTable
 
 _MARGIN = 1.25
@@ -73,12 +74,21 @@ def _histogram(what: str, numbers: np.ndarray, bins: int) -> Histogram:
 
 
 def contact_sheet(
-    table: AnnotationTable, *, people: int = 24, columns: int = 6, side: int = 256, seed: int = 0
+    table: AnnotationTable,
+    *,
+    people: int = 24,
+    columns: int = 6,
+    side: int = 256,
+    seed: int = 0,
+    source: Source | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Crops of people drawn at random, in the table's order, with boxes and keypoints.
 
     The square box is yellow, the data set's own box white; the person's left is red, the right blue, the rest
     green; hidden points are rings. A picture that cannot be read leaves a grey square that says so.
+
+    Args:
+        source: of the pictures, for a table whose pictures are drawn on demand; default: the table's files.
 
     Raises:
         ValueError: the table has no rows.
@@ -91,15 +101,15 @@ def contact_sheet(
     sheet = np.full((height * side, columns * side, 3), _EMPTY, dtype=np.uint8)
     for place, row in enumerate(rows):
         down, along = divmod(place, columns)
-        tile = _tile(table, int(row), side)
+        tile = _tile(table, source, int(row), side)
         sheet[down * side : (down + 1) * side, along * side : (along + 1) * side] = tile
     return sheet
 
 
-def _tile(table: AnnotationTable, row: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
+def _tile(table: AnnotationTable, source: Source | None, row: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
     sample = table[row]
     try:
-        pixels = read_image(table.image_file(sample)).pixels
+        pixels = read_image(table.image_file(sample)).pixels if source is None else source.image(row)
     except ImageError:
         tile = np.full((side, side, 3), _EMPTY, dtype=np.uint8)
         reason = "video" if sample.frame is not None else "no picture"
