@@ -10,7 +10,7 @@ import tyro
 from PIL import Image
 
 from kouros.body.keypoints import COCO17, MPI_INF_3DHP17, SMPL24
-from kouros.cli.evaluate import Evaluate, ProtocolName, names_in, open_source, overlap, system_of
+from kouros.cli.evaluate import Evaluate, ProtocolName, names_in, overlap, source_for, system_of
 from kouros.cli.usage import UsageError
 from kouros.data.schema import Sample, TableInfo
 from kouros.data.tables import write_table
@@ -101,10 +101,10 @@ def test_a_missing_table_and_a_folder_of_none_or_two_are_explained(table: Path, 
     assert "there is no such annotation table" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"the folder holds no \.parquet file"):
-        open_source(tmp_path / "empty", "table-3d")
+        source_for(tmp_path / "empty", "table-3d")
     (tmp_path / "b.parquet").write_bytes(table.read_bytes())
     with pytest.raises(UsageError, match=r"2 tables \(b\.parquet, toy\.parquet\); name one"):
-        open_source(tmp_path, "table-3d")
+        source_for(tmp_path, "table-3d")
 
 
 def test_systems_that_are_none_are_refused(tmp_path: Path, free_body):

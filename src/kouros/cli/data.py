@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from kouros.cli.sources import open_source
 from kouros.cli.usage import UsageError
 
 if TYPE_CHECKING:
@@ -57,13 +58,10 @@ class Data:
         from kouros.export.pictures import png_bytes
         from kouros.files import write_file
 
-        source = None
-        if (table.path.parent / "synthetic.json").is_file():
-            from kouros.data.synthetic import SyntheticSource
-
-            source = SyntheticSource(table.path.parent)
         _print(table)
-        write_file(sheet, png_bytes(contact_sheet(table, people=self.people, seed=self.seed, source=source)))
+        write_file(
+            sheet, png_bytes(contact_sheet(table, people=self.people, seed=self.seed, source=open_source(table.path)))
+        )
         print(f"people: {sheet}\n")
 
     def _tables(self) -> list[Path]:

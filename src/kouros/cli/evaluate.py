@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from kouros.cli.reconstruct import load_body_of
+from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Evaluate:
         from kouros.evaluation.reports import json_bytes, report
 
         chosen = protocol(self.on)
-        source = open_source(self.data, self.on)
+        source = source_for(self.data, self.on)
         free = default_body()
         estimator = system_of(self.system, load_body_of(self.body))
         verdict = judge(
@@ -127,32 +128,17 @@ class Evaluate:
             print("written: " + ", ".join(map(str, written)))
 
 
-def open_source(path: Path, protocol: str) -> "Source":
-    """The samples that ``--data`` names.
+def source_for(path: Path, protocol: str) -> "Source":
+    """The samples that ``--data`` names; the packaged ones are made there on first use.
 
     Raises:
         UsageError: a folder with no table, or with several.
-        ValueError: a broken table or folder of synthetic people.
     """
-    if protocol == "synthetic-val":
-        if path.is_file():
-            raise UsageError(f"--data {path}: this is a file; synthetic-val wants its folder, or a name to make one.")
+    if protocol == "synthetic-val" and (not path.exists() or (path.is_dir() and not list(path.glob("*.parquet")))):
         from kouros.data.synthetic import synthetic_val
 
         return synthetic_val(path)
-    if (path / "synthetic.json").is_file():
-        from kouros.data.synthetic import SyntheticSource
-
-        return SyntheticSource(path)
-    from kouros.data.table_source import TableSource
-
-    if path.is_dir():
-        tables = sorted(path.glob("*.parquet"))
-        if len(tables) != 1:
-            found = "no .parquet file" if not tables else f"{len(tables)} tables ({', '.join(t.name for t in tables)})"
-            raise UsageError(f"--data {path}: the folder holds {found}; name one table.")
-        path = tables[0]
-    return TableSource(path)
+    return open_source(path)
 
 
 def default_body() -> "BodyModel":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from kouros.cli.sources import open_source
 from kouros.cli.train import Hkmr, Spin
 from kouros.cli.usage import Flag, UsageError
 from kouros.data.augment import AugmentConfig
@@ -19,7 +20,6 @@ from kouros.systems.spin import SpinConfig
 from kouros.training.options import EngineOptions, TrainingError
 
 if TYPE_CHECKING:
-    from kouros.data.sources import Source
     from kouros.training.engine import Outcome
     from kouros.training.runs import SystemConfig
 
@@ -76,9 +76,9 @@ class _TrainSystem:
         from kouros.training.engine import TrainingData, train
 
         data = TrainingData(
-            sources=[_source(path) for path in self.data],
+            sources=[open_source(path) for path in self.data],
             ratios=self.ratios or None,
-            validation=_source(self.val) if self.val else None,
+            validation=open_source(self.val) if self.val else None,
             names=[str(path) for path in self.data],
             validation_name=str(self.val) if self.val else None,
         )
@@ -114,16 +114,6 @@ class TrainHkmr(_TrainSystem, Hkmr):
     def run(self) -> int:
         """Do it; returns the exit status."""
         return self._train(self.system)
-
-
-def _source(path: Path) -> "Source":
-    if path.is_dir():
-        from kouros.data.synthetic import SyntheticSource
-
-        return SyntheticSource(path)
-    from kouros.data.table_source import TableSource
-
-    return TableSource(path)
 
 
 def _summary(outcome: "Outcome", out: Path) -> str:
