@@ -286,7 +286,7 @@ def default_fit(people: Scene, seen: DefaultScene, repeats: int) -> list[dict[st
             break
         some = torch.arange(batch)
         both, flat, estimate = seen.of("noisy 2D + 3D", some), seen.of("noisy 2D", some), people.estimate[some]
-        runs = {
+        runs: dict[str, Callable[[], object]] = {
             "start_ms": partial(
                 predict, start, seen.fitter.body, both.keypoints_2d, both.keypoint_set, both.camera, both.landmarks_3d
             ),
@@ -321,6 +321,10 @@ def basin(ours: Smplify, people: Scene) -> list[dict[str, object]]:
     return rows
 
 
+def _lower(solver: Callable[..., Solution], limit: str, iterations: int) -> Solution:
+    return solver(**{limit: iterations})
+
+
 def iterations(ours: Smplify, people: Scene, repeats: int) -> list[dict[str, object]]:
     """One more iteration costs the difference between long and short runs."""
     rows: list[dict[str, object]] = []
@@ -335,9 +339,11 @@ def iterations(ours: Smplify, people: Scene, repeats: int) -> list[dict[str, obj
 
         x = part.estimate.vector
         solvers: dict[str, Callable[[int], Solution]] = {
-            "lm_ms": lambda n, f=objective, x=x: minimize(f, x, max_iterations=n, tolerance=-1.0),
-            "lm_in_torch_ms": lambda n, f=objective, x=x: levenberg_marquardt(f, x, max_iterations=n, tolerance=-1.0),
-            "cg_ms": lambda n, f=linearize, x=x: conjugate_gradients(f, x, iterations=n),
+            "lm_ms": partial(_lower, partial(minimize, objective, x, tolerance=-1.0), "max_iterations"),
+            "lm_in_torch_ms": partial(
+                _lower, partial(levenberg_marquardt, objective, x, tolerance=-1.0), "max_iterations"
+            ),
+            "cg_ms": partial(_lower, partial(conjugate_gradients, linearize, x), "iterations"),
         }
         row: dict[str, object] = {"what": "iteration", "batch": batch}
         for name, solve in solvers.items():

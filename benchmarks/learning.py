@@ -194,7 +194,7 @@ class Held(nn.Module):
 
 def run(name: str, seed: int, system: System, seen: Seen, steps: int, out: Path) -> None:
     """Train a system on features, score it as it goes, and note it."""
-    system.backbone = Held()  # type: ignore[assignment]
+    system.backbone = Held()
     body = kouros.load_body()
     optimizers = system.optimizers()
     generator = torch.Generator().manual_seed(seed)
@@ -266,7 +266,7 @@ def spin_runs(seen: Seen, out: Path, seeds: int, steps: int) -> None:
     for seed in range(seeds):
         for learn_from in ("fits-in-the-loop", "static-fits", "reprojection"):
             torch.manual_seed(seed)
-            config = SpinConfig(backbone=18, paired=False, learn_from=learn_from, learning_rate=RATE)  # type: ignore[arg-type]
+            config = SpinConfig(backbone=18, paired=False, learn_from=learn_from, learning_rate=RATE)
             system = config.build(kouros.load_body(), people)
             if learn_from != "reprojection":
                 if static is None:  # the same for all: from the mean pose, by SMPLify's schedule

@@ -154,7 +154,7 @@ def iterations(synergy: Synergy, scene: Scene) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for solver in ("conjugate_gradients", "levenberg_marquardt"):
         for limit in (0, 1, 2, 3, 5, 10, 20, 40):
-            result = synergy.refine(scene.cues, scene.estimate, solver=solver, iterations=limit)  # type: ignore[arg-type]
+            result = synergy.refine(scene.cues, scene.estimate, solver=solver, iterations=limit)
             excess = result.cost / best - 1
             rows.append(
                 {"what": "iterations", "solver": solver, "iterations": limit,

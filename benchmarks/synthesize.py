@@ -11,7 +11,9 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +23,10 @@ from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import label, thickness
 from kouros.data.synthetic.scenes import SceneConfig, draw_scene
 
+T = TypeVar("T")
+_PATIENCE = 120.0
+"""Seconds that a process is waited for."""
+
 
 def stages(pictures: int, size: int) -> dict[str, float]:
     """Mean milliseconds a picture of each stage, processor time."""
@@ -28,18 +34,18 @@ def stages(pictures: int, size: int) -> dict[str, float]:
     flesh = thickness(stage.body)
     spent = dict.fromkeys(("draw the scene", "pose", "label", "RGB", "IUV, people, depth"), 0.0)
 
-    def timed(name: str, work: Callable[[], object]) -> object:
+    def timed(name: str, work: Callable[[], T]) -> T:
         start = time.process_time()
         result = work()
         spent[name] += time.process_time() - start
         return result
 
     for index in range(pictures):
-        scene = timed("draw the scene", lambda i=index: draw_scene(0, i, stage.body, None, config))
-        staged = timed("pose", lambda s=scene: stage.staged(s))
-        timed("label", lambda s=scene, g=staged: label(stage, s, flesh, g))
-        timed("RGB", lambda s=scene, g=staged: stage.picture(s, g))
-        timed("IUV, people, depth", lambda s=scene, g=staged: stage.maps(s, g, parts=()))
+        scene = timed("draw the scene", partial(draw_scene, 0, index, stage.body, None, config))
+        staged = timed("pose", partial(stage.staged, scene))
+        timed("label", partial(label, stage, scene, flesh, staged))
+        timed("RGB", partial(stage.picture, scene, staged))
+        timed("IUV, people, depth", partial(stage.maps, scene, staged, parts=()))
     return {name: 1e3 * seconds / pictures for name, seconds in spent.items()}
 
 
@@ -53,11 +59,11 @@ def _ready() -> Stage:
     return stage
 
 
-def render(worker: int, pictures: int, size: int, ready: object, seconds: object) -> None:
+def render(worker: int, pictures: int, size: int, ready: Any, seconds: Any) -> None:
     """One process's share, from when all are ready."""
     stage, config = _ready(), SceneConfig(size=size)
     scenes = [draw_scene(1 + worker, i, stage.body, None, config) for i in range(pictures)]
-    ready.wait()
+    ready.wait(_PATIENCE)
     start = time.perf_counter()
     for scene in scenes:
         staged = stage.staged(scene)
@@ -73,7 +79,7 @@ def rate(workers: int, pictures: int, size: int) -> float:
     processes = [context.Process(target=render, args=(k, pictures, size, ready, seconds)) for k in range(workers)]
     for process in processes:
         process.start()
-    took = [seconds.get() for _ in processes]
+    took = [seconds.get(timeout=2 * _PATIENCE) for _ in processes]
     for process in processes:
         process.join()
     return workers * pictures / float(np.max(took))

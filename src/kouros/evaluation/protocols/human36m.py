@@ -25,6 +25,8 @@ _CORRUPT = ("S11", "Directions", "54138969")
 """A damaged video, which HMR and the importer leave out."""
 _IMPORT = "kouros import human36m FOLDER --out DIR --split test"
 _IMAGE = re.compile(r"(S\d+)_([A-Za-z]+)(?:[_ ](\d))?\.(\d{8})_(\d{6})\.\w+$")
+_ACTIONS = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
+"""Two names of one action, by the first and by later releases."""
 HIPS = ("left_hip", "right_hip")
 
 
@@ -38,6 +40,7 @@ def _from_name(who: Who) -> Who:
     if match is None:
         return who
     subject, action, trial, camera, number = match.groups()
+    action = _ACTIONS.get(action, action)
     sequence = f"{subject}_{action}" + (f" {trial}" if trial else "")
     # Pictures are numbered from 1, frames from 0.
     return replace(who, subject=subject, action=action, sequence=sequence, camera=camera, frame=int(number) - 1)

@@ -38,8 +38,8 @@ INVISIBLE = EvaluationProtocol(
     title="MPII, invisible joints",
     card=ProtocolCard(
         dataset="MPII Human Pose",
-        split="the paper: validation; here the table's people (the list of validation people is not MPII's own: "
-        "give it by --images)",
+        split="the paper: validation; here the table's people (MPII itself has no such list: it is given when the table "
+        "is made)",
         subjects="all",
         cameras="one",
         frames="all with head boxes",
@@ -54,7 +54,7 @@ INVISIBLE = EvaluationProtocol(
     ),
     rows=Rows(
         datasets=("mpii",),
-        importer="kouros import mpii FOLDER --out DIR",
+        importer="kouros import mpii FOLDER --out DIR --split val --people valid.h5",
         needs=("keypoints_2d", "visible"),
     ),
     measures=(Measure("pixels", "MPJPE", "px", 1.0, 2), percent("pck", "PCK", 2)),
