@@ -38,8 +38,8 @@ INVISIBLE = EvaluationProtocol(
     title="MPII, invisible joints",
     card=ProtocolCard(
         dataset="MPII Human Pose",
-        split="the paper: validation; here the table's people (MPII itself has no such list: it is given when the table "
-        "is made)",
+        split="the paper: validation; here the table's people (MPII itself has no such list: it is given when the "
+        "table is made)",
         subjects="all",
         cameras="one",
         frames="all with head boxes",
