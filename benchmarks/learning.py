@@ -209,6 +209,9 @@ def run(name: str, seed: int, system: System, seen: Seen, steps: int, out: Path)
         for group in (g for o in optimizers for g in o.param_groups):
             group["lr"] = group.setdefault("initial", group["lr"]) * 0.5 * (1 + np.cos(np.pi * step / steps))
         losses = system.training_step(_of_unit_crop(seen.train[rows], seen.crop)).losses
+        if not all(bool(torch.isfinite(loss)) for loss in losses):
+            print(json.dumps({"name": name, "seed": seed, "diverged_at": step}), flush=True)
+            return
         for optimizer, loss in zip(optimizers, losses, strict=True):
             optimizer.zero_grad()
             loss.backward()
@@ -257,13 +260,13 @@ def fits_error(system: System, train: Batch, body: kouros.BodyModel) -> dict[str
     return _errors(points, train[own])
 
 
-def spin_runs(seen: Seen, out: Path, seeds: int, steps: int) -> None:
+def spin_runs(seen: Seen, out: Path, seeds: range, steps: int) -> None:
     """SPIN's claim (Table 1): fits in the loop, static fits, reprojection only; 2D keypoints are all they know."""
     people = 1 + int(seen.train.index.max())
     own = seen.train[~seen.train.augmentation.flipped]
     own = _of_unit_crop(replace(own, image=torch.zeros(len(own), 3, 1, 1)), seen.crop)
     static = None
-    for seed in range(seeds):
+    for seed in seeds:
         for learn_from in ("fits-in-the-loop", "static-fits", "reprojection"):
             torch.manual_seed(seed)
             config = SpinConfig(backbone=18, paired=False, learn_from=learn_from, learning_rate=RATE)
@@ -276,9 +279,9 @@ def spin_runs(seen: Seen, out: Path, seeds: int, steps: int) -> None:
             run(f"SPIN, {learn_from}", seed, system, seen, steps, out)
 
 
-def hkmr_runs(seen: Seen, out: Path, seeds: int, steps: int, rate: float = RATE) -> None:
+def hkmr_runs(seen: Seen, out: Path, seeds: range, steps: int, rate: float = RATE) -> None:
     """HKMR's Table 1 and Fig. 6: its regressor against HMR's; same features, data and losses."""
-    for seed in range(seeds):
+    for seed in seeds:
         for name in ("HKMR", "HMR"):
             torch.manual_seed(seed)
             system = HkmrConfig(backbone=18, learning_rate=rate).build(kouros.load_body())
@@ -287,7 +290,7 @@ def hkmr_runs(seen: Seen, out: Path, seeds: int, steps: int, rate: float = RATE)
             run(name if rate == RATE else f"{name}, learning rate {rate:g}", seed, system, seen, steps, out)
 
 
-def ablation_runs(seen: Seen, out: Path, seeds: int, steps: int) -> None:
+def ablation_runs(seen: Seen, out: Path, seeds: range, steps: int) -> None:
     """HKMR's Tables 2 and 3."""
     full = KinematicConfig()
     variants: list[tuple[str, KinematicConfig, str]] = [
@@ -297,7 +300,7 @@ def ablation_runs(seen: Seen, out: Path, seeds: int, steps: int) -> None:
         *((f"{n} outer", replace(full, outer_iterations=n), "vae") for n in (1, 2, 4)),
         *((f"{n} inner", replace(full, inner_iterations=n), "vae") for n in (2, 6)),
     ]
-    for seed in range(seeds):
+    for seed in seeds:
         for name, regressor, prior in variants:
             torch.manual_seed(seed)
             config = HkmrConfig(backbone=18, learning_rate=RATE, regressor=regressor, pose_prior=prior)  # type: ignore[arg-type]
@@ -375,6 +378,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0, help="of the backbone's training")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0, help="of the backbone")
     parser.add_argument("--rate", type=float, default=RATE, help="learning rate of hkmr's runs")
     given = parser.parse_args()
@@ -396,10 +400,11 @@ def main() -> None:
         torch.save(seen, given.out / "seen.pt")
         return None
     seen = torch.load(given.out / "seen.pt", weights_only=False)  # written by this script
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
     if given.what == "hkmr":
-        return hkmr_runs(seen, given.out, given.seeds, given.steps, given.rate)
+        return hkmr_runs(seen, given.out, seeds, given.steps, given.rate)
     runs = {"spin": spin_runs, "ablations": ablation_runs}
-    return runs[given.what](seen, given.out, given.seeds, given.steps)
+    return runs[given.what](seen, given.out, seeds, given.steps)
 
 
 def _all_hidden(network: ResNet, val: Source, crop: int) -> Iterator[tuple[tuple[str, int], Batch]]:
