@@ -346,8 +346,9 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     for name, rows in runs.items():
-        at = [p["step"] for p in rows[0]["curve"]]
-        values = np.array([[p["pa_mpjpe"] for p in r["curve"]] for r in rows])
+        curves = [{p["step"]: p["pa_mpjpe"] for p in r["curve"]} for r in rows]
+        at = sorted(set.intersection(*(set(c) for c in curves)))
+        values = np.array([[c[step] for step in at] for c in curves])
         place = 0 if name.startswith("SPIN") else 1 if name in ("HMR", "HKMR") else None
         if place is not None:
             axes[place].plot(at[1:], values.mean(0)[1:], label=name)
