@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 import kouros
+from common import CROP, FOCAL, people_in_view, show
 from kouros.body.keypoints import keypoint_set
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
 from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
@@ -32,7 +33,7 @@ from kouros.priors.gmm import load_gmm
 from kouros.priors.training.poses import read_poses
 from kouros.systems.lifter import load_weights, predict
 
-SET, FOCAL, CROP = "blazepose33", 5000.0, 224
+SET = "blazepose33"
 NOISE_PIXELS, SHARE_MISSING, NOISE_METRES = 2.0, 0.1, 0.03
 RECOVERED_MM, RECOVERED_DEGREES = 60.0, 30.0
 TURNS = (0.5 * math.pi, math.pi, 1.5 * math.pi)
@@ -51,18 +52,10 @@ def scene(fitter: KeypointFitter, poses: Tensor, generator: torch.Generator) -> 
     """All headings, 20 degrees up or down, people 60 to 95 % of the crop."""
     count = len(poses)
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator)
-
     def normal(*shape: int) -> Tensor:
         return torch.randn(count, *shape, generator=generator)
 
-    zero = torch.zeros(count)
-    heading = rotvec_to_rotmat(torch.stack([zero, uniform(-math.pi, math.pi), zero], dim=-1))
-    tilt = rotvec_to_rotmat(torch.stack([uniform(-0.35, 0.35) + math.pi, zero, zero], dim=-1))
-    depth = 2 * FOCAL / (CROP * uniform(0.6, 0.95))
-    transl = torch.stack([uniform(-0.1, 0.1), uniform(-0.1, 0.1), depth], dim=-1)
-    truth = BodyParameters(torch.cat([rotmat_to_rotvec(tilt @ heading), poses], dim=-1), normal(10), transl)
+    truth = people_in_view(poses, generator)
     camera = PerspectiveCamera(torch.full((count,), FOCAL), torch.full((count, 2), CROP / 2))
     points = fitter.kinematics.points(truth)
     clean = torch.cat([camera.project(points), torch.ones_like(points[..., :1])], dim=-1)
@@ -195,16 +188,6 @@ def evidence_kinds(fits: Fits, people: Scene) -> list[dict[str, object]]:
     return rows
 
 
-def show(rows: list[dict[str, object]]) -> None:
-    """A table of rows that have the same keys."""
-    names = [n for n in rows[0] if n != "what"]
-    cells = [[f"{v:.3g}" if isinstance(v := row[n], float) else str(v) for n in names] for row in rows]
-    widths = [max(len(n), *(len(c[i]) for c in cells)) for i, n in enumerate(names)]
-    print(f"\n{rows[0]['what']}")
-    for line in [names, *cells]:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mocap", type=Path, required=True, help="motion capture; its held-out poses are used")
@@ -218,7 +201,7 @@ def main() -> None:
     fits, people = Fits(fitter), scene(fitter, poses, generator)
     found = [basin(fits, people), evidence_kinds(fits, people)]
     for rows in found:
-        show(rows)
+        show(rows, digits=3)
     print()
     for rows in found:
         for row in rows:

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 import kouros
+from common import CROP, FOCAL, people_in_view, show
 from kouros.body import BodyModel, BodyOutput
 from kouros.body.skeleton import PARENTS
 from kouros.fitting.conjugate import conjugate_gradients
@@ -46,7 +47,7 @@ from kouros.priors.gmm import GaussianMixture, load_gmm
 from kouros.priors.training.poses import read_poses
 from kouros.systems.lifter import predict
 
-SET, FOCAL, CROP = "spin49", 5000.0, 224
+SET = "spin49"
 NOISE_PIXELS, SHARE_MISSING, NOISE_METRES = 2.0, 0.1, 0.03
 
 
@@ -64,25 +65,18 @@ def scene(fitter: Smplify, poses: Tensor, generator: torch.Generator) -> Scene:
     """Random cameras around ``poses``: all headings, 20 degrees up or down, people 60 to 95 % of the crop."""
     count = len(poses)
 
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator)
-
     def normal(*shape: int) -> Tensor:
         return torch.randn(count, *shape, generator=generator)
 
-    zero = torch.zeros(count)
-    heading = rotvec_to_rotmat(torch.stack([zero, uniform(-math.pi, math.pi), zero], dim=-1))
-    tilt = rotvec_to_rotmat(torch.stack([uniform(-0.35, 0.35) + math.pi, zero, zero], dim=-1))
-    orient = rotmat_to_rotvec(tilt @ heading)
-    depth = 2 * FOCAL / (CROP * uniform(0.6, 0.95))
-    transl = torch.stack([uniform(-0.1, 0.1), uniform(-0.1, 0.1), depth], dim=-1)
-    truth = BodyParameters(torch.cat([orient, poses], dim=-1), normal(10), transl)
+    truth = people_in_view(poses, generator)
     points = fitter.kinematics.points(truth)
     camera = PerspectiveCamera(torch.full((count,), FOCAL), torch.full((count, 2), CROP / 2))
     pixels = camera.project(points) + NOISE_PIXELS * normal(*points.shape[1:2], 2)
     seen = (torch.rand(pixels.shape[:2], generator=generator) > SHARE_MISSING).float()
     # Errors of about the size that SPIN's network makes.
-    estimate = BodyParameters(truth.pose + 0.2 * normal(72), torch.zeros(count, 10), transl * (1 + 0.03 * normal(1)))
+    estimate = BodyParameters(
+        truth.pose + 0.2 * normal(72), torch.zeros(count, 10), truth.transl * (1 + 0.03 * normal(1))
+    )
     return Scene(truth, estimate, points, Evidence(torch.cat([pixels, seen[..., None]], -1), SET, camera))
 
 
@@ -354,16 +348,6 @@ def iterations(ours: Smplify, people: Scene, repeats: int) -> list[dict[str, obj
             row[name] = statistics.median(samples)
         rows.append(row)
     return rows
-
-
-def show(rows: list[dict[str, object]]) -> None:
-    """A table of rows that have the same keys."""
-    names = [n for n in rows[0] if n != "what"]
-    cells = [[f"{v:.4g}" if isinstance(v := row[n], float) else str(v) for n in names] for row in rows]
-    widths = [max(len(n), *(len(c[i]) for c in cells)) for i, n in enumerate(names)]
-    print(f"\n{rows[0]['what']}")
-    for line in [names, *cells]:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import kouros
+from common import show
 from kouros.body import BodyModel
 from kouros.body.surface import build_charts
 from kouros.body.surface.charts import Charts
@@ -163,16 +164,6 @@ def iterations(synergy: Synergy, scene: Scene) -> list[dict[str, object]]:
                  **errors(synergy, scene, result.parameters)}
             )  # fmt: skip
     return rows
-
-
-def show(rows: list[dict[str, object]]) -> None:
-    """A table of rows that have the same keys."""
-    names = [n for n in rows[0] if n != "what"]
-    cells = [[f"{v:.4g}" if isinstance(v := row[n], float) else str(v) for n in names] for row in rows]
-    widths = [max(len(n), *(len(c[i]) for c in cells)) for i, n in enumerate(names)]
-    print(f"\n{rows[0]['what']}")
-    for line in [names, *cells]:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def main() -> None:
