@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
-from kouros.body.keypoints import OPENPOSE25, SPIN49
+from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
 from kouros.fitting.terms import usable_keypoints
@@ -32,7 +32,17 @@ from kouros.networks.resnet import Depth, ResNet
 from kouros.priors.body_pose import POSE_SIZE
 from kouros.priors.gmm import load_gmm
 from kouros.priors.vae import PoseVAE, load_vae
-from kouros.systems.losses import as_bodies, betas_loss, mean_where, rotation_loss, to_crop_coordinates
+from kouros.systems.losses import (
+    ANNOTATED,
+    HIPS,
+    as_bodies,
+    betas_loss,
+    mean_where,
+    predicted_bodies,
+    require_regressable,
+    rotation_loss,
+    to_crop_coordinates,
+)
 from kouros.systems.system import Bodies, Step, System
 
 # ---- configuration
@@ -106,11 +116,7 @@ class Hkmr(System):
 
     def __init__(self, config: HkmrConfig, body: BodyModel) -> None:
         super().__init__()
-        if body.num_betas != NUM_BETAS:
-            raise ValueError(
-                f"the regressor answers with {NUM_BETAS} betas, but this body has {body.num_betas}; load it with "
-                f"num_betas={NUM_BETAS}."
-            )
+        require_regressable(body)
         self.config = config
         self.backbone = ResNet(config.backbone)
         self.regressor = config.regressor.build(self.backbone.num_features)
@@ -223,15 +229,9 @@ class Hkmr(System):
 
     # ---- prediction
 
-    @torch.no_grad()
     def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Bodies:
         """As in `kouros.systems.system.Estimator`."""
-        training = self.training
-        self.eval()
-        try:
-            return as_bodies(self(image)[-1])
-        finally:
-            self.train(training)
+        return predicted_bodies(self, image)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Hkmr":
         self._outside.body._apply(fn)
@@ -259,9 +259,6 @@ def _stacked(estimates: tuple[Regressed, ...]) -> Regressed:
 
 # ---- losses
 
-_ANNOTATED = slice(len(OPENPOSE25), None)
-"""SPIN's points that data sets annotate, after those of OpenPose."""
-_HIPS = (SPIN49.index("right_hip_lsp"), SPIN49.index("left_hip_lsp"))
 _ROTATION_NUMBERS = 24 * 9
 
 
@@ -287,12 +284,12 @@ def keypoint_loss_3d(predicted: Float[Tensor, "batch 49 3"], known: Float[Tensor
     """
     finite = torch.isfinite(known).all(-1)
     known = torch.where(finite[..., None], known, 0.0)
-    confidence = known[..., 3] * (known[:, _HIPS, 3] > 0).all(-1, keepdim=True)
+    confidence = known[..., 3] * (known[:, HIPS, 3] > 0).all(-1, keepdim=True)
 
     def centred(points: Tensor) -> Tensor:
-        return points[:, _ANNOTATED] - points[:, _HIPS].mean(1, keepdim=True)
+        return points[:, ANNOTATED] - points[:, HIPS].mean(1, keepdim=True)
 
-    return _mean_over_points(centred(predicted) - centred(known[..., :3]), confidence[:, _ANNOTATED])
+    return _mean_over_points(centred(predicted) - centred(known[..., :3]), confidence[:, ANNOTATED])
 
 
 def keypoint_loss_2d(
@@ -305,8 +302,8 @@ def keypoint_loss_2d(
         observed: pixels of the crop and confidence.
         crop_size: pixels.
     """
-    seen = usable_keypoints(observed)[:, _ANNOTATED]
-    return _mean_over_points(predicted[:, _ANNOTATED] - to_crop_coordinates(seen[..., :2], crop_size), seen[..., 2])
+    seen = usable_keypoints(observed)[:, ANNOTATED]
+    return _mean_over_points(predicted[:, ANNOTATED] - to_crop_coordinates(seen[..., :2], crop_size), seen[..., 2])
 
 
 def _mean_over_points(error: Float[Tensor, "batch points axes"], confidence: Float[Tensor, "batch points"]) -> Tensor:

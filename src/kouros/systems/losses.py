@@ -11,19 +11,19 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from kouros.body.keypoints import OPENPOSE25, SPIN49
 from kouros.body.model import BodyModel
 from kouros.fitting.in_the_loop import spin_camera
 from kouros.fitting.terms import usable_keypoints
 from kouros.geometry.cameras import SPIN_CROP_SIZE, perspective_translation
-from kouros.networks.estimates import Regressed
+from kouros.networks.estimates import NUM_BETAS, Regressed
 from kouros.systems.system import Bodies
 
-_ANNOTATED = slice(len(OPENPOSE25), None)
+ANNOTATED = slice(len(OPENPOSE25), None)
 """SPIN's points that data sets annotate, after those of OpenPose."""
-_HIPS = (SPIN49.index("right_hip_lsp"), SPIN49.index("left_hip_lsp"))
+HIPS = (SPIN49.index("right_hip_lsp"), SPIN49.index("left_hip_lsp"))
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def keypoint_loss_2d(
     """
     seen = usable_keypoints(observed)
     confidence = seen[..., 2].clone()
-    confidence[:, : _ANNOTATED.start] *= weights.openpose
-    confidence[:, _ANNOTATED] *= weights.annotated
+    confidence[:, : ANNOTATED.start] *= weights.openpose
+    confidence[:, ANNOTATED] *= weights.annotated
     error = predicted - to_crop_coordinates(seen[..., :2], crop_size)
     return (confidence[..., None] * error.square()).mean()
 
@@ -118,12 +118,12 @@ def keypoint_loss_3d(predicted: Float[Tensor, "batch 49 3"], known: Float[Tensor
         known: the same, and confidence.
     """
     confidence = torch.where(torch.isfinite(known).all(-1), known[..., 3], 0.0)
-    hips_known = (confidence[:, _HIPS] > 0).all(-1)
-    confidence = (confidence * hips_known[:, None])[:, _ANNOTATED]
+    hips_known = (confidence[:, HIPS] > 0).all(-1)
+    confidence = (confidence * hips_known[:, None])[:, ANNOTATED]
     target = torch.where(torch.isfinite(known), known, 0.0)[..., :3]
 
     def centred(points: Tensor) -> Tensor:
-        return points[:, _ANNOTATED] - points[:, _HIPS].mean(1, keepdim=True)
+        return points[:, ANNOTATED] - points[:, HIPS].mean(1, keepdim=True)
 
     error = centred(predicted) - centred(target)
     each = (confidence[..., None] * error.square()).mean((1, 2))
@@ -166,6 +166,30 @@ def mean_where(values: Float[Tensor, " batch"], where: Bool[Tensor, " batch"]) -
 def as_bodies(regressed: Regressed) -> Bodies:
     """What was regressed, as the judges want it."""
     return Bodies(regressed.rotations[:, 0], regressed.rotations[:, 1:], regressed.betas, regressed.weak_perspective)
+
+
+@torch.no_grad()
+def predicted_bodies(network: nn.Module, image: Float[Tensor, "batch 3 size size"]) -> Bodies:
+    """What a network whose iterations answer with `Regressed` answers last, in evaluation mode."""
+    training = network.training
+    network.eval()
+    try:
+        return as_bodies(network(image)[-1])
+    finally:
+        network.train(training)
+
+
+def require_regressable(body: BodyModel) -> None:
+    """Stop a body that has another number of betas than regressors answer with.
+
+    Raises:
+        ValueError: it has.
+    """
+    if body.num_betas != NUM_BETAS:
+        raise ValueError(
+            f"the regressor answers with {NUM_BETAS} betas, but this body has {body.num_betas}; load it with "
+            f"num_betas={NUM_BETAS}."
+        )
 
 
 def _finite(target: Tensor) -> Tensor:

@@ -22,12 +22,12 @@ from kouros.fitting.in_the_loop import BestFits, FitInTheLoop, Photographed, rea
 from kouros.fitting.parameters import BodyParameters
 from kouros.geometry.cameras import SPIN_CROP_SIZE, perspective_translation, weak_perspective_of
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
-from kouros.networks.estimates import NUM_BETAS, MeanParameters, Regressed
+from kouros.networks.estimates import MeanParameters, Regressed
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.kinematic_regressor import KinematicConfig
 from kouros.networks.resnet import Depth, ResNet
 from kouros.systems import losses
-from kouros.systems.losses import LossWeights, as_bodies
+from kouros.systems.losses import LossWeights, as_bodies, predicted_bodies, require_regressable
 from kouros.systems.system import Bodies, Step, System
 
 
@@ -99,11 +99,7 @@ class Spin(System):
         self, config: SpinConfig, body: BodyModel, num_samples: int, regressor: Callable[[int], nn.Module]
     ) -> None:
         super().__init__()
-        if body.num_betas != NUM_BETAS:
-            raise ValueError(
-                f"the regressor answers with {NUM_BETAS} betas, but this body has {body.num_betas}; load it with "
-                f"num_betas={NUM_BETAS}."
-            )
+        require_regressable(body)
         self.config = config
         self.backbone = ResNet(config.backbone)
         self.regressor = regressor(self.backbone.num_features)
@@ -207,15 +203,9 @@ class Spin(System):
 
     # ---- prediction
 
-    @torch.no_grad()
     def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Bodies:
         """As in `kouros.systems.system.Estimator`."""
-        training = self.training
-        self.eval()
-        try:
-            return as_bodies(self(image)[-1])
-        finally:
-            self.train(training)
+        return predicted_bodies(self, image)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Spin":
         self._outside.body._apply(fn)
