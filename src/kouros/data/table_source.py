@@ -80,24 +80,27 @@ def source_name(source: Source) -> str:
     return str(path) if path is not None else f"{source.info.dataset} ({source.info.split})"
 
 
-def require_fields(sources: Sequence[Source], needs: Iterable[str]) -> None:
+def require_fields(
+    sources: Sequence[Source], needs: Iterable[str], names: Sequence[str] = (), learner: str = "this system"
+) -> None:
     """Stop sources that could teach nothing.
 
     Args:
         sources: to learn from.
         needs: fields of `Sample` that every source must know of some sample.
+        names: what to call the sources; default: `source_name`.
+        learner: who would learn from them.
 
     Raises:
         ValueError: with the source, the fields that it lacks and what to do.
     """
     needs = tuple(needs)
-    for source in sources:
-        name = source_name(source)
+    for source, name in zip(sources, names or map(source_name, sources), strict=True):
         if not len(source):
             raise ValueError(f"{name} has no samples; import the data set again, or leave it out.")
         missing = [field for field in needs if not source.has(field)]
         if missing:
             raise ValueError(
-                f"{name} knows no {' and no '.join(missing)}, which this system needs of every data set; import the "
-                "data set with these annotations, or leave it out."
+                f"{name} knows no {' and no '.join(missing)}, without which it teaches {learner} nothing; leave it "
+                "out, or import it with these annotations."
             )

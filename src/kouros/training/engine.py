@@ -21,6 +21,7 @@ from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig
+from kouros.data.table_source import require_fields
 from kouros.systems.system import System
 from kouros.training.averaging import WeightAverage
 from kouros.training.checkpoints import CheckpointKeeper, WholeFiles
@@ -230,19 +231,10 @@ def _trainer(
 def _require_fields(system: System, data: TrainingData) -> None:
     if not data.sources:
         raise ValueError("there is nothing to train on; name at least one data set.")
-    sources = [*data.sources] + ([data.validation] if data.validation is not None else [])
-    names = [*data.names] or [f"data set {i}" for i in range(len(data.sources))]
-    names += [data.validation_name or "the validation set"]
-    for source, name in zip(sources, names, strict=False):
-        if not len(source):
-            raise ValueError(f"{name} has no samples.")
-    for source, name in zip(data.sources, names, strict=False):
-        missing = [field for field in system.needs if not source.has(field)]
-        if missing:
-            raise ValueError(
-                f"{name} knows no {' and no '.join(missing)}, without which it teaches {type(system).__name__} "
-                "nothing; leave it out, or import it with these annotations."
-            )
+    names = data.names or [f"data set {i}" for i in range(len(data.sources))]
+    require_fields(data.sources, system.needs, names, type(system).__name__)
+    if data.validation is not None:
+        require_fields([data.validation], (), [data.validation_name or "the validation set"])
 
 
 def _described(
