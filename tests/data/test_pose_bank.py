@@ -86,7 +86,7 @@ def test_people_of_the_validation_are_not_those_of_the_training(tmp_path):
 
 
 def test_synthetic_people_draw_from_the_bank(tmp_path):
-    from kouros.data.synthetic.recombination import read_bank, recorded_poses
+    from kouros.data.mocap.recombination import read_bank, recorded_poses
 
     for number in range(3):
         write_motion(tmp_path / f"in/{number}.npz", motion(np.random.default_rng(number).normal(0, 1, (4, 72))))

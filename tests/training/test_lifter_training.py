@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from kouros.data.mocap.recombination import PoseBank, drawn_poses
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.systems.lifter import BodyPoints, Lifter, LifterConfig, load_weights, losses, normalised_image
 from kouros.training.lifter import (
@@ -24,7 +25,6 @@ from kouros.training.lifter import (
     to_training,
     train,
 )
-from kouros.training.poses import PoseBank, drawn_poses
 
 COUNT = 60
 _SMALL = LifterConfig(width=32, blocks=1, answers=2)

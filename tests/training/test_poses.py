@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, forward_kinematics
+from kouros.data.mocap.recombination import PoseBank, PoseConfig, drawn_poses, read_bank, recorded_poses
 from kouros.geometry.rotations import rotvec_to_rotmat
-from kouros.training.poses import PoseBank, PoseConfig, drawn_poses, read_bank, recorded_poses
 
 COUNT = 400
 _J = {name: index for index, name in enumerate(JOINT_NAMES)}

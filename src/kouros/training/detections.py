@@ -28,6 +28,7 @@ from torch import Tensor
 from kouros.body import BodyModel, load_body
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.skeleton import JOINT_NAMES
+from kouros.data.mocap.recombination import PoseBank, PoseConfig, drawn_poses, read_bank, recorded_poses
 from kouros.detection import PoseDetector
 from kouros.detection.regions import Pyramid, Region, upright_region
 from kouros.geometry.cameras import PerspectiveCamera
@@ -35,7 +36,6 @@ from kouros.geometry.rotations import rotmat_to_rotvec
 from kouros.render.shading import DirectionalLight, Lighting, shade
 from kouros.systems.lifter import BodyPoints
 from kouros.training.lifter import Dice, seen_through_cameras
-from kouros.training.poses import PoseBank, PoseConfig, drawn_poses, read_bank, recorded_poses
 
 _LEFT_HIP, _RIGHT_HIP = BLAZEPOSE33.index("left_hip"), BLAZEPOSE33.index("right_hip")
 _DRESS_PARTS = (

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from kouros.body import load_body
 from kouros.body.keypoints import BLAZEPOSE33
+from kouros.data.mocap.recombination import PoseBank, about, drawn_poses, read_bank, recorded_poses
 from kouros.geometry.alignment import align
 from kouros.geometry.rotations import mirror_rotmat, rotvec_to_rotmat
 from kouros.systems.lifter import (
@@ -43,7 +44,6 @@ from kouros.systems.lifter import (
     truth_of,
     view_of,
 )
-from kouros.training.poses import PoseBank, about, drawn_poses, read_bank, recorded_poses
 
 _INDEX = {name: index for index, name in enumerate(BLAZEPOSE33.names)}
 _MIRROR = list(BLAZEPOSE33.mirror)

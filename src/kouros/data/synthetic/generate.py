@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import torch
 
+from kouros.data.mocap.recombination import PoseBank, read_bank
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import image_name, label, table_info, thickness
-from kouros.data.synthetic.recombination import PoseBank, read_bank
 from kouros.data.synthetic.scenes import VERSION, Scene, SceneConfig, draw_scene, pack, people_in, unpack
 from kouros.data.synthetic.source import CONFIG, SCENES
 from kouros.data.tables import AnnotationTable, TableError, TableWriter, write_table

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kouros.body import BodyModel
 from kouros.body.skeleton import JOINT_NAMES
-from kouros.data.synthetic.recombination import (
+from kouros.data.mocap.recombination import (
     Draws,
     PoseBank,
     PoseConfig,

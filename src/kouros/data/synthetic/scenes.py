@@ -16,10 +16,10 @@ from jaxtyping import Float
 
 from kouros.body import BodyModel
 from kouros.body.skeleton import JOINT_NAMES
+from kouros.data.mocap.recombination import PoseBank
 from kouros.data.synthetic.cameras import Shot, drawn_shot
 from kouros.data.synthetic.poses import FAMILIES, draw_people
 from kouros.data.synthetic.props import Prop, hidden_by, obstacle, seat, table
-from kouros.data.synthetic.recombination import PoseBank
 from kouros.geometry.rotations import rotmat_to_rotvec
 from kouros.priors.body_pose import POSE_SIZE
 

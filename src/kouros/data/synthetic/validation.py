@@ -15,9 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from kouros.data.mocap.recombination import read_bank
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.generate import Order, finish
-from kouros.data.synthetic.recombination import read_bank
 from kouros.data.synthetic.scenes import Scene, SceneConfig, draw_scene, pack, unpack
 from kouros.data.synthetic.source import SyntheticSource
 from kouros.files import npz_bytes, write_file
