@@ -1,39 +1,41 @@
 """Do SPIN and HKMR learn, and do their papers' claims show at a size that two CPU cores can train?
 
-    kouros synthesize --people 10000 --out train --seed 1 --size 160 --mocap MOCAP
-    kouros synthesize --people 800 --out val --seed 2 --size 160 --split val --mocap MOCAP
-    python benchmarks/learning.py backbone --data train --val val --out work
+    kouros synthesize --people 40000 --out train --seed 21 --size 256 --mocap MOCAP --images
+    kouros synthesize --people 1600 --out val --seed 22 --size 256 --split val --mocap MOCAP --images
+    python benchmarks/learning.py look --data train --val val --out work
+    python benchmarks/learning.py static --out work
     python benchmarks/learning.py spin --out work
     python benchmarks/learning.py hkmr --out work
     python benchmarks/learning.py ablations --out work
     python benchmarks/learning.py report --out work
 
-Photos are beyond two cores, so the pictures are part segmentations in 24 colours, as Neural Body Fitting's first
-network would give. All variants look through one ResNet-18 that was trained to say where the 2D keypoints are, and is
-then held: its features of all crops are computed once, so that a regressor sees hundreds of people a second. The
-systems are the package's own, with the papers' losses; crops are not augmented but for their mirror images. Every run
-prints one JSON line and adds it to ``work/runs.jsonl``; ``report`` prints the tables and draws the curves.
+The systems are the package's own, with the papers' losses, on colour pictures of synthetic people. All look through
+BlazePose's trunk, whose first thirty layers are held: what those see, of each person in three of SPIN's
+augmentations, is computed once. The trunk's last eleven blocks and the regressor are trained, so that a core takes
+hundreds of people a second. Every run prints one JSON line and adds it to ``work/runs.jsonl``; ``report`` prints
+the tables and draws the curves.
 """
 
 import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import kouros
 from kouros.body.keypoints import SPIN49
-from kouros.data.augment import AugmentConfig, Spread
+from kouros.data.augment import AugmentConfig
 from kouros.data.batch import Batch
 from kouros.data.occlusion import DEGREES, SHAPES, Occluder
 from kouros.data.schema import Sample, TableInfo
@@ -41,104 +43,149 @@ from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
 from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.fits_store import Augmentation
-from kouros.geometry.rotations import mirror_rotvec
+from kouros.fitting.fits_store import Augmentation, FitsStore
+from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.networks.backbones import begin_backbone
+from kouros.networks.blazepose import INPUT_SIZE, BlazePoseTrunk
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.kinematic_regressor import KinematicConfig
-from kouros.networks.resnet import ResNet
-from kouros.priors.body_pose import mirror_body_pose
 from kouros.systems.hkmr import HkmrConfig
-from kouros.systems.spin import SpinConfig
+from kouros.systems.spin import LearnFrom, Spin, SpinConfig
 from kouros.systems.system import System
 from kouros.training.judging import COMMON14, keypoints_of
 
-MIRROR = list(SPIN49.mirror)
+CROP = INPUT_SIZE
 PELVIS = SPIN49.index("pelvis_mpii")
 ANNOTATED = slice(25, 49)
+OCCLUDED_PEOPLE = 700
+"""Of those to be judged by, how many are also looked at behind occluders."""
 RATE = 3e-4
 """Learning rate of the runs; the papers' are for whole networks and days."""
+_FEW = 8
+"""Pictures that the held layers see at a time: what fits a processor's cache."""
+CLIP = 1.0
+"""Longest gradient that is followed as it is."""
 
 
-# --- Pictures of parts ----------------------------------------------------------------------------------------
+# --- What the held layers see ----------------------------------------------------------------------------------
 
 
-class PartPictures:
-    """Synthetic people as a part segmentation shows them: what is seen of one person, a colour for each part."""
+@dataclass(frozen=True)
+class Seen:
+    """People as the held layers see them."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
-        self._people = SyntheticSource(folder)
-        if not cache.exists():
-            rows = range(len(self._people))
-            labels = []
-            for row in rows:
-                maps = self._people.maps(row)
-                seen = maps.mask(int(self._people.sample(row).person or 0))
-                labels.append(np.where(seen, maps.parts["parts24"], 0).astype(np.uint8))
-            np.save(cache, np.stack(labels))
-        self._labels = np.load(cache)
-        self._colours = np.random.default_rng(0).integers(30, 256, (25, 3), dtype=np.uint8)
-        self._colours[0] = 0
+    features: np.ndarray
+    """(people, 288, 8, 8), half precision."""
+    known: Batch
+    """All else, keypoints in pixels of 8 x 8 crops."""
 
-    @property
-    def info(self) -> TableInfo:
-        return self._people.info
+    @classmethod
+    def load(cls, path: Path) -> "Seen":
+        known = torch.load(path.with_suffix(".pt"), weights_only=False)  # written by this script
+        return cls(np.load(path.with_suffix(".npy"), mmap_mode="r"), known)
 
     def __len__(self) -> int:
-        return len(self._people)
+        return len(self.known)
 
-    def sample(self, row: int) -> Sample:
-        return self._people.sample(row)
+    def first(self, count: int) -> "Seen":
+        """The first people."""
+        return Seen(self.features[:count], self.known[:count])
 
-    def image(self, row: int) -> np.ndarray:
-        return self._colours[self._labels[row]]
-
-    def has(self, name: str) -> bool:
-        return self._people.has(name)
-
-
-# --- The backbone, and what it sees ----------------------------------------------------------------------------
-
-
-def train_backbone(source: Source, out: Path, minutes: float, crop: int, seed: int) -> ResNet:
-    """A ResNet-18 whose features say, through one linear layer, where the annotated 2D keypoints are."""
-    torch.manual_seed(seed)
-    network, head = ResNet(18), nn.Linear(512, 48)
-    augment = AugmentConfig(turned=0.3, rotation=Spread(30.0), scale=Spread(0.15), shift=Spread(0.05), colour=0.0)
-    stream = TrainingStream([source], None, 48, StreamConfig(crop, augment, seed))
-    optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=1e-3, weight_decay=0.01)
-    began, step, seen = time.time(), 0, []
-    while (spent := (time.time() - began) / (60 * minutes)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, (step + 1) / 100) * 0.5 * (1 + np.cos(np.pi * spent))
-        batch = stream[step]
-        told = batch.keypoints_2d[:, ANNOTATED]
-        wanted, known = 2 * told[..., :2] / crop - 1, told[..., 2:]
-        loss = (known * (head(network(batch.image)).unflatten(-1, (24, 2)) - wanted).abs()).sum() / known.sum() / 2
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        step += 1
-        seen.append(loss.item())
-        if step % 100 == 0:
-            print(json.dumps({"backbone_step": step, "error": mean(seen[-100:]) / 2 * 224}), flush=True)
-    torch.save({"network": network.state_dict(), "crop": crop, "steps": step}, out / "backbone.pt")
-    return network.eval().requires_grad_(False)
+    def rows(self, rows: Tensor) -> Batch:
+        """A batch whose ``image`` is what the held layers see."""
+        return replace(self.known[rows], image=torch.from_numpy(self.features[rows.numpy()]).float())
 
 
 @torch.no_grad()
-def look(network: ResNet, source: Source, crop: int, mirrored: bool, occluder: tuple[str, int] | None = None) -> Batch:
-    """Everything that is known of a data set; ``image`` holds features instead of pictures."""
-    parts = []
-    for first in range(0, len(source), 100):
-        rows = range(first, min(first + 100, len(source)))
-        batch = plain_batch(source, rows, crop)
+def look(batches: Iterable[Batch], count: int, path: Path) -> None:
+    """Run the held layers over batches, ``count`` people in all, and keep what they see."""
+    trunk = _first_layers()
+    features = np.lib.format.open_memmap(path.with_suffix(".npy"), "w+", np.float16, (count, 288, 8, 8))
+    known: list[Batch] = []
+    done = 0
+    for batch in batches:
+        features[done : done + len(batch)] = torch.cat([trunk(few) for few in batch.image.split(_FEW)]).numpy()
+        known.append(_without_pictures(batch))
+        done += len(batch)
+        print(json.dumps({"looked at": done, "of": count, "for": path.stem}), end="\r", flush=True)
+    features.flush()
+    torch.save(_joined(known), path.with_suffix(".pt"))
+
+
+def _first_layers() -> nn.Module:
+    """The held layers, several times as fast as torch runs them one by one."""
+
+    class FirstLook(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk = _trunk()
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.trunk.first_look(image)
+
+    layers: nn.Module = torch.jit.trace(FirstLook(), torch.rand(_FEW, 3, CROP, CROP))
+    layers = torch.jit.optimize_for_inference(torch.jit.freeze(layers.eval()))
+    for _ in range(3):  # it is made ready by its first calls
+        layers(torch.rand(_FEW, 3, CROP, CROP))
+    return layers
+
+
+def _trunk() -> BlazePoseTrunk:
+    trunk = BlazePoseTrunk()
+    begin_backbone(trunk, None)
+    return trunk.eval()
+
+
+def _without_pictures(batch: Batch) -> Batch:
+    """Keypoints in pixels of crops of 8 x 8, which is what the held layers make of them."""
+    scale = torch.tensor([8 / CROP, 8 / CROP, 1.0])
+    return replace(batch, image=torch.zeros(len(batch), 3, 8, 8), keypoints_2d=batch.keypoints_2d * scale)
+
+
+class NoPictures:
+    """A source whose pictures are black: for what is known of all its people, without decoding any."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def info(self) -> TableInfo:
+        return self._source.info
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def sample(self, row: int) -> Sample:
+        return self._source.sample(row)
+
+    def image(self, row: int) -> np.ndarray:
+        return np.zeros((8, 8, 3), np.uint8)
+
+    def has(self, name: str) -> bool:
+        return self._source.has(name)
+
+
+def plain_batches(source: Source, count: int, occluder: tuple[str, int] | None = None) -> Iterator[Batch]:
+    """The first people of a source as photographed, or each with one joint behind an occluder."""
+    for first in range(0, count, 64):
+        batch = plain_batch(source, range(first, min(first + 64, count)), CROP)
         if occluder:
             batch = replace(batch, image=torch.stack([_hidden(batch, i, *occluder) for i in range(len(batch))]))
-        parts.append(replace(batch, image=network(batch.image)[..., None, None]))
-        if mirrored:
-            features = network(batch.image.flip(-1))[..., None, None]
-            parts.append(replace(_mirrored(batch, crop), image=features))
-    return _joined(parts)
+        yield batch
+
+
+def look_at_all(train: Source, val: Source, out: Path, views: int, seed: int) -> None:
+    """Everything that the runs need: see `main`."""
+    stream = TrainingStream([train], None, 64, StreamConfig(CROP, AugmentConfig(), seed))
+    steps = views * len(train) // 64
+    loader = DataLoader(stream, batch_size=None, sampler=range(steps), num_workers=1)
+    look(loader, 64 * steps, out / "train")
+    torch.save(_joined([_without_pictures(b) for b in plain_batches(NoPictures(train), len(train))]), out / "people.pt")
+    look(plain_batches(val, len(val)), len(val), out / "val")
+    for shape in SHAPES:
+        for degree in DEGREES:
+            count = min(OCCLUDED_PEOPLE, len(val))
+            look(plain_batches(val, count, (shape, degree)), count, out / f"{shape}_{degree}")
 
 
 def _hidden(batch: Batch, row: int, shape: Any, degree: int) -> Tensor:
@@ -151,15 +198,6 @@ def _hidden(batch: Batch, row: int, shape: Any, degree: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(covered)).permute(2, 0, 1).float() / 255
 
 
-def _mirrored(batch: Batch, crop: int) -> Batch:
-    flat, space = batch.keypoints_2d[:, MIRROR].clone(), batch.keypoints_3d[:, MIRROR].clone()
-    flat[..., 0] = crop - flat[..., 0]
-    space[..., 0] *= -1
-    pose = torch.cat([mirror_rotvec(batch.pose[:, :3]), mirror_body_pose(batch.pose[:, 3:])], dim=-1)
-    augmentation = replace(batch.augmentation, flipped=~batch.augmentation.flipped)
-    return replace(batch, keypoints_2d=flat, keypoints_3d=space, pose=pose, augmentation=augmentation)
-
-
 def _joined(parts: Sequence[Batch]) -> Batch:
     names = [n for n in Batch.__dataclass_fields__ if n != "augmentation"]
     turned = Augmentation(
@@ -168,132 +206,162 @@ def _joined(parts: Sequence[Batch]) -> Batch:
     return Batch(**{n: torch.cat([getattr(p, n) for p in parts]) for n in names}, augmentation=turned)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Data sets as the backbone sees them."""
+class LaterLayers(nn.Module):
+    """In the backbone's place: its last blocks, for batches that bring what the held ones see."""
 
-    train: Batch
-    val: Batch
-    hidden: dict[tuple[str, int], Batch]
-    """By occluder's shape and degree."""
-    crop: int
+    num_features = BlazePoseTrunk.num_features
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = _trunk().head
 
-class Held(nn.Module):
-    """In the backbone's place: its features, which the batch brings instead of pictures."""
-
-    num_features = 512
-
-    def forward(self, features: Tensor) -> Tensor:
-        """The features."""
-        return features[..., 0, 0]
+    def forward(self, seen: Tensor) -> Tensor:
+        """As `BlazePoseTrunk.look_again`."""
+        return self.head(seen).flatten(1)
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------
 
 
-def run(name: str, seed: int, system: System, seen: Seen, steps: int, out: Path) -> None:
-    """Train a system on features, score it as it goes, and note it."""
-    system.backbone = Held()
+@dataclass(frozen=True)
+class Experiment:
+    """What all runs share."""
+
+    train: Seen
+    val: Seen
+    hidden: dict[str, Seen]
+    """By the occluder's shape and degree, and the same people "clean"."""
+    people: Batch
+    """Who is trained on, as photographed."""
+    steps: int
+    out: Path
+
+    @classmethod
+    def load(cls, out: Path, steps: int) -> "Experiment":
+        hidden = {f"{shape} {degree}": Seen.load(out / f"{shape}_{degree}") for shape in SHAPES for degree in DEGREES}
+        val = Seen.load(out / "val")
+        hidden["clean"] = val.first(OCCLUDED_PEOPLE)
+        people = torch.load(out / "people.pt", weights_only=False)  # written by this script
+        return cls(Seen.load(out / "train"), val, hidden, people, steps, out)
+
+
+def run(name: str, seed: int, system: System, on: Experiment) -> None:
+    """Train a system, score it as it goes, and note it."""
+    system.backbone = LaterLayers()
     body = kouros.load_body()
     optimizers = system.optimizers()
     generator = torch.Generator().manual_seed(seed)
     began, curve = time.process_time(), []
-    for step in range(steps + 1):
-        if step % max(1, steps // 8) == 0 or step == steps:
-            curve.append({"step": step, **scores(system, seen.val, body)})
-        if step == steps:
+    for step in range(on.steps + 1):
+        if step % max(1, on.steps // 8) == 0 or step == on.steps:
+            curve.append({"step": step, **scores(system, on.val, body)})
+        if step == on.steps:
             break
         torch.manual_seed(1_000_003 * seed + step)
-        rows = torch.randint(len(seen.train), (64,), generator=generator)
+        rows = torch.randint(len(on.train), (64,), generator=generator)
         for group in (g for o in optimizers for g in o.param_groups):
-            group["lr"] = group.setdefault("initial", group["lr"]) * 0.5 * (1 + np.cos(np.pi * step / steps))
-        losses = system.training_step(_of_unit_crop(seen.train[rows], seen.crop)).losses
+            group["lr"] = group.setdefault("initial", group["lr"]) * 0.5 * (1 + np.cos(np.pi * step / on.steps))
+        losses = system.training_step(on.train.rows(rows)).losses
         if not all(bool(torch.isfinite(loss)) for loss in losses):
             print(json.dumps({"name": name, "seed": seed, "diverged_at": step}), flush=True)
             return
         for optimizer, loss in zip(optimizers, losses, strict=True):
             optimizer.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], CLIP)
             optimizer.step()
-    hidden = {f"{shape} {degree}": scores(system, batch, body) for (shape, degree), batch in seen.hidden.items()}
-    row = {"name": name, "seed": seed, "steps": steps, "cpu_seconds": time.process_time() - began}
+    hidden = {occluder: scores(system, seen, body) for occluder, seen in on.hidden.items()}
+    row = {"name": name, "seed": seed, "steps": on.steps, "cpu_seconds": time.process_time() - began}
     row |= {"curve": curve, "final": curve[-1], "hidden": hidden}
-    if system.best_fits is not None and name.startswith("SPIN"):
-        row["fits"] = fits_error(system, seen.train, body)
-    with (out / "runs.jsonl").open("a") as file:
+    if system.best_fits is not None and bool(system.best_fits.fits.exists.any()):
+        row["fits"] = fits_error(system.best_fits, on.people, body)
+    with (on.out / "runs.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
+    torch.save(system.state_dict(), on.out / f"{name.replace(' ', '_').replace(',', '')}_{seed}.pt")
     print(json.dumps({k: row[k] for k in row if k not in ("curve", "hidden")}), flush=True)
 
 
-def _of_unit_crop(batch: Batch, crop: int) -> Batch:
-    """Keypoints in pixels of a crop as large as ``image`` claims: one pixel."""
-    scale = torch.tensor([1 / crop, 1 / crop, 1.0])
-    return replace(batch, keypoints_2d=batch.keypoints_2d * scale)
-
-
 @torch.no_grad()
-def scores(system: System, batch: Batch, body: kouros.BodyModel) -> dict[str, float]:
+def scores(system: System, seen: Seen, body: kouros.BodyModel) -> dict[str, float]:
     """Millimetres over the 14 common joints."""
-    predicted = keypoints_of(system.predict(batch.image), body).space
-    return _errors(predicted, batch)
+    pictures = (seen.rows(rows).image for rows in torch.arange(len(seen)).split(256))
+    return _errors(torch.cat([keypoints_of(system.predict(p), body).space for p in pictures]), seen.known)
 
 
-def _errors(space: Tensor, batch: Batch) -> dict[str, float]:
+def _errors(space: Tensor, known: Batch) -> dict[str, float]:
     ours = (space - space[:, PELVIS : PELVIS + 1])[:, COMMON14]
-    theirs = (batch.keypoints_3d[..., :3] - batch.keypoints_3d[:, PELVIS : PELVIS + 1, :3])[:, COMMON14]
+    theirs = (known.keypoints_3d[..., :3] - known.keypoints_3d[:, PELVIS : PELVIS + 1, :3])[:, COMMON14]
     aligned, plain = procrustes_errors(ours, theirs).mean(), joint_errors(ours, theirs).mean()
     return {"pa_mpjpe": 1000 * float(aligned), "mpjpe": 1000 * float(plain)}
 
 
 @torch.no_grad()
-def fits_error(system: System, train: Batch, body: kouros.BodyModel) -> dict[str, float]:
+def fits_error(store: FitsStore, people: Batch, body: kouros.BodyModel) -> dict[str, float]:
     """How good the stored fits are: what the loop improves."""
-    assert system.best_fits is not None
-    own = ~train.augmentation.flipped
-    fits = system.best_fits.read(train.index[own])
-    if not bool(fits.exists.any()):
-        return {}
+    fits = store.read(people.index)
     points = body.keypoint_positions(
         SPIN49.name, betas=fits.betas, body_pose=fits.pose[:, 3:], global_orient=fits.pose[:, :3]
     )
-    return _errors(points, train[own])
+    return _errors(points, people)
 
 
-def spin_runs(seen: Seen, out: Path, seeds: range, steps: int) -> None:
-    """SPIN's claim (Table 1): fits in the loop, static fits, reprojection only; 2D keypoints are all they know."""
-    people = 1 + int(seen.train.index.max())
-    own = seen.train[~seen.train.augmentation.flipped]
-    own = _of_unit_crop(replace(own, image=torch.zeros(len(own), 3, 1, 1)), seen.crop)
-    static = None
+def spin(learn_from: LearnFrom, on: Experiment) -> Spin:
+    """SPIN told of nothing but 2D keypoints, with its static fits."""
+    config = SpinConfig(backbone="blazepose", paired=False, learn_from=learn_from, learning_rate=RATE)
+    system = config.build(kouros.load_body(), len(on.people))
+    if learn_from != "reprojection":
+        system.best_fits.load_state_dict(torch.load(on.out / "static.pt", weights_only=True))
+    return system
+
+
+def static_fits(on: Experiment) -> None:
+    """The same for all runs: from the mean pose, by SMPLify's schedule."""
+    system = SpinConfig(backbone="blazepose", paired=False).build(kouros.load_body(), len(on.people))
+    system.begin(on.people[rows] for rows in torch.arange(len(on.people)).split(64))
+    torch.save(system.best_fits.state_dict(), on.out / "static.pt")
+    print(json.dumps({"static fits": fits_error(system.best_fits, on.people, kouros.load_body())}), flush=True)
+
+
+def spin_runs(on: Experiment, seeds: range) -> None:
+    """SPIN's claim (Table 1): fits in the loop, static fits, reprojection only."""
     for seed in seeds:
-        for learn_from in ("fits-in-the-loop", "static-fits", "reprojection"):
+        for learn_from in get_args(LearnFrom):
             torch.manual_seed(seed)
-            config = SpinConfig(backbone=18, paired=False, learn_from=learn_from, learning_rate=RATE)
-            system = config.build(kouros.load_body(), people)
-            if learn_from != "reprojection":
-                if static is None:  # the same for all: from the mean pose, by SMPLify's schedule
-                    system.begin(own[slice(i, i + 64)] for i in range(0, len(own), 64))
-                    static = {k: v.clone() for k, v in system.best_fits.state_dict().items()}
-                system.best_fits.load_state_dict({k: v.clone() for k, v in static.items()})
-            run(f"SPIN, {learn_from}", seed, system, seen, steps, out)
+            run(f"SPIN, {learn_from}", seed, spin(learn_from, on), on)
 
 
-def hkmr_runs(seen: Seen, out: Path, seeds: range, steps: int, rate: float = RATE) -> None:
+def hkmr_runs(on: Experiment, seeds: range) -> None:
     """HKMR's Table 1 and Fig. 6: its regressor against HMR's; same features, data and losses."""
     for seed in seeds:
-        for name in ("HKMR", "HMR"):
+        for name in ("HKMR", "HMR", "HMR, rotation vectors"):
             torch.manual_seed(seed)
-            system = HkmrConfig(backbone=18, learning_rate=rate).build(kouros.load_body())
-            if name == "HMR":
-                system.regressor = HmrRegressor(512)  # type: ignore[assignment]
-            run(name if rate == RATE else f"{name}, learning rate {rate:g}", seed, system, seen, steps, out)
+            system = HkmrConfig(backbone="blazepose", learning_rate=RATE).build(kouros.load_body())
+            if name != "HKMR":
+                kind = HmrRegressor if name == "HMR" else RotationVectorHmr
+                system.regressor = kind(BlazePoseTrunk.num_features)  # type: ignore[assignment]
+            run(name, seed, system, on)
 
 
-def ablation_runs(seen: Seen, out: Path, seeds: range, steps: int) -> None:
+class RotationVectorHmr(HmrRegressor):
+    """HMR's regressor as HKMR's authors compare with it: rotation vectors where SPIN put 6D rotations."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        mean = rotmat_to_rotvec(rot6d_to_rotmat(self.init_pose.unflatten(-1, (24, 6)))).flatten(1)
+        self.register_buffer("init_pose", mean)
+        self.fc1 = nn.Linear(num_features + 72 + 13, self.fc1.out_features)
+        self.decpose = nn.Linear(self.fc2.out_features, 72)
+        nn.init.xavier_uniform_(self.decpose.weight, gain=0.01)
+
+    def rotations(self, pose: Tensor) -> Tensor:
+        """Of 24 rotation vectors."""
+        return rotvec_to_rotmat(pose.unflatten(-1, (24, 3)))
+
+
+def ablation_runs(on: Experiment, seeds: range) -> None:
     """HKMR's Tables 2 and 3."""
     full = KinematicConfig()
-    variants: list[tuple[str, KinematicConfig, str]] = [
+    variants: list[tuple[str, KinematicConfig, Literal["vae", "discriminator"]]] = [
         ("no joint hierarchy", replace(full, joint_hierarchy=False), "vae"),
         ("forward only", replace(full, backward_pass=False), "vae"),
         ("discriminator", full, "discriminator"),
@@ -303,8 +371,8 @@ def ablation_runs(seen: Seen, out: Path, seeds: range, steps: int) -> None:
     for seed in seeds:
         for name, regressor, prior in variants:
             torch.manual_seed(seed)
-            config = HkmrConfig(backbone=18, learning_rate=RATE, regressor=regressor, pose_prior=prior)  # type: ignore[arg-type]
-            run(f"HKMR, {name}", seed, config.build(kouros.load_body()), seen, steps, out)
+            config = HkmrConfig(backbone="blazepose", learning_rate=RATE, regressor=regressor, pose_prior=prior)
+            run(f"HKMR, {name}", seed, config.build(kouros.load_body()), on)
 
 
 # --- Tables and curves -----------------------------------------------------------------------------------------
@@ -324,11 +392,11 @@ def report(out: Path) -> None:
     Console(width=140).print(table)
     for shape in SHAPES:
         table = Table(f"MPJPE, mm: {shape}", "clean", *(f"degree {d}" for d in DEGREES))
-        for name in ("HMR", "HKMR"):
+        for name in ("HMR", "HMR, rotation vectors", "HKMR"):
             rows = runs.get(name, [])
             if rows:
                 hidden = (_spread([r["hidden"][f"{shape} {d}"]["mpjpe"] for r in rows]) for d in DEGREES)
-                table.add_row(name, _spread([r["final"]["mpjpe"] for r in rows]), *hidden)
+                table.add_row(name, _spread([r["hidden"]["clean"]["mpjpe"] for r in rows]), *hidden)
         Console(width=140).print(table)
     draw(runs, out / "learning.png")
 
@@ -371,47 +439,30 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("backbone", "spin", "hkmr", "ablations", "report"))
+    runs = {"spin": spin_runs, "hkmr": hkmr_runs, "ablations": ablation_runs}
+    parser.add_argument("what", choices=("look", "static", *runs, "report"))
     parser.add_argument("--data", type=Path, help="folder of synthetic people to train on")
     parser.add_argument("--val", type=Path, help="folder of synthetic people to be judged by")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--crop", type=int, default=64)
-    parser.add_argument("--minutes", type=float, default=15.0, help="of the backbone's training")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--views", type=int, default=3, help="augmentations of each person")
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0, help="of the backbone")
-    parser.add_argument("--rate", type=float, default=RATE, help="learning rate of hkmr's runs")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.what == "report":
-        return report(given.out)
-    if given.what == "backbone":
+        report(given.out)
+    elif given.what == "look":
         if not given.data or not given.val:
-            parser.error("backbone needs --data and --val")
-        train, val = (
-            PartPictures(p, given.out / f"{n}_parts.npy") for p, n in ((given.data, "train"), (given.val, "val"))
-        )
-        network = train_backbone(train, given.out, given.minutes, given.crop, given.seed)
-        with torch.no_grad():
-            hidden = dict(_all_hidden(network, val, given.crop))
-            seen = Seen(
-                look(network, train, given.crop, True), look(network, val, given.crop, False), hidden, given.crop
-            )
-        torch.save(seen, given.out / "seen.pt")
-        return None
-    seen = torch.load(given.out / "seen.pt", weights_only=False)  # written by this script
-    seeds = range(given.first_seed, given.first_seed + given.seeds)
-    if given.what == "hkmr":
-        return hkmr_runs(seen, given.out, seeds, given.steps, given.rate)
-    runs = {"spin": spin_runs, "ablations": ablation_runs}
-    return runs[given.what](seen, given.out, seeds, given.steps)
-
-
-def _all_hidden(network: ResNet, val: Source, crop: int) -> Iterator[tuple[tuple[str, int], Batch]]:
-    for shape in SHAPES:
-        for degree in DEGREES:
-            yield (shape, degree), look(network, val, crop, False, (shape, degree))
+            parser.error("look needs --data and --val")
+        train, val = SyntheticSource(given.data), SyntheticSource(given.val)
+        look_at_all(train, val, given.out, given.views, seed=0)
+    else:
+        experiment = Experiment.load(given.out, given.steps)
+        if given.what == "static":
+            static_fits(experiment)
+        else:
+            runs[given.what](experiment, range(given.first_seed, given.first_seed + given.seeds))
 
 
 if __name__ == "__main__":

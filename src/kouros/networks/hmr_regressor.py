@@ -70,5 +70,9 @@ class HmrRegressor(nn.Module):
             pose = pose + self.decpose(hidden)
             betas = betas + self.decshape(hidden)
             camera = camera + self.deccam(hidden)
-            guesses.append(Regressed(rot6d_to_rotmat(pose.unflatten(-1, (24, 6))), betas, camera))
+            guesses.append(Regressed(self.rotations(pose), betas, camera))
         return tuple(guesses)
+
+    def rotations(self, pose: Float[Tensor, "batch numbers"]) -> Float[Tensor, "batch 24 3 3"]:
+        """Matrices of the pose's numbers."""
+        return rot6d_to_rotmat(pose.unflatten(-1, (24, 6)))

@@ -25,10 +25,10 @@ from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
 from kouros.fitting.terms import usable_keypoints
 from kouros.geometry.rotations import rotvec_to_rotmat
+from kouros.networks.backbones import Backbone, begin_backbone, build_backbone
 from kouros.networks.estimates import NUM_BETAS, Regressed
 from kouros.networks.kinematic_regressor import KinematicConfig
 from kouros.networks.pose_discriminator import PoseDiscriminator, adversarial_loss, discriminator_loss
-from kouros.networks.resnet import Depth, ResNet
 from kouros.priors.body_pose import POSE_SIZE
 from kouros.priors.gmm import load_gmm
 from kouros.priors.vae import PoseVAE, load_vae
@@ -70,7 +70,7 @@ class HkmrStart:
     """Files that training begins with. A run that goes on, or is loaded, needs none of them."""
 
     backbone_weights: Path | None = None
-    """Torchvision's, of ImageNet; HKMR begins with them, as HMR."""
+    """Torchvision's, of ImageNet; HKMR begins with them, as HMR. BlazePose's are in the package."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class HkmrConfig:
 
     crop_size: int = 224
     """Side of the crops, pixels."""
-    backbone: Depth = 50
-    """Depth of the ResNet."""
+    backbone: Backbone = 50
+    """Depth of the ResNet; or BlazePose's trunk, whose weights may be used commercially."""
     regressor: KinematicConfig = field(default_factory=KinematicConfig)
     pose_prior: Literal["vae", "discriminator"] = "vae"
     """The variational autoencoder of the package, or HMR's discriminators, learned beside the network."""
@@ -118,7 +118,7 @@ class Hkmr(System):
         super().__init__()
         require_regressable(body)
         self.config = config
-        self.backbone = ResNet(config.backbone)
+        self.backbone = build_backbone(config.backbone)
         self.regressor = config.regressor.build(self.backbone.num_features)
         self.discriminator = PoseDiscriminator() if config.pose_prior == "discriminator" else None
         # Not submodules: bodies have licences of their own, so checkpoints must not contain them.
@@ -138,8 +138,7 @@ class Hkmr(System):
             ValueError: a file is not what it should be.
             OSError: a file cannot be read.
         """
-        if self.config.start.backbone_weights is not None:
-            self.backbone.load_torchvision(self.config.start.backbone_weights)
+        begin_backbone(self.backbone, self.config.start.backbone_weights)
         _ = self._real_poses
 
     def optimizers(self) -> tuple[Optimizer, ...]:

@@ -22,13 +22,15 @@ from kouros.fitting.in_the_loop import BestFits, FitInTheLoop, Photographed, rea
 from kouros.fitting.parameters import BodyParameters
 from kouros.geometry.cameras import SPIN_CROP_SIZE, perspective_translation, weak_perspective_of
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.networks.backbones import Backbone, begin_backbone, build_backbone
 from kouros.networks.estimates import MeanParameters, Regressed
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.kinematic_regressor import KinematicConfig
-from kouros.networks.resnet import Depth, ResNet
 from kouros.systems import losses
 from kouros.systems.losses import LossWeights, as_bodies, predicted_bodies, require_regressable
 from kouros.systems.system import Bodies, Step, System
+
+LearnFrom = Literal["fits-in-the-loop", "static-fits", "reprojection"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class SpinStart:
     """Files that training begins with. A run that goes on, or is loaded, needs none of them."""
 
     backbone: Path | None = None
-    """Torchvision's ImageNet weights of the backbone; SPIN has them."""
+    """Torchvision's ImageNet weights of the backbone; SPIN has them. BlazePose's are in the package."""
     mean_parameters: Path | None = None
     """SPIN's smpl_mean_params.npz; default: the packaged prior's mean pose and the mean shape."""
     static_fits: tuple[Path, ...] = ()
@@ -49,9 +51,9 @@ class SpinConfig:
 
     crop_size: int = 224
     """Side of the crops, pixels."""
-    backbone: Depth = 50
-    """Depth of the ResNet."""
-    learn_from: Literal["fits-in-the-loop", "static-fits", "reprojection"] = "fits-in-the-loop"
+    backbone: Backbone = 50
+    """Depth of the ResNet; or BlazePose's trunk, whose weights may be used commercially."""
+    learn_from: LearnFrom = "fits-in-the-loop"
     """Fits that the network's estimates improve, fits that stay as they began, or keypoints alone."""
     paired: bool = True
     """Learn also from 3D ground truth where it is known; off, the paper's "unpaired" setting."""
@@ -101,7 +103,7 @@ class Spin(System):
         super().__init__()
         require_regressable(body)
         self.config = config
-        self.backbone = ResNet(config.backbone)
+        self.backbone = build_backbone(config.backbone)
         self.regressor = regressor(self.backbone.num_features)
         self.best_fits = FitsStore.empty(num_samples)
         # Not a submodule: bodies have licences of their own, so checkpoints must not contain them.
@@ -125,8 +127,7 @@ class Spin(System):
             OSError: a file cannot be read.
         """
         start = self.config.start
-        if start.backbone is not None:
-            self.backbone.load_torchvision(start.backbone)
+        begin_backbone(self.backbone, start.backbone)
         if start.mean_parameters is not None:
             if not isinstance(self.regressor, HmrRegressor):
                 raise ValueError(
