@@ -18,6 +18,8 @@ from kouros.data.batch import Batch
 from kouros.fitting.fits_store import Augmentation
 from kouros.fitting.in_the_loop import spin_camera
 from kouros.geometry.rotations import rotvec_to_rotmat
+from kouros.networks.backbones import begin_backbone
+from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.estimates import Regressed
 from kouros.networks.resnet import ResNet
 from kouros.systems.spin import Spin, SpinConfig, SpinStart
@@ -309,6 +311,17 @@ def test_training_begins_with_the_files_that_are_given(free_body, batch, tmp_pat
     assert_close(system.best_fits.read(batch.index).pose, batch.pose)
     with pytest.raises(ValueError, match="the data sets have 7"):
         _built(free_body, replace(SMALL, start=start), 7).begin([])
+
+
+def test_blazepose_brings_its_own_weights_and_learns(free_body, batch):
+    system = _built(free_body, replace(SMALL, backbone="blazepose", learn_from="reprojection"))
+    fresh = BlazePoseTrunk()
+    begin_backbone(fresh, None)
+    assert not torch.equal(system.backbone.stem[0].weight, fresh.stem[0].weight)
+    system.begin([])
+    assert_close(system.backbone.state_dict(), fresh.state_dict())
+    system.training_step(batch).losses[0].backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in system.backbone.parameters())
 
 
 def test_any_regressor_of_the_protocol_can_take_hmrs_place(free_body, batch):

@@ -70,7 +70,8 @@ class HkmrStart:
     """Files that training begins with. A run that goes on, or is loaded, needs none of them."""
 
     backbone_weights: Path | None = None
-    """Torchvision's, of ImageNet; HKMR begins with them, as HMR. BlazePose's are in the package."""
+    """Torchvision's, of ImageNet; HKMR begins with them, as HMR. BlazePose's are in the package, unless this is
+    another MediaPipe ``.task`` bundle."""
 
 
 @dataclass(frozen=True)

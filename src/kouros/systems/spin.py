@@ -38,7 +38,8 @@ class SpinStart:
     """Files that training begins with. A run that goes on, or is loaded, needs none of them."""
 
     backbone: Path | None = None
-    """Torchvision's ImageNet weights of the backbone; SPIN has them. BlazePose's are in the package."""
+    """Torchvision's ImageNet weights of the backbone; SPIN has them. BlazePose's are in the package, unless this is
+    another MediaPipe ``.task`` bundle."""
     mean_parameters: Path | None = None
     """SPIN's smpl_mean_params.npz; default: the packaged prior's mean pose and the mean shape."""
     static_fits: tuple[Path, ...] = ()
