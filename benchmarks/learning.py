@@ -2,18 +2,19 @@
 
     kouros synthesize --people 40000 --out train --seed 21 --size 256 --mocap MOCAP --images
     kouros synthesize --people 1600 --out val --seed 22 --size 256 --split val --mocap MOCAP --images
-    python benchmarks/learning.py look --data train --val val --out work
+    python benchmarks/learning.py look --data train --val val --out work --views 2
     python benchmarks/learning.py static --out work
     python benchmarks/learning.py spin --out work
     python benchmarks/learning.py hkmr --out work
-    python benchmarks/learning.py ablations --out work
+    python benchmarks/learning.py occluded --out work
+    python benchmarks/learning.py ablations --out work --mocap MOCAP/diverse_frames.npz
     python benchmarks/learning.py report --out work
 
 The systems are the package's own, with the papers' losses, on colour pictures of synthetic people. All look through
-BlazePose's trunk, whose first thirty layers are held: what those see, of each person in three of SPIN's
-augmentations, is computed once. The trunk's last eleven blocks and the regressor are trained, so that a core takes
-hundreds of people a second. Every run prints one JSON line and adds it to ``work/runs.jsonl``; ``report`` prints
-the tables and draws the curves.
+BlazePose's trunk, whose first 49 convolutions are held: what those see, of each person in two of SPIN's
+augmentations on average, is computed once. The trunk's last eleven blocks and the regressor are trained, so that a
+core takes hundreds of people a second. Every run prints one JSON line and adds it to ``work/runs.jsonl``; ``report``
+prints the tables and draws the curves.
 """
 
 import argparse
@@ -38,29 +39,32 @@ from kouros.body.keypoints import SPIN49
 from kouros.data.augment import AugmentConfig
 from kouros.data.batch import Batch
 from kouros.data.occlusion import DEGREES, SHAPES, Occluder
-from kouros.data.schema import Sample, TableInfo
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
 from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
 from kouros.fitting.fits_store import Augmentation, FitsStore
 from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec, rotvec_to_rotmat
-from kouros.networks.backbones import begin_backbone
 from kouros.networks.blazepose import INPUT_SIZE, BlazePoseTrunk
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.kinematic_regressor import KinematicConfig
-from kouros.systems.hkmr import HkmrConfig
+from kouros.systems.backbone_weights import begin_backbone
+from kouros.systems.hkmr import Hkmr, HkmrConfig
 from kouros.systems.spin import LearnFrom, Spin, SpinConfig
 from kouros.systems.system import System
 from kouros.training.judging import COMMON14, keypoints_of
 
+RUNS, OCCLUDED = "runs.jsonl", "occluded.jsonl"
 CROP = INPUT_SIZE
 PELVIS = SPIN49.index("pelvis_mpii")
 ANNOTATED = slice(25, 49)
 OCCLUDED_PEOPLE = 700
 """Of those to be judged by, how many are also looked at behind occluders."""
+SPIN_PEOPLE = 12_000
+"""Whom SPIN's runs learn from: few enough for fits in the loop to meet each of them a dozen times."""
 RATE = 3e-4
-"""Learning rate of the runs; the papers' are for whole networks and days."""
+"""Learning rate of the runs; the papers' are for whole networks and days. Chosen among 1e-4, 3e-4 and 1e-3 by 600 steps
+of HMR's regressor."""
 _FEW = 8
 """Pictures that the held layers see at a time: what fits a processor's cache."""
 CLIP = 1.0
@@ -91,9 +95,28 @@ class Seen:
         """The first people."""
         return Seen(self.features[:count], self.known[:count])
 
+    def of(self, people: int) -> "Chosen":
+        """All views of the first people."""
+        return Chosen(self, torch.nonzero(self.known.index < people).flatten())
+
     def rows(self, rows: Tensor) -> Batch:
         """A batch whose ``image`` is what the held layers see."""
         return replace(self.known[rows], image=torch.from_numpy(self.features[rows.numpy()]).float())
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some rows of what is seen."""
+
+    seen: Seen
+    which: Tensor
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def rows(self, rows: Tensor) -> Batch:
+        """As of `Seen`."""
+        return self.seen.rows(self.which[rows])
 
 
 @torch.no_grad()
@@ -142,33 +165,12 @@ def _without_pictures(batch: Batch) -> Batch:
     return replace(batch, image=torch.zeros(len(batch), 3, 8, 8), keypoints_2d=batch.keypoints_2d * scale)
 
 
-class NoPictures:
-    """A source whose pictures are black: for what is known of all its people, without decoding any."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    @property
-    def info(self) -> TableInfo:
-        return self._source.info
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def sample(self, row: int) -> Sample:
-        return self._source.sample(row)
-
-    def image(self, row: int) -> np.ndarray:
-        return np.zeros((8, 8, 3), np.uint8)
-
-    def has(self, name: str) -> bool:
-        return self._source.has(name)
-
-
-def plain_batches(source: Source, count: int, occluder: tuple[str, int] | None = None) -> Iterator[Batch]:
+def plain_batches(
+    source: Source, count: int, occluder: tuple[str, int] | None = None, *, pictures: bool = True
+) -> Iterator[Batch]:
     """The first people of a source as photographed, or each with one joint behind an occluder."""
     for first in range(0, count, 64):
-        batch = plain_batch(source, range(first, min(first + 64, count)), CROP)
+        batch = plain_batch(source, range(first, min(first + 64, count)), CROP, pictures=pictures)
         if occluder:
             batch = replace(batch, image=torch.stack([_hidden(batch, i, *occluder) for i in range(len(batch))]))
         yield batch
@@ -180,7 +182,8 @@ def look_at_all(train: Source, val: Source, out: Path, views: int, seed: int) ->
     steps = views * len(train) // 64
     loader = DataLoader(stream, batch_size=None, sampler=range(steps), num_workers=1)
     look(loader, 64 * steps, out / "train")
-    torch.save(_joined([_without_pictures(b) for b in plain_batches(NoPictures(train), len(train))]), out / "people.pt")
+    people = plain_batches(train, len(train), pictures=False)
+    torch.save(_joined([_without_pictures(batch) for batch in people]), out / "people.pt")
     look(plain_batches(val, len(val)), len(val), out / "val")
     for shape in SHAPES:
         for degree in DEGREES:
@@ -189,8 +192,8 @@ def look_at_all(train: Source, val: Source, out: Path, views: int, seed: int) ->
 
 
 def _hidden(batch: Batch, row: int, shape: Any, degree: int) -> Tensor:
-    """One annotated joint behind an occluder: which, follows from the row."""
-    dice = np.random.default_rng([int(batch.index[row]), degree, SHAPES.index(shape)])
+    """One annotated joint behind an occluder: which, and from which side, follows from the row."""
+    dice = np.random.default_rng(int(batch.index[row]))
     points = batch.keypoints_2d[row, ANNOTATED]
     x, y, _ = points[dice.choice(np.flatnonzero(points[:, 2].numpy() > 0))].tolist()
     picture = (batch.image[row].permute(1, 2, 0) * 255).round().byte().numpy()
@@ -213,11 +216,12 @@ class LaterLayers(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = _trunk().head
+        # Channels last: depthwise convolutions over a handful of pixels take half the time.
+        self.head = _trunk().head.to(memory_format=torch.channels_last)
 
     def forward(self, seen: Tensor) -> Tensor:
         """As `BlazePoseTrunk.look_again`."""
-        return self.head(seen).flatten(1)
+        return self.head(seen.contiguous(memory_format=torch.channels_last)).flatten(1)
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------
@@ -227,22 +231,23 @@ class LaterLayers(nn.Module):
 class Experiment:
     """What all runs share."""
 
-    train: Seen
+    train: Seen | Chosen
     val: Seen
-    hidden: dict[str, Seen]
-    """By the occluder's shape and degree, and the same people "clean"."""
     people: Batch
     """Who is trained on, as photographed."""
     steps: int
     out: Path
+    mocap: Path | None
+    """Motion capture, for the discriminator to take for real."""
 
     @classmethod
-    def load(cls, out: Path, steps: int) -> "Experiment":
-        hidden = {f"{shape} {degree}": Seen.load(out / f"{shape}_{degree}") for shape in SHAPES for degree in DEGREES}
-        val = Seen.load(out / "val")
-        hidden["clean"] = val.first(OCCLUDED_PEOPLE)
+    def load(cls, out: Path, steps: int, mocap: Path | None) -> "Experiment":
         people = torch.load(out / "people.pt", weights_only=False)  # written by this script
-        return cls(Seen.load(out / "train"), val, hidden, people, steps, out)
+        return cls(Seen.load(out / "train"), Seen.load(out / "val"), people, steps, out, mocap)
+
+    def state(self, name: str, seed: int) -> Path:
+        """Where a run's weights are kept."""
+        return self.out / f"{name.replace(' ', '_').replace(',', '')}_{seed}.pt"
 
 
 def run(name: str, seed: int, system: System, on: Experiment) -> None:
@@ -252,9 +257,10 @@ def run(name: str, seed: int, system: System, on: Experiment) -> None:
     optimizers = system.optimizers()
     generator = torch.Generator().manual_seed(seed)
     began, curve = time.process_time(), []
+    watched = on.val.first(OCCLUDED_PEOPLE)
     for step in range(on.steps + 1):
         if step % max(1, on.steps // 8) == 0 or step == on.steps:
-            curve.append({"step": step, **scores(system, on.val, body)})
+            curve.append({"step": step, **scores(system, watched, body)})
         if step == on.steps:
             break
         torch.manual_seed(1_000_003 * seed + step)
@@ -263,22 +269,26 @@ def run(name: str, seed: int, system: System, on: Experiment) -> None:
             group["lr"] = group.setdefault("initial", group["lr"]) * 0.5 * (1 + np.cos(np.pi * step / on.steps))
         losses = system.training_step(on.train.rows(rows)).losses
         if not all(bool(torch.isfinite(loss)) for loss in losses):
-            print(json.dumps({"name": name, "seed": seed, "diverged_at": step}), flush=True)
+            note({"name": name, "seed": seed, "steps": on.steps, "diverged_at": step}, on.out / RUNS)
             return
         for optimizer, loss in zip(optimizers, losses, strict=True):
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], CLIP)
             optimizer.step()
-    hidden = {occluder: scores(system, seen, body) for occluder, seen in on.hidden.items()}
     row = {"name": name, "seed": seed, "steps": on.steps, "cpu_seconds": time.process_time() - began}
-    row |= {"curve": curve, "final": curve[-1], "hidden": hidden}
+    row |= {"curve": curve, "final": scores(system, on.val, body)}
     if system.best_fits is not None and bool(system.best_fits.fits.exists.any()):
         row["fits"] = fits_error(system.best_fits, on.people, body)
-    with (on.out / "runs.jsonl").open("a") as file:
+    torch.save(system.state_dict(), on.state(name, seed))
+    note(row, on.out / RUNS)
+
+
+def note(row: dict[str, Any], path: Path) -> None:
+    """Add a line to a file, and show most of it."""
+    with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
-    torch.save(system.state_dict(), on.out / f"{name.replace(' ', '_').replace(',', '')}_{seed}.pt")
-    print(json.dumps({k: row[k] for k in row if k not in ("curve", "hidden")}), flush=True)
+    print(json.dumps({k: v for k, v in row.items() if k != "curve"}), flush=True)
 
 
 @torch.no_grad()
@@ -310,7 +320,8 @@ def spin(learn_from: LearnFrom, on: Experiment) -> Spin:
     config = SpinConfig(backbone="blazepose", paired=False, learn_from=learn_from, learning_rate=RATE)
     system = config.build(kouros.load_body(), len(on.people))
     if learn_from != "reprojection":
-        system.best_fits.load_state_dict(torch.load(on.out / "static.pt", weights_only=True))
+        static = torch.load(on.out / "static.pt", weights_only=True)
+        system.best_fits.load_state_dict({name: fits[: len(on.people)] for name, fits in static.items()})
     return system
 
 
@@ -324,6 +335,7 @@ def static_fits(on: Experiment) -> None:
 
 def spin_runs(on: Experiment, seeds: range) -> None:
     """SPIN's claim (Table 1): fits in the loop, static fits, reprojection only."""
+    on = replace(on, train=on.train.of(SPIN_PEOPLE), people=on.people[:SPIN_PEOPLE])
     for seed in seeds:
         for learn_from in get_args(LearnFrom):
             torch.manual_seed(seed)
@@ -331,15 +343,36 @@ def spin_runs(on: Experiment, seeds: range) -> None:
 
 
 def hkmr_runs(on: Experiment, seeds: range) -> None:
-    """HKMR's Table 1 and Fig. 6: its regressor against HMR's; same features, data and losses."""
+    """HKMR's Table 1: its regressor against HMR's; same features, data and losses."""
     for seed in seeds:
-        for name in ("HKMR", "HMR", "HMR, rotation vectors"):
+        for name in REGRESSORS:
             torch.manual_seed(seed)
-            system = HkmrConfig(backbone="blazepose", learning_rate=RATE).build(kouros.load_body())
-            if name != "HKMR":
-                kind = HmrRegressor if name == "HMR" else RotationVectorHmr
-                system.regressor = kind(BlazePoseTrunk.num_features)  # type: ignore[assignment]
-            run(name, seed, system, on)
+            run(name, seed, with_regressor(name), on)
+
+
+def with_regressor(name: str) -> Hkmr:
+    """HKMR, or all of it but the regressor."""
+    system = HkmrConfig(backbone="blazepose", learning_rate=RATE).build(kouros.load_body())
+    if (other := REGRESSORS[name]) is not None:
+        system.regressor = other(BlazePoseTrunk.num_features)  # type: ignore[assignment]
+    return system
+
+
+@torch.no_grad()
+def occluded_runs(on: Experiment, seeds: range) -> None:
+    """HKMR's Fig. 6: how the regressors of `hkmr_runs` stand occluders."""
+    body = kouros.load_body()
+    looks = {f"{shape} {degree}": Seen.load(on.out / f"{shape}_{degree}") for shape in SHAPES for degree in DEGREES}
+    looks["clean"] = on.val.first(OCCLUDED_PEOPLE)
+    for name in REGRESSORS:
+        for seed in seeds:
+            if not on.state(name, seed).exists():
+                continue
+            system = with_regressor(name)
+            system.backbone = LaterLayers()
+            system.load_state_dict(torch.load(on.state(name, seed), weights_only=True))
+            found = {look: scores(system, seen, body) for look, seen in looks.items()}
+            note({"name": name, "seed": seed, "hidden": found}, on.out / OCCLUDED)
 
 
 class RotationVectorHmr(HmrRegressor):
@@ -358,6 +391,13 @@ class RotationVectorHmr(HmrRegressor):
         return rotvec_to_rotmat(pose.unflatten(-1, (24, 3)))
 
 
+REGRESSORS: dict[str, type[HmrRegressor] | None] = {
+    "HKMR": None,
+    "HMR": HmrRegressor,
+    "HMR, rotation vectors": RotationVectorHmr,
+}
+
+
 def ablation_runs(on: Experiment, seeds: range) -> None:
     """HKMR's Tables 2 and 3."""
     full = KinematicConfig()
@@ -372,6 +412,9 @@ def ablation_runs(on: Experiment, seeds: range) -> None:
         for name, regressor, prior in variants:
             torch.manual_seed(seed)
             config = HkmrConfig(backbone="blazepose", learning_rate=RATE, regressor=regressor, pose_prior=prior)
+            if prior == "discriminator":  # as much faster than its published rate as the network
+                faster = RATE / HkmrConfig.learning_rate * HkmrConfig.discriminator_learning_rate
+                config = replace(config, real_poses=on.mocap, discriminator_learning_rate=faster)
             run(f"HKMR, {name}", seed, config.build(kouros.load_body()), on)
 
 
@@ -380,52 +423,62 @@ def ablation_runs(on: Experiment, seeds: range) -> None:
 
 def report(out: Path) -> None:
     """Means and standard deviations over seeds."""
-    runs = defaultdict(list)
-    for line in (out / "runs.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        runs[row["name"]].append(row)
-    table = Table("variant", "seeds", "steps", "PA-MPJPE, mm", "MPJPE, mm", "fits' PA-MPJPE, mm")
-    for name, rows in runs.items():
-        fits = [r["fits"]["pa_mpjpe"] for r in rows if r.get("fits")]
+    runs = _by_name(out / RUNS)
+    table = Table("variant", "seeds", "diverged", "steps", "PA-MPJPE, mm", "MPJPE, mm", "fits' PA-MPJPE, mm")
+    for name, all_rows in runs.items():
+        rows = [r for r in all_rows if "final" in r]
+        fits = [r["fits"]["pa_mpjpe"] for r in rows if "fits" in r]
         cells = [_spread([r["final"][k] for r in rows]) for k in ("pa_mpjpe", "mpjpe")]
-        table.add_row(name, str(len(rows)), str(rows[0]["steps"]), *cells, _spread(fits) if fits else "")
+        count, lost = str(len(rows)), str(len(all_rows) - len(rows))
+        table.add_row(name, count, lost, str(all_rows[0]["steps"]), *cells, _spread(fits))
     Console(width=140).print(table)
+    hidden = _by_name(out / OCCLUDED)
     for shape in SHAPES:
         table = Table(f"MPJPE, mm: {shape}", "clean", *(f"degree {d}" for d in DEGREES))
-        for name in ("HMR", "HMR, rotation vectors", "HKMR"):
-            rows = runs.get(name, [])
-            if rows:
-                hidden = (_spread([r["hidden"][f"{shape} {d}"]["mpjpe"] for r in rows]) for d in DEGREES)
-                table.add_row(name, _spread([r["hidden"]["clean"]["mpjpe"] for r in rows]), *hidden)
+        for name, rows in hidden.items():
+            looks = ["clean", *(f"{shape} {degree}" for degree in DEGREES)]
+            table.add_row(name, *(_spread([r["hidden"][look]["mpjpe"] for r in rows]) for look in looks))
         Console(width=140).print(table)
-    draw(runs, out / "learning.png")
+    draw(runs, hidden, out / "learning.png")
+
+
+def _by_name(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Rows of a file, of each variant and seed the last."""
+    last = {(row["name"], row["seed"]): row for row in map(json.loads, path.read_text().splitlines())}
+    named = defaultdict(list)
+    for (name, _), row in sorted(last.items()):
+        named[name].append(row)
+    return named
 
 
 def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
+def draw(runs: dict[str, list[dict[str, Any]]], hidden: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Curves over steps with their spread, and errors over degrees of occlusion."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
-    for name, rows in runs.items():
-        curves = [{p["step"]: p["pa_mpjpe"] for p in r["curve"]} for r in rows]
-        at = sorted(set.intersection(*(set(c) for c in curves)))
-        values = np.array([[c[step] for step in at] for c in curves])
-        place = 0 if name.startswith("SPIN") else 1 if name in ("HMR", "HKMR") else None
-        if place is not None:
-            axes[place].plot(at[1:], values.mean(0)[1:], label=name)
-            axes[place].fill_between(at[1:], values.min(0)[1:], values.max(0)[1:], alpha=0.2)
-        if place == 1:
-            for shape, style in zip(SHAPES, ("-", "--", ":"), strict=True):
-                errors = [mean(r["hidden"][f"{shape} {d}"]["mpjpe"] for r in rows) for d in DEGREES]
-                axes[2].plot(DEGREES, errors, style, color=f"C{int(name == 'HMR')}", label=f"{name}, {shape}")
-    for axis, title in zip(axes, ("SPIN: what it learns from", "regressors", "occluded"), strict=True):
+    figure, axes = pyplot.subplots(1, 3, figsize=(16, 4.4), layout="constrained")
+    for axis, names in ((axes[0], [n for n in runs if n.startswith("SPIN")]), (axes[1], list(REGRESSORS))):
+        for name in names:
+            curves = [r["curve"] for r in runs.get(name, []) if "final" in r]
+            if curves:
+                values = np.array([[point["pa_mpjpe"] for point in curve] for curve in curves])
+                steps = [point["step"] for point in curves[0]]
+                axis.plot(steps, values.mean(0), label=name)
+                axis.fill_between(steps, values.min(0), values.max(0), alpha=0.2)
+    for number, (name, rows) in enumerate(hidden.items()):
+        for shape, style in zip(SHAPES, ("-", "--", ":"), strict=True):
+            looks = ["clean", *(f"{shape} {degree}" for degree in DEGREES)]
+            errors = [mean(r["hidden"][look]["mpjpe"] for r in rows) for look in looks]
+            axes[2].plot([0, *DEGREES], errors, style, color=f"C{number}", label=f"{name}, {shape}")
+    for axis, title in zip(axes, ("SPIN: what it learns from", "regressors", "one joint occluded"), strict=True):
         axis.set_title(title)
         axis.legend(fontsize=8)
         axis.set_ylabel("PA-MPJPE, mm" if axis is not axes[2] else "MPJPE, mm")
@@ -439,12 +492,13 @@ def draw(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    runs = {"spin": spin_runs, "hkmr": hkmr_runs, "ablations": ablation_runs}
+    runs = {"spin": spin_runs, "hkmr": hkmr_runs, "occluded": occluded_runs, "ablations": ablation_runs}
     parser.add_argument("what", choices=("look", "static", *runs, "report"))
     parser.add_argument("--data", type=Path, help="folder of synthetic people to train on")
     parser.add_argument("--val", type=Path, help="folder of synthetic people to be judged by")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--views", type=int, default=3, help="augmentations of each person")
+    parser.add_argument("--mocap", type=Path, help="diverse_frames.npz, for the discriminator's ablation")
+    parser.add_argument("--views", type=int, default=2, help="augmentations of each person, on average")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
@@ -458,7 +512,7 @@ def main() -> None:
         train, val = SyntheticSource(given.data), SyntheticSource(given.val)
         look_at_all(train, val, given.out, given.views, seed=0)
     else:
-        experiment = Experiment.load(given.out, given.steps)
+        experiment = Experiment.load(given.out, given.steps, given.mocap)
         if given.what == "static":
             static_fits(experiment)
         else:

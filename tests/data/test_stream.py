@@ -2,7 +2,7 @@
 
 import pickle
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -265,6 +265,16 @@ def test_plain_batches_are_the_square_as_photographed(source):
     nose = source.sample(4).keypoints_2d[0, :2] - [10, 0]
     assert np.allclose(batch.keypoints_2d[0, SPIN49.index("nose"), :2], nose, atol=1e-4)
     assert torch.allclose(batch.pose[1], torch.from_numpy(source.sample(1).pose.copy()), atol=1e-6)
+
+
+def test_all_but_the_pictures_is_known_without_them(tmp_path):
+    source = make_source(tmp_path, people=3, **POSES)
+    seen = plain_batch(source, [0, 1, 2], 16)
+    for photo in tmp_path.glob("*.png"):
+        photo.unlink()
+    known = plain_batch(source, [0, 1, 2], 16, pictures=False)
+    assert seen.image.any() and not known.image.any()
+    assert equal(known, replace(seen, image=known.image))
 
 
 def test_betas_of_gendered_bodies_are_not_learned(tmp_path):

@@ -336,7 +336,7 @@ def test_a_body_of_other_betas_is_refused():
 
 def test_weights_of_another_backbone_are_refused(free_body, tmp_path: Path):
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "weights.pth")
-    system = build(free_body, replace(SMALL, start=HkmrStart(backbone_weights=tmp_path / "weights.pth")))
+    system = build(free_body, replace(SMALL, start=HkmrStart(backbone=tmp_path / "weights.pth")))
     with pytest.raises(ValueError, match="ResNet-18"):
         system.begin()
 

@@ -18,10 +18,10 @@ from kouros.data.batch import Batch
 from kouros.fitting.fits_store import Augmentation
 from kouros.fitting.in_the_loop import spin_camera
 from kouros.geometry.rotations import rotvec_to_rotmat
-from kouros.networks.backbones import begin_backbone
 from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.estimates import Regressed
 from kouros.networks.resnet import ResNet
+from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.spin import Spin, SpinConfig, SpinStart
 from kouros.systems.system import Estimator, Step
 
@@ -341,7 +341,7 @@ def test_any_regressor_of_the_protocol_can_take_hmrs_place(free_body, batch):
     assert system.regressor.num_features == 512
     _train(system, batch, 2)
     assert system.regressor.camera[0] > 0.5  # the people are larger than that
-    kinematic = _built(free_body, replace(SMALL, regressor="hkmr"))
+    kinematic = _built(free_body, replace(SMALL, regressor="hkmr", dropout=SpinConfig.dropout))
     assert torch.isfinite(_train(kinematic, batch, 1)[0].losses[0])
 
 

@@ -1,5 +1,6 @@
 """The engine trains, logs and saves; and when something breaks, it says what, and leaves the last checkpoint alone."""
 
+import math
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ pytest.importorskip("lightning")
 from tests.training import toy
 from tests.training.toy import MakeToyStream, People, ToyConfig, batch_of, run_toy
 
+from kouros.systems.spin import SpinConfig
 from kouros.training.engine import EngineOptions, TrainingData, train
 from kouros.training.logging_pictures import people_sheet
 from kouros.training.options import TrainingError
@@ -167,6 +169,8 @@ def test_no_samples_are_refused(tmp_path: Path):
         ({"ema": 1.0}, "--ema must be at least 0 and below 1"),
         ({"devices": 3}, "cannot be shared equally among 3"),
         ({"seed": -1}, "--seed"),
+        ({"warmup": -1}, "--warmup"),
+        ({"precision": "16-mixed"}, "needs --accelerator gpu"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, given: dict, word: str):
@@ -181,6 +185,84 @@ def test_a_run_begins_with_given_weights(tmp_path: Path):
     assert 0 < float((one - two).abs().max()) < 2e-3  # one step of Adam at 1e-3
     with pytest.raises(ValueError, match="does not fit this system: it lacks adversary"):
         run_toy(tmp_path / "three", ToyConfig(adversary=True), start=tmp_path / "one" / "weights.pt")
+
+
+def test_given_weights_count_more_than_what_a_system_begins_with(tmp_path: Path):
+    run_toy(tmp_path / "one")
+    config = ToyConfig(begins_at=7.0)
+    run_toy(tmp_path / "two", config, start=tmp_path / "one" / "weights.pt", max_steps=1)
+    run_toy(tmp_path / "three", config, max_steps=1)
+    one, two, three = (_weights(tmp_path / name)["linear.weight"] for name in ("one", "two", "three"))
+    assert float((one - two).abs().max()) < 2e-3 and float((three - 7).abs().max()) < 2e-3
+
+
+def test_weights_without_checkpoints_are_not_written_over(tmp_path: Path):
+    run_toy(tmp_path)
+    for checkpoint in (tmp_path / "checkpoints").iterdir():
+        checkpoint.unlink()
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="begin with them by --start"):
+            run_toy(tmp_path, resume=resume)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+
+
+def test_the_learning_rate_rises_and_falls_by_the_step(tmp_path: Path):
+    run_toy(tmp_path, max_steps=8, schedule="cosine", warmup=3, log_every=1)
+    rates = [point.value / 1e-3 for point in _curves(tmp_path)["learning_rate"]]
+    half_cosine = [0.5 + 0.5 * math.cos(math.pi * step / 8) for step in range(8)]
+    rising = [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
+    assert rates == pytest.approx([a * b for a, b in zip(half_cosine, rising, strict=True)], rel=1e-5)
+
+
+def test_a_schedule_goes_on_where_it_was(tmp_path: Path):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    told = {"schedule": "cosine", "warmup": 2, "checkpoint_every": 3}
+    run_toy(tmp_path / "whole", **told)
+    with pytest.raises(KeyboardInterrupt):
+        run_toy(tmp_path / "broken", event=(8, interrupt), **told)
+    run_toy(tmp_path / "broken", resume=True, **told)
+    assert_close(_weights(tmp_path / "broken"), _weights(tmp_path / "whole"), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="--max-steps 12, now asked for 20"):
+        run_toy(tmp_path / "broken", resume=True, **told, max_steps=20)
+
+
+@pytest.mark.parametrize(
+    ("complaint", "remedy"),
+    [
+        ("CUDA out of memory. Tried to allocate 2.00 GiB.", "a smaller --batch-size"),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error.", "fewer --workers"),
+    ],
+)
+def test_failures_that_users_can_mend_come_with_the_remedy(tmp_path: Path, complaint: str, remedy: str):
+    with pytest.raises(TrainingError, match=remedy):
+        run_toy(tmp_path, ToyConfig(complaint=complaint))
+
+
+def test_people_who_say_nothing_cannot_judge(tmp_path: Path):
+    with pytest.raises(ValueError, match="toy judges has neither keypoints_3d nor keypoints_2d"):
+        run_toy(tmp_path, validation=People(fields=("pose",)))
+    assert not tmp_path.joinpath("config.json").exists()
+
+
+def test_a_run_without_a_terminal_says_how_it_is_doing(tmp_path: Path, capsys):
+    run_toy(tmp_path)
+    said = capsys.readouterr().err
+    assert all(f"step {step} of 12: loss " in said for step in (1, 5, 10, 12))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_on_after_judging_and_drawing(tmp_path: Path, free_body):
+    """Judging moves the judge's body, no one else's."""
+    everyone = People(fields=("keypoints_2d", "pose", "betas"))
+    data = TrainingData((everyone,), validation=everyone, names=("toy people",))
+    options = EngineOptions(4, batch_size=8, workers=0, accelerator="gpu", validate_every=1, pictures_every=1)
+    config = SpinConfig(crop_size=toy.SIZE * 4, backbone=18)
+    assert train(config, free_body, data, tmp_path, options).steps == 4
+    assert free_body.v_template.device.type == "cpu"
 
 
 def test_pictures_show_predictions_over_crops(free_body):

@@ -119,6 +119,10 @@ class ToyConfig:
     """Step whose loss is not finite."""
     broken_sample: int | None = None
     """Sample whose prediction is not finite, once it is seen."""
+    complaint: str | None = None
+    """What torch says when the first step fails."""
+    begins_at: float | None = None
+    """Weights that it begins with by itself."""
 
     def build(self, body: BodyModel, num_samples: int) -> "Toy":
         BUILT.append(Toy(self, body, num_samples))
@@ -145,6 +149,10 @@ class Toy(System):
     def crop_size(self) -> int:
         return SIZE
 
+    def begin(self, samples) -> None:
+        if self.config.begins_at is not None:
+            nn.init.constant_(self.linear.weight, self.config.begins_at)
+
     def optimizers(self):
         first = torch.optim.Adam(self.linear.parameters(), 1e-3)
         if self.adversary is None:
@@ -152,6 +160,8 @@ class Toy(System):
         return (first, torch.optim.SGD(self.adversary.parameters(), 1e-2, momentum=0.9))
 
     def training_step(self, batch: Batch) -> Step:
+        if self.config.complaint:
+            raise RuntimeError(self.config.complaint)
         numbers = self.linear(self.drop(batch.image.flatten(1)))
         errors = (numbers[:, :72] - batch.pose).square().mean(dim=1)
         betas = (numbers[:, 72:82] - batch.betas).square().mean()
@@ -184,13 +194,15 @@ def _bodies(numbers: Tensor) -> Bodies:
     return Bodies(rotations[:, 0], rotations[:, 1:], numbers[:, 72:82], camera)
 
 
-def run_toy(out: Path, config=None, *, resume=False, source=None, start=None, event=None, **given) -> Outcome:
+def run_toy(
+    out: Path, config=None, *, resume=False, source=None, start=None, event=None, validation=None, **given
+) -> Outcome:
     """Train the toy; ``given`` are the engine's options."""
     options = EngineOptions(
         **({"max_steps": 12, "batch_size": 8, "workers": 0, "log_every": 5, "pictures_every": 0} | given)
     )
     source = People() if source is None else source
-    data = TrainingData((source,), names=("toy people",))
+    data = TrainingData((source,), validation=validation, names=("toy people",), validation_name="toy judges")
     make = MakeToyStream(options.batch_size, event)
     return train(config or ToyConfig(), body(), data, out, options, make_stream=make, start=start, resume=resume)
 

@@ -57,6 +57,8 @@ class Evaluate:
     J_regressor_extra.npy: for protocols whose truth is an SMPL body."""
     body: Path | None = None
     """A licensed SMPL file for the system's own bodies; without it the free body."""
+    which: Literal["last", "best"] = "last"
+    """Of a training run: its newest weights, or its best by validation."""
     images: Path | None = None
     """A text file of picture names, one a line: no others are scored (such as UP-3D's namesUPlsp.txt)."""
     people: int | None = None
@@ -84,7 +86,7 @@ class Evaluate:
         chosen = protocol(self.on)
         source = source_for(self.data, self.on)
         free = default_body()
-        estimator = system_of(self.system, load_body_of(self.body))
+        estimator = system_of(self.system, load_body_of(self.body), self.which)
         verdict = judge(
             chosen,
             source,
@@ -148,8 +150,8 @@ def default_body() -> "BodyModel":
     return free()
 
 
-def system_of(name: str, body: "BodyModel | None") -> "PersonEstimator":
-    """The system that SYSTEM names.
+def system_of(name: str, body: "BodyModel | None", which: Literal["last", "best"] = "last") -> "PersonEstimator":
+    """The system that SYSTEM names; of a training run's weights, which.
 
     Raises:
         UsageError: it is none of them, and no folder.
@@ -171,10 +173,10 @@ def system_of(name: str, body: "BodyModel | None") -> "PersonEstimator":
             f"SYSTEM {name!r} is neither default, search, blazepose, mediapipe nor mean-pose, nor the folder of a "
             "training run."
         )
-    return trained(folder, body)
+    return trained(folder, body, which)
 
 
-def trained(folder: Path, body: "BodyModel | None") -> "PersonEstimator":
+def trained(folder: Path, body: "BodyModel | None", which: Literal["last", "best"] = "last") -> "PersonEstimator":
     """The system of a training run, with the body that it was trained on unless another is given.
 
     Raises:
@@ -187,7 +189,7 @@ def trained(folder: Path, body: "BodyModel | None") -> "PersonEstimator":
     if body is None:
         path = read_config(RunFolder(folder)).get("body")
         body = default_body() if path is None else load_body(path)
-    return CropNetwork(load_run(folder, body), body, folder.resolve().name)
+    return CropNetwork(load_run(folder, body, which=which), body, folder.resolve().name)
 
 
 class DefaultPipeline:

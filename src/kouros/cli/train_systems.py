@@ -56,18 +56,24 @@ class _TrainSystem:
         if self.engine.accelerator == "gpu":
             import torch
 
-            if not torch.cuda.is_available():
+            found = torch.cuda.device_count()
+            if not found:
                 raise UsageError("--accelerator gpu: torch finds no GPU; leave it out to train on the CPU.")
+            if self.engine.devices > found:
+                raise UsageError(f"--devices {self.engine.devices}: torch finds {found} here.")
         try:
             self.engine.check()
         except ValueError as error:
             raise UsageError(str(error)) from None
+        from kouros.training.engine import first_process
+
         try:
             outcome = self._run(config)
         except (OSError, ValueError, ImportError, TrainingError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        print(_summary(outcome, self.out))
+        if first_process():
+            print(_summary(outcome, self.out))
         return 0
 
     def _run(self, config: "SystemConfig") -> "Outcome":
@@ -87,7 +93,7 @@ class _TrainSystem:
             "stream": StreamConfig(augment=self.augment),
             "start": self.start,
             "resume": self.resume,
-            "body_path": self.body,
+            "body_path": self.body and self.body.resolve(),
         }
         return train(config, body, data, self.out, self.engine, **given)  # type: ignore[arg-type]
 

@@ -1,1 +1,1 @@
-"""Backbones, decoders, heads: modules with no losses and no files. May import geometry, body."""
+"""Backbones, decoders, heads: modules with no losses and no files. May import geometry, body, priors."""

@@ -16,8 +16,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, pad, relu6
 
-from kouros.networks.tflite_weights import convolutions
-
 INPUT_SIZE = 256
 """Side of the crops that the weights were made for, pixels."""
 _LANDMARK_NUMBERS = 195
@@ -80,7 +78,7 @@ class BlazePoseTrunk(nn.Module):
         return self.narrow(self.widen(self.blocks(self.stem(image))))
 
     def look_again(self, seen: Float[Tensor, "batch 288 8 8"]) -> Float[Tensor, "batch 1152"]:
-        """The layers after those: a thousandth of the work, a quarter of the weights."""
+        """The layers after those: a third of the weights, a fortieth of the work."""
         return self.head(seen).flatten(1)
 
     def load_tflite(self, model: bytes) -> None:
@@ -92,7 +90,11 @@ class BlazePoseTrunk(nn.Module):
 
         Raises:
             ValueError: not such a file.
+            ImportError: flatbuffers, which reads it, is not installed.
         """
+        # Here, because only this needs the package flatbuffers.
+        from kouros.networks.tflite_weights import convolutions
+
         *theirs, _answer = convolutions(model, _LANDMARK_NUMBERS)
         ours = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         if [c.weight.shape for c in ours] != [c.weight.shape for c in theirs]:

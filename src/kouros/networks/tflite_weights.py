@@ -67,7 +67,10 @@ def _convolutions(model: bytes, output_size: int) -> Iterator[Convolution]:
 
     def constant(index: int) -> np.ndarray:
         if index in made_by:  # half precision, which the file stores, widened by an operator of its own
-            (source,) = operators[made_by[index]].integers(_OPERATOR_INPUTS)
+            widening = operators[made_by[index]]
+            if codes[widening.integer(_OPERATOR_CODE, Uint32Flags)] != _DEQUANTIZE:
+                raise KeyError("weights that are computed")
+            (source,) = widening.integers(_OPERATOR_INPUTS)
             return constant(source)
         tensor = tensors[index]
         data = buffers[tensor.integer(_TENSOR_BUFFER, Uint32Flags)].bytes(_BUFFER_DATA)

@@ -2,7 +2,7 @@
 
 Georgakis, Li, Karanam, Chen, Kosecka and Wu, ECCV 2020. In the paper's order: configuration, network, losses of each
 outer iteration, pose prior (all Sec. 3.2), their sum (Sec. 3.3), prediction. The variant in the loop (Sec. 3.4) is
-`kouros.systems.spin.SpinConfig.build` with `KinematicConfig.build` as its regressor.
+`kouros.systems.spin.SpinConfig` with ``regressor="hkmr"``.
 """
 
 import copy
@@ -25,16 +25,17 @@ from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
 from kouros.fitting.terms import usable_keypoints
 from kouros.geometry.rotations import rotvec_to_rotmat
-from kouros.networks.backbones import Backbone, begin_backbone, build_backbone
+from kouros.networks.backbones import Backbone, build_backbone
 from kouros.networks.estimates import NUM_BETAS, Regressed
 from kouros.networks.kinematic_regressor import KinematicConfig
 from kouros.networks.pose_discriminator import PoseDiscriminator, adversarial_loss, discriminator_loss
 from kouros.priors.body_pose import POSE_SIZE
 from kouros.priors.gmm import load_gmm
 from kouros.priors.vae import PoseVAE, load_vae
+from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.losses import (
     ANNOTATED,
-    HIPS,
+    annotated_error_3d,
     as_bodies,
     betas_loss,
     mean_where,
@@ -69,7 +70,7 @@ class HkmrWeights:
 class HkmrStart:
     """Files that training begins with. A run that goes on, or is loaded, needs none of them."""
 
-    backbone_weights: Path | None = None
+    backbone: Path | None = None
     """Torchvision's, of ImageNet; HKMR begins with them, as HMR. BlazePose's are in the package, unless this is
     another MediaPipe ``.task`` bundle."""
 
@@ -139,7 +140,7 @@ class Hkmr(System):
             ValueError: a file is not what it should be.
             OSError: a file cannot be read.
         """
-        begin_backbone(self.backbone, self.config.start.backbone_weights)
+        begin_backbone(self.backbone, self.config.start.backbone)
         _ = self._real_poses
 
     def optimizers(self) -> tuple[Optimizer, ...]:
@@ -282,14 +283,7 @@ def keypoint_loss_3d(predicted: Float[Tensor, "batch 49 3"], known: Float[Tensor
 
     Both sides are relative to the middle of the hips; persons whose hips are not known have none.
     """
-    finite = torch.isfinite(known).all(-1)
-    known = torch.where(finite[..., None], known, 0.0)
-    confidence = known[..., 3] * (known[:, HIPS, 3] > 0).all(-1, keepdim=True)
-
-    def centred(points: Tensor) -> Tensor:
-        return points[:, ANNOTATED] - points[:, HIPS].mean(1, keepdim=True)
-
-    return _mean_over_points(centred(predicted) - centred(known[..., :3]), confidence[:, ANNOTATED])
+    return _mean_over_points(*annotated_error_3d(predicted, known))
 
 
 def keypoint_loss_2d(

@@ -117,17 +117,25 @@ def keypoint_loss_3d(predicted: Float[Tensor, "batch 49 3"], known: Float[Tensor
         predicted: metres, in camera axes.
         known: the same, and confidence.
     """
+    error, confidence = annotated_error_3d(predicted, known)
+    each = (confidence[..., None] * error.square()).mean((1, 2))
+    return mean_where(each, (confidence > 0).any(-1))
+
+
+def annotated_error_3d(
+    predicted: Float[Tensor, "batch 49 3"], known: Float[Tensor, "batch 49 4"]
+) -> tuple[Float[Tensor, "batch 24 3"], Float[Tensor, "batch 24"]]:
+    """Differences of the annotated keypoints, both sides relative to the middle of the hips, and their confidences.
+
+    Those whose hips are not known have none.
+    """
     confidence = torch.where(torch.isfinite(known).all(-1), known[..., 3], 0.0)
-    hips_known = (confidence[:, HIPS] > 0).all(-1)
-    confidence = (confidence * hips_known[:, None])[:, ANNOTATED]
-    target = torch.where(torch.isfinite(known), known, 0.0)[..., :3]
+    confidence = confidence * (confidence[:, HIPS] > 0).all(-1, keepdim=True)
 
     def centred(points: Tensor) -> Tensor:
         return points[:, ANNOTATED] - points[:, HIPS].mean(1, keepdim=True)
 
-    error = centred(predicted) - centred(target)
-    each = (confidence[..., None] * error.square()).mean((1, 2))
-    return mean_where(each, (confidence > 0).any(-1))
+    return centred(predicted) - centred(_finite(known)[..., :3]), confidence[:, ANNOTATED]
 
 
 def rotation_loss(

@@ -22,11 +22,12 @@ from kouros.fitting.in_the_loop import BestFits, FitInTheLoop, Photographed, rea
 from kouros.fitting.parameters import BodyParameters
 from kouros.geometry.cameras import SPIN_CROP_SIZE, perspective_translation, weak_perspective_of
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
-from kouros.networks.backbones import Backbone, begin_backbone, build_backbone
+from kouros.networks.backbones import Backbone, build_backbone
 from kouros.networks.estimates import MeanParameters, Regressed
 from kouros.networks.hmr_regressor import HmrRegressor
-from kouros.networks.kinematic_regressor import KinematicConfig
+from kouros.networks.kinematic_regressor import KinematicConfig, KinematicRegressor
 from kouros.systems import losses
+from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.losses import LossWeights, as_bodies, predicted_bodies, require_regressable
 from kouros.systems.system import Bodies, Step, System
 
@@ -72,6 +73,12 @@ class SpinConfig:
     criteria: FitCriteria = field(default_factory=FitCriteria)
     """Which fits are trusted."""
     start: SpinStart = field(default_factory=SpinStart)
+
+    def __post_init__(self) -> None:
+        if self.regressor == "hkmr" and (self.iterations, self.dropout) != (SpinConfig.iterations, SpinConfig.dropout):
+            raise ValueError("iterations and dropout are of HMR's regressor; HKMR's has kinematic.outer-iterations.")
+        if self.regressor == "hmr" and self.kinematic != KinematicConfig():
+            raise ValueError("kinematic is of HKMR's regressor; set regressor to hkmr, or leave it out.")
 
     def build(self, body: BodyModel, num_samples: int, regressor: Callable[[int], nn.Module] | None = None) -> "Spin":
         """The system with fresh weights, from torch's global generator, and no fits.
@@ -130,9 +137,9 @@ class Spin(System):
         start = self.config.start
         begin_backbone(self.backbone, start.backbone)
         if start.mean_parameters is not None:
-            if not isinstance(self.regressor, HmrRegressor):
+            if not isinstance(self.regressor, HmrRegressor | KinematicRegressor):
                 raise ValueError(
-                    "mean parameters from a file are for HMR's regressor; leave start.mean-parameters out."
+                    "mean parameters from a file are for HMR's and HKMR's regressors; leave start.mean-parameters out."
                 )
             self.regressor.begin_from(MeanParameters.read(start.mean_parameters))
         if self.config.learn_from == "reprojection":

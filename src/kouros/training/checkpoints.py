@@ -63,9 +63,9 @@ class CheckpointKeeper(Callback):
         error = self._files.error
         if trainer.is_global_zero and error is None:
             try:
-                _also_named(path, self._run.last)
-                if best:
+                if best:  # first: `last` says that this score has been reached
                     _also_named(path, self._run.best)
+                _also_named(path, self._run.last)
                 save_weights(self._run.weights, Weights(module.name, module.steps_done, module.published()))
                 for old in self._run.numbered()[: -module.options.keep]:
                     old.unlink()

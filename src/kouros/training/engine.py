@@ -9,13 +9,15 @@ CPU to the last bit; GPUs add in an order of their own).
 import contextlib
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
@@ -50,7 +52,8 @@ from kouros.training.runs import (
 from kouros.training.steps import MakeStream, Mixed, NumberedBatch, plain_batches, step_batches
 from kouros.training.weights import load_learned, read_weights
 
-_UNCHANGED_OPTIONS = ("batch_size", "precision", "clip", "ema", "seed")
+_JUDGED_BY = ("keypoints_3d", "keypoints_2d")
+_UNCHANGED_OPTIONS = ("batch_size", "precision", "schedule", "warmup", "clip", "ema", "seed")
 """Those that a run's outcome depends on; the others may change when it goes on."""
 
 
@@ -123,12 +126,14 @@ def train(
     described = _described(data, crops, options, start, body_path)
     checkpoint = _prepare_folder(run, config, described, resume)
     steps_done = 0 if checkpoint is None else read_run_state(checkpoint, name)["steps"]
+    begin_with = None
     if start is not None and checkpoint is None:
-        load_learned(system, read_weights(Path(start)).tensors, str(start))
+        begin_with = read_weights(Path(start)).tensors
+        load_learned(system, begin_with, str(start))
     if steps_done >= options.max_steps:
         return Outcome(steps_done, float("nan"), 0.0, None, read_run_state(run.last, name)["best_score"])
 
-    module = RunModule(system, name, options, data, make_stream)
+    module = RunModule(system, name, options, data, make_stream, begin_with)
     reporter, files = Reporter(body), WholeFiles()
     callbacks: list[Any] = [reporter, CheckpointKeeper(run, files)]
     validation = None
@@ -138,7 +143,7 @@ def train(
         callbacks.insert(1, validation)
     trainer = _trainer(run, options, len(system.optimizers()), callbacks, files, steps_done)
     began = time.monotonic()
-    with _interrupts_pass(trainer), contextlib.closing(reporter):
+    with _interrupts_pass(trainer), _failures_explained(), contextlib.closing(reporter):
         trainer.fit(module, ckpt_path=None if checkpoint is None else str(checkpoint))
     scores = validation.scores if validation else None
     return Outcome(module.steps_done, reporter.loss, time.monotonic() - began, scores, module.best_score)
@@ -148,11 +153,18 @@ class RunModule(SystemModule):
     """A system with the data of its run."""
 
     def __init__(
-        self, system: System, name: str, options: EngineOptions, data: TrainingData, make_stream: MakeStream
+        self,
+        system: System,
+        name: str,
+        options: EngineOptions,
+        data: TrainingData,
+        make_stream: MakeStream,
+        begin_with: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(system, name, options)
         self._data = data
         self._make_stream = make_stream
+        self._begin_with = begin_with
 
     def train_dataloader(self) -> Iterable[NumberedBatch]:
         """Batches from the step that is next."""
@@ -165,19 +177,26 @@ class RunModule(SystemModule):
         if self.trainer.ckpt_path is not None:
             return
         self.system.begin(self._samples())
+        if self._begin_with is not None:  # they count more than what the system begins with by itself
+            load_learned(self.system, self._begin_with, "the weights to begin with")
+            self._begin_with = None
         self.begun = self.system.best_fits is not None  # first fits are worth a checkpoint
         if self.average:
             self.average = WeightAverage(self.system, self.options.ema)
 
     def _samples(self) -> Iterator[Batch]:
-        """This process's share of all samples, in as many batches as every other process's."""
+        """This process's share of all samples, without their pictures, in as many batches as every other's."""
         first, rank, world = 0, self.global_rank, self.trainer.world_size
+        if self.trainer.is_global_zero:
+            total = sum(len(s) for s in self._data.sources)
+            print(f"looking at all {total} samples before the first step", file=sys.stderr, flush=True)
         size = max(1, self.options.batch_size // world)
         for source in self._data.sources:
             share = -(-len(source) // world)
             # The last process goes round to the first samples again: all must bring equally many batches.
             rows = [i % len(source) for i in range(rank * share, (rank + 1) * share)]
-            for batch in plain_batches(source, rows, self.system.crop_size, size, self.options.workers):
+            crop_size, workers = self.system.crop_size, self.options.workers
+            for batch in plain_batches(source, rows, crop_size, size, workers, pictures=False):
                 yield _numbered_from(batch.to(self.device), first)
             first += len(source)
 
@@ -205,7 +224,7 @@ def _trainer(
         )
     strategy: Any = "auto"
     if devices * nodes > 1:
-        # Buffers differ only where running statistics do, of which the first process's are kept, as torch does.
+        # Buffers differ only where running statistics do, of which the first process's are kept and judged.
         strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     logger = TensorBoardLogger(run.path, name="", version="logs", default_hp_metric=False, purge_step=steps_done + 1)
     return Trainer(
@@ -234,7 +253,10 @@ def _require_fields(system: System, data: TrainingData) -> None:
     names = data.names or [f"data set {i}" for i in range(len(data.sources))]
     require_fields(data.sources, system.needs, names, type(system).__name__)
     if data.validation is not None:
-        require_fields([data.validation], (), [data.validation_name or "the validation set"])
+        name = data.validation_name or "the validation set"
+        require_fields([data.validation], (), [name])
+        if not any(data.validation.has(field) for field in _JUDGED_BY):
+            raise ValueError(f"{name} has neither {' nor '.join(_JUDGED_BY)}; nothing can be judged by it.")
 
 
 def _described(
@@ -266,7 +288,12 @@ def _prepare_folder(run: RunFolder, config: SystemConfig, described: dict[str, A
         raise ValueError(f"{run.path} holds a run already; add --resume to go on with it, or choose another --out.")
     if checkpoint is not None:
         _require_same(run, config, described)
-    if _first_process():
+    elif run.weights.exists():
+        raise ValueError(
+            f"{run.path} holds weights without checkpoints, which nothing can go on from; choose another --out, and "
+            f"begin with them by --start {run.weights}."
+        )
+    if first_process():
         run.path.mkdir(parents=True, exist_ok=True)
         run.tidy()
         write_config(run, config, described)
@@ -276,10 +303,11 @@ def _prepare_folder(run: RunFolder, config: SystemConfig, described: dict[str, A
 
 def _require_same(run: RunFolder, config: SystemConfig, described: dict[str, Any]) -> None:
     before = read_config(run)
+    unchanged = [*_UNCHANGED_OPTIONS, *(["max_steps"] if described["options"]["schedule"] != "constant" else [])]
     pairs = [("system", before["system"], system_name(type(config))), ("body", before["body"], described["body"])]
-    pairs += [
-        (f"--{k.replace('_', '-')}", before["options"].get(k), described["options"][k]) for k in _UNCHANGED_OPTIONS
-    ]
+    # Runs of an earlier kouros had fewer options.
+    options_before = asdict(EngineOptions(max_steps=0)) | before["options"]
+    pairs += [(f"--{k.replace('_', '-')}", options_before[k], described["options"][k]) for k in unchanged]
     pairs += _differences("config", before["config"], to_json(config))
     without_validation = ({k: v for k, v in d["data"].items() if k != "validation"} for d in (before, described))
     pairs += _differences("data", *without_validation)
@@ -298,9 +326,26 @@ def _differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     return [] if old == new else [(name, old, new)]
 
 
-def _first_process() -> bool:
-    """Whether this is the process that writes, before Lightning has counted them."""
+def first_process() -> bool:
+    """Whether this is the process that writes, also before Lightning has counted them."""
     return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"))
+
+
+@contextlib.contextmanager
+def _failures_explained() -> Iterator[None]:
+    """What users can do something about, of all that torch reports as a failure at run time."""
+    remedies = {
+        "out of memory": "choose a smaller --batch-size or --crop-size, or --precision bf16-mixed",
+        "DataLoader worker": "choose fewer --workers; in a container, give it more shared memory",
+    }
+    try:
+        yield
+    except RuntimeError as error:
+        remedy = next((remedies[sign] for sign in remedies if sign in str(error)), None)
+        if remedy is None or isinstance(error, TrainingError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"{reason} To go on, {remedy}; --resume takes up the last checkpoint.") from error
 
 
 @contextlib.contextmanager
@@ -316,4 +361,4 @@ def _interrupts_pass(trainer: Trainer) -> Iterator[None]:
         raise
 
 
-__all__ = ["EngineOptions", "Outcome", "TrainingData", "TrainingError", "train"]
+__all__ = ["EngineOptions", "Outcome", "TrainingData", "TrainingError", "first_process", "train"]

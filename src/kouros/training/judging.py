@@ -4,6 +4,7 @@ This is for watching a run and keeping its best weights. Published scores follow
 `kouros evaluate` knows.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,7 @@ class Scores:
     pa_mpjpe: float | None
     """Millimetres, over `COMMON14`, each person aligned by a similarity."""
     keypoints_2d: float | None
-    """Distance in pixels of a 224-pixel crop, over all annotated points."""
+    """Distance in pixels of a 224-pixel crop, over all points of SPIN's 49 that are known, detected ones too."""
 
     @property
     def decisive(self) -> float | None:
@@ -50,7 +51,8 @@ class Judge:
 
     def __init__(self, source: Source, body: BodyModel, crop_size: int, batch_size: int, workers: int) -> None:
         self._source = source
-        self._body = body
+        # A copy, since it goes to the device of what is judged; whoever gave it may need it where it is.
+        self._body = copy.deepcopy(body)
         self._crop_size = crop_size
         self._batch_size = batch_size
         self._workers = workers

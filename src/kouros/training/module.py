@@ -22,9 +22,7 @@ class SystemModule(LightningModule):
 
     Every process computes the losses of its share of the batch, and the gradients are averaged over processes.
     That is the gradient of the whole batch's loss where a loss is a mean over the share's people, since shares
-    are of equal size. Where a loss is a mean over those of them that have a label or a trusted fit, each
-    process divides by its own number, and a person weighs the more, the fewer such there are beside it; the
-    difference vanishes as shares grow, and is that of the paper's loss at a smaller batch.
+    are of equal size, or a mean over some of them by `kouros.systems.losses.mean_where`.
     """
 
     def __init__(self, system: System, name: str, options: EngineOptions) -> None:
@@ -65,6 +63,7 @@ class SystemModule(LightningModule):
         self._require_finite(numbered, step)
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        self._set_learning_rates(numbered.step)
         for optimizer, loss in zip(optimizers, step.losses, strict=True):
             optimizer.zero_grad()
             self.manual_backward(loss)
@@ -73,6 +72,23 @@ class SystemModule(LightningModule):
         self.last = numbered, step
         if self.average:
             self.average.update(self.system, self.steps_done)
+
+    def _set_learning_rates(self, step: int) -> None:
+        """Those of one step: they follow from the step alone."""
+        share = self.options.learning_rate_share(step)
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * group.setdefault("initial_lr", group["lr"])
+
+    def agree_on_statistics(self) -> None:
+        """Give all processes the first one's running statistics, which are those that are saved."""
+        if dist.is_available() and dist.is_initialized():
+            learned = learned_state(self.system)
+            parameters = {name for name, _ in self.system.named_parameters()}
+            for state in (learned, self.average.tensors if self.average else {}):
+                for name, tensor in state.items():
+                    if name not in parameters:
+                        dist.broadcast(tensor, 0)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip, once the gradient has its true scale."""

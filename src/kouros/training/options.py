@@ -1,8 +1,9 @@
 """How to train, whatever the system: steps, batches, devices, and what is kept. Also the options of ``kouros train``.
 
-Imports nothing, so that commands can show them at once.
+Imports nothing heavy, so that commands can show them at once.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +28,10 @@ class EngineOptions:
     """Devices (on a CPU: processes) of each node; torchrun's own number where torchrun starts us."""
     nodes: int = 1
     """Machines."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate goes on: it stays, as published, or falls to zero at the last step along half a cosine."""
+    warmup: int = 0
+    """Steps in which the learning rate rises to what it is to be."""
     clip: float = 0.0
     """Largest norm of each optimizer's gradient; 0 leaves gradients as they are."""
     ema: float = 0.0
@@ -55,10 +60,18 @@ class EngineOptions:
         for name in ("max_steps", "batch_size", "devices", "nodes", "checkpoint_every", "keep", "validate_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
-        for name in ("clip", "workers", "pictures_every"):
+        for name in ("clip", "warmup", "workers", "pictures_every"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(0 <= self.ema < 1, "ema", self.ema, "at least 0 and below 1")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "0 or more, and below 2^63")
+        if self.precision == "16-mixed" and self.accelerator == "cpu":
+            raise ValueError("--precision 16-mixed needs --accelerator gpu; CPUs have bf16-mixed.")
+
+    def learning_rate_share(self, step: int) -> float:
+        """Of the system's learning rate, what one step takes; steps count from 0."""
+        rising = min(1.0, (step + 1) / (self.warmup + 1))
+        falling = 1.0 if self.schedule == "constant" else (1 + math.cos(math.pi * step / self.max_steps)) / 2
+        return rising * falling
 
 
 def _require(fine: bool, name: str, value: object, expected: str) -> None:

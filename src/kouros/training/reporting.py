@@ -82,9 +82,11 @@ class Reporter(Callback):
         self.loss, self.samples_per_second = means["loss"], steps * module.options.batch_size / max(now - before, 1e-9)
         rates = _learning_rates(trainer)
         log_scalars(trainer, means | rates | {"speed/samples_per_second": self.samples_per_second}, module.steps_done)
+        said = f"loss {self.loss:.4g}, {self.samples_per_second:.0f} samples/s"
         if self._bar:
-            said = f"loss {self.loss:.4g}, {self.samples_per_second:.0f} samples/s"
             self._bar.update(self._bar.task_ids[0], said=said)
+        elif trainer.is_global_zero:
+            self.say(f"step {module.steps_done} of {module.options.max_steps}: {said}")
 
 
 class Validation(Callback):
@@ -102,6 +104,7 @@ class Validation(Callback):
         if done % options.validate_every and done != options.max_steps:
             return
         module.require_finite_weights()
+        module.agree_on_statistics()
         with module.with_published_weights():
             scores = self._judge(module.system, module.device, trainer.global_rank, trainer.world_size)
         self.scores = scores

@@ -188,7 +188,6 @@ def load_run(
         path = run.best if which == "best" else run.newest()
         if path is None or not path.exists():
             raise ValueError(f"{run.path} has no {which} weights yet; the run has not saved any.")
-        load_archive(path, mapped=True)
         state = read_run_state(path, content["system"])
         tensors = state["average"] or load_archive(path)["state_dict"]
         load_learned(system, tensors, str(path))

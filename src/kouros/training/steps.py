@@ -57,11 +57,11 @@ class _Numbered(Dataset):
 
 
 class _PlainBatches(Dataset):
-    def __init__(self, source: Source, rows: Sequence[Sequence[int]], crop_size: int) -> None:
-        self._source, self._rows, self._crop_size = source, rows, crop_size
+    def __init__(self, source: Source, rows: Sequence[Sequence[int]], crop_size: int, pictures: bool) -> None:
+        self._source, self._rows, self._crop_size, self._pictures = source, rows, crop_size, pictures
 
     def __getitem__(self, number: int) -> Batch:
-        return plain_batch(self._source, self._rows[number], self._crop_size)
+        return plain_batch(self._source, self._rows[number], self._crop_size, pictures=self._pictures)
 
 
 class _Told(Dataset):
@@ -115,15 +115,15 @@ def step_batches(stream: Stream, first: int, end: int, workers: int) -> Iterable
 
 
 def plain_batches(
-    source: Source, rows: Sequence[int], crop_size: int, batch_size: int, workers: int
+    source: Source, rows: Sequence[int], crop_size: int, batch_size: int, workers: int, *, pictures: bool = True
 ) -> Iterable[Batch]:
-    """Crops as photographed, in order, made ahead by so many processes.
+    """Crops as photographed, in order, made ahead by so many processes; see `kouros.data.stream.plain_batch`.
 
     Raises:
         ValueError: on the way: a batch cannot be made.
     """
     parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return _Ahead(_PlainBatches(source, parts, crop_size), range(len(parts)), workers)
+    return _Ahead(_PlainBatches(source, parts, crop_size, pictures), range(len(parts)), workers)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
