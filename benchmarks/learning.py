@@ -217,7 +217,8 @@ class LaterLayers(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # Channels last: depthwise convolutions over a handful of pixels take half the time.
-        self.head = _trunk().head.to(memory_format=torch.channels_last)
+        self.head = _trunk().head
+        self.head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, seen: Tensor) -> Tensor:
         """As `BlazePoseTrunk.look_again`."""
@@ -335,6 +336,7 @@ def static_fits(on: Experiment) -> None:
 
 def spin_runs(on: Experiment, seeds: range) -> None:
     """SPIN's claim (Table 1): fits in the loop, static fits, reprojection only."""
+    assert isinstance(on.train, Seen)
     on = replace(on, train=on.train.of(SPIN_PEOPLE), people=on.people[:SPIN_PEOPLE])
     for seed in seeds:
         for learn_from in get_args(LearnFrom):
@@ -369,7 +371,7 @@ def occluded_runs(on: Experiment, seeds: range) -> None:
             if not on.state(name, seed).exists():
                 continue
             system = with_regressor(name)
-            system.backbone = LaterLayers()
+            system.backbone = LaterLayers()  # type: ignore[assignment]
             system.load_state_dict(torch.load(on.state(name, seed), weights_only=True))
             found = {look: scores(system, seen, body) for look, seen in looks.items()}
             note({"name": name, "seed": seed, "hidden": found}, on.out / OCCLUDED)

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kouros.sentences import first_line
+
 Depth = Literal[18, 34, 50, 101]
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -90,7 +92,7 @@ class ResNet(nn.Module):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise ValueError(f"{path} is not a file of weights ({_first_line(error)}); {_WANTED}.") from error
+            raise ValueError(f"{path} is not a file of weights ({first_line(error)}); {_WANTED}.") from error
         if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
             raise ValueError(f"{path} holds no network's weights by name; {_WANTED}.")
         ours = self.state_dict()
@@ -106,10 +108,6 @@ class ResNet(nn.Module):
 
 
 _WANTED = "expected the state dictionary of torchvision's network of that depth, as it is published for ImageNet"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class _BasicBlock(nn.Module):

@@ -22,7 +22,7 @@ _OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS = 0, 1, 2
 _TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER = 0, 1, 2
 _BUFFER_DATA = 0
 _CONV, _DEPTHWISE, _DEQUANTIZE = 3, 4, 6
-_NUMBER_TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+_NUMBER_TYPES: dict[int, np.dtype] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from kouros.networks.estimates import MeanParameters
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.resnet import DEPTHS, Depth, ResNet
+from kouros.sentences import first_line, some
 from kouros.systems.spin import SpinConfig
 
 _WRAPPERS = ("model", "state_dict", "gen_state_dict")
@@ -52,7 +53,7 @@ def read_published(path: str | Path, mean: MeanParameters | None = None) -> Publ
     state = _plain_names(_weights_in(_load(path), path))
     given = {k: v for k, v in state.items() if not k.startswith(_BODY)}
     if "decpose.weight" not in given or "conv1.weight" not in given:
-        raise ValueError(f"{path} holds other weights ({_some(given)}); {_EXPECTED}.")
+        raise ValueError(f"{path} holds other weights ({some(given)}); {_EXPECTED}.")
     outputs = len(given["decpose.weight"])
     if outputs != 144:
         raise ValueError(
@@ -75,7 +76,7 @@ def read_published(path: str | Path, mean: MeanParameters | None = None) -> Publ
             tensors[f"{part}.{name}"] = _checked(tensor, name, like, path)
             used.add(name)
     if foreign := sorted(given.keys() - used):
-        raise ValueError(f"{path} holds more than SPIN's network: {_some(foreign)}; {_EXPECTED}, and nothing else.")
+        raise ValueError(f"{path} holds more than SPIN's network: {some(foreign)}; {_EXPECTED}, and nothing else.")
     return Published(SpinConfig(backbone=depth), tensors)
 
 
@@ -85,8 +86,7 @@ def _load(path: str | Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ValueError(f"{path} is damaged or no file of weights ({reason}); {_EXPECTED}.") from None
+        raise ValueError(f"{path} is damaged or no file of weights ({first_line(error)}); {_EXPECTED}.") from None
 
 
 def _weights_in(content: Any, path: str | Path) -> dict[str, Tensor]:
@@ -133,8 +133,3 @@ def _checked(tensor: Tensor | None, name: str, like: Tensor, path: str | Path) -
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{name} of {path} has numbers that are not finite; fetch the file again.")
     return tensor
-
-
-def _some(names: Any) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

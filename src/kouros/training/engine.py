@@ -24,6 +24,7 @@ from kouros.data.batch import Batch
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig
 from kouros.data.table_source import require_fields
+from kouros.sentences import first_line
 from kouros.systems.system import System
 from kouros.training.averaging import WeightAverage
 from kouros.training.checkpoints import CheckpointKeeper, WholeFiles
@@ -344,8 +345,9 @@ def _failures_explained() -> Iterator[None]:
         remedy = next((remedies[sign] for sign in remedies if sign in str(error)), None)
         if remedy is None or isinstance(error, TrainingError):
             raise
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"{reason} To go on, {remedy}; --resume takes up the last checkpoint.") from error
+        raise TrainingError(
+            f"{first_line(error)} To go on, {remedy}; --resume takes up the last checkpoint."
+        ) from error
 
 
 @contextlib.contextmanager

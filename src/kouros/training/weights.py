@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kouros.body.model import BodyModel
 from kouros.files import aside_of
+from kouros.sentences import first_line, some
 
 WEIGHTS_VERSION = 1
 
@@ -47,7 +48,7 @@ def load_learned(system: nn.Module, tensors: Mapping[str, Tensor], origin: str) 
     own = learned_state(system)
     missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or foreign:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has {_some(foreign)} besides"] * bool(foreign)
+        parts = [f"lacks {some(missing)}"] * bool(missing) + [f"has {some(foreign)} besides"] * bool(foreign)
         raise ValueError(
             f"{origin} does not fit this system: it {' and '.join(parts)}; use the configuration it was trained with."
         )
@@ -130,7 +131,7 @@ def load_archive(path: Path, *, mapped: bool = False) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch, zipfile and pickle each have their own
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise ValueError(f"{path} is damaged or no file of tensors ({reason}).") from None
 
 
@@ -150,7 +151,3 @@ class _Remembering:
 
     def flush(self) -> None:
         self._file.flush()
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
