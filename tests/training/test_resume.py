@@ -1,4 +1,4 @@
-"""A run that was killed and goes on ends with the very weights of one that was not."""
+"""A run that was ended and goes on ends with the very weights of one that was not."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.training.toy import People, ToyConfig, run_toy
 
 from kouros.training.weights import load_archive
 
-_OPTIONS = '{"max_steps": 30, "checkpoint_every": 5, "ema": 0.9, "clip": 0.5, "killed_at": 18, "config": %s}'
+_OPTIONS = '{"max_steps": 30, "checkpoint_every": 5, "ema": 0.9, "clip": 0.5, "ended_at": 18, "by": "%s", "config": %s}'
 
 
 def _same(one: object, other: object, where: str = "") -> None:
@@ -41,15 +41,24 @@ def _state(folder: Path) -> dict:
     return {key: content[key] for key in ("state_dict", "optimizer_states", "kouros")}
 
 
-@pytest.mark.parametrize("adversary", [False, True])
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, adversary: bool):
+@pytest.mark.parametrize(
+    ("sign", "adversary", "status", "kept"),
+    [
+        ("SIGKILL", False, -signal.SIGKILL, 15),
+        ("SIGKILL", True, -signal.SIGKILL, 15),
+        ("SIGTERM", False, 128 + signal.SIGTERM, 19),  # clusters ask first: there is time for a checkpoint
+    ],
+)
+def test_a_run_that_was_ended_goes_on_to_the_same_weights(
+    tmp_path: Path, sign: str, adversary: bool, status: int, kept: int
+):
     """With dropout, an average, clipping, optimizers' state and a store of fits."""
     config = '{"adversary": true}' if adversary else "{}"
-    script = [sys.executable, toy.__file__, str(tmp_path / "killed"), _OPTIONS % config]
+    script = [sys.executable, toy.__file__, str(tmp_path / "killed"), _OPTIONS % (sign, config)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(script, env=environment, capture_output=True, timeout=200)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
-    assert load_archive(tmp_path / "killed" / "checkpoints" / "last.ckpt")["kouros"]["steps"] == 15
+    assert ended.returncode == status, ended.stderr.decode()
+    assert load_archive(tmp_path / "killed" / "checkpoints" / "last.ckpt")["kouros"]["steps"] == kept
 
     given = {"max_steps": 30, "checkpoint_every": 5, "ema": 0.9, "clip": 0.5}
     outcome = run_toy(tmp_path / "killed", ToyConfig(adversary=adversary), resume=True, **given)

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -207,8 +207,8 @@ def run_toy(
     return train(config or ToyConfig(), body(), data, out, options, make_stream=make, start=start, resume=resume)
 
 
-def kill_this_process() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def send_this_process(sign: signal.Signals) -> None:
+    os.kill(os.getpid(), sign)
 
 
 @cache
@@ -219,8 +219,8 @@ def body() -> BodyModel:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     said = json.loads(sys.argv[2])
-    if "killed_at" in said:
-        said["event"] = (said.pop("killed_at"), kill_this_process)
+    if "ended_at" in said:
+        said["event"] = (said.pop("ended_at"), partial(send_this_process, signal.Signals[said.pop("by")]))
     run_toy(Path(sys.argv[1]), ToyConfig(**said.pop("config", {})), **said)
     fits = BUILT[-1].best_fits.state_dict()
     torch.save(fits, Path(sys.argv[1]) / f"fits-of-rank-{os.environ.get('RANK', 0)}.pt")

@@ -37,7 +37,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class CheckpointKeeper(Callback):
-    """Saves every few steps, at the end, and when asked to; tidies up."""
+    """Saves every few steps, at the end, when asked to, and when the one process is asked to leave; tidies up."""
 
     def __init__(self, run: RunFolder, files: WholeFiles) -> None:
         self._run = run
@@ -52,7 +52,9 @@ class CheckpointKeeper(Callback):
         """Save where a checkpoint is due."""
         options, done = module.options, module.steps_done
         best = module.new_best
-        if best or done % options.checkpoint_every == 0 or done == options.max_steps:
+        # Several processes hear of it at steps of their own, and would wait for each other for ever.
+        leaving = trainer.received_sigterm and trainer.world_size == 1
+        if best or leaving or done % options.checkpoint_every == 0 or done == options.max_steps:
             self._save(trainer, module, best)
             module.new_best = False
 

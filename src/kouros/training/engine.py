@@ -352,11 +352,14 @@ def _failures_explained() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_pass(trainer: Trainer) -> Iterator[None]:
-    """Lightning turns an interrupt into an exit; whoever called `train` may want to do something about it."""
+    """Lightning turns an interrupt into an exit, which whoever called `train` may want to do something about; and
+    what ends a process into an exit that looks like success."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit:
+        if trainer.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM) from None
         if trainer.interrupted:
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None

@@ -131,8 +131,7 @@ def load_archive(path: Path, *, mapped: bool = False) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # torch, zipfile and pickle each have their own
-        reason = first_line(error)
-        raise ValueError(f"{path} is damaged or no file of tensors ({reason}).") from None
+        raise ValueError(f"{path} is damaged or no file of tensors ({first_line(error)}).") from None
 
 
 class _Remembering:
