@@ -46,7 +46,7 @@ def _state(folder: Path) -> dict:
     [
         ("SIGKILL", False, -signal.SIGKILL, 15),
         ("SIGKILL", True, -signal.SIGKILL, 15),
-        ("SIGTERM", False, 128 + signal.SIGTERM, 19),  # clusters ask first: there is time for a checkpoint
+        ("SIGTERM", False, 128 + signal.SIGTERM, 18),  # clusters ask first: there is time for a checkpoint
     ],
 )
 def test_a_run_that_was_ended_goes_on_to_the_same_weights(
