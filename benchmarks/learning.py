@@ -59,9 +59,9 @@ CROP = INPUT_SIZE
 PELVIS = SPIN49.index("pelvis_mpii")
 ANNOTATED = slice(25, 49)
 OCCLUDED_PEOPLE = 700
-"""Of those to be judged by, how many are also looked at behind occluders."""
+"""Of those to be judged by, how many are watched while training and looked at behind occluders."""
 SPIN_PEOPLE = 12_000
-"""Whom SPIN's runs learn from: few enough for fits in the loop to meet each of them a dozen times."""
+"""Whom SPIN's runs learn from: few enough for fits in the loop to meet each of them ten times."""
 RATE = 3e-4
 """Learning rate of the runs; the papers' are for whole networks and days. Chosen among 1e-4, 3e-4 and 1e-3 by 600 steps
 of HMR's regressor."""
