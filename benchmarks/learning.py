@@ -475,12 +475,15 @@ def draw(runs: dict[str, list[dict[str, Any]]], hidden: dict[str, list[dict[str,
                 steps = [point["step"] for point in curves[0]]
                 axis.plot(steps, values.mean(0), label=name)
                 axis.fill_between(steps, values.min(0), values.max(0), alpha=0.2)
-    for number, (name, rows) in enumerate(hidden.items()):
+    for number, rows in enumerate(hidden.values()):
         for shape, style in zip(SHAPES, ("-", "--", ":"), strict=True):
             looks = ["clean", *(f"{shape} {degree}" for degree in DEGREES)]
             errors = [mean(r["hidden"][look]["mpjpe"] for r in rows) for look in looks]
-            axes[2].plot([0, *DEGREES], errors, style, color=f"C{number}", label=f"{name}, {shape}")
-    for axis, title in zip(axes, ("SPIN: what it learns from", "regressors", "one joint occluded"), strict=True):
+            axes[2].plot([0, *DEGREES], errors, style, color=f"C{number}", label=None if number else shape)
+    # The middle plot says which colour is which regressor.
+    for axis, title in zip(
+        axes, ("SPIN: what it learns from", "regressors", "the regressors, one joint occluded"), strict=True
+    ):
         axis.set_title(title)
         axis.legend(fontsize=8)
         axis.set_ylabel("PA-MPJPE, mm" if axis is not axes[2] else "MPJPE, mm")
