@@ -52,7 +52,7 @@ from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.hkmr import Hkmr, HkmrConfig
 from kouros.systems.spin import LearnFrom, Spin, SpinConfig
 from kouros.systems.system import System
-from kouros.training.judging import COMMON14, keypoints_of
+from kouros.training.judging import COMMON14, Keypoints, errors_2d, keypoints_of
 
 RUNS, OCCLUDED = "runs.jsonl", "occluded.jsonl"
 CROP = INPUT_SIZE
@@ -294,9 +294,12 @@ def note(row: dict[str, Any], path: Path) -> None:
 
 @torch.no_grad()
 def scores(system: System, seen: Seen, body: kouros.BodyModel) -> dict[str, float]:
-    """Millimetres over the 14 common joints."""
+    """Millimetres over the 14 common joints, pixels of a crop of 224 over all annotated points."""
     pictures = (seen.rows(rows).image for rows in torch.arange(len(seen)).split(256))
-    return _errors(torch.cat([keypoints_of(system.predict(p), body).space for p in pictures]), seen.known)
+    parts = [keypoints_of(system.predict(p), body) for p in pictures]
+    found = Keypoints(torch.cat([k.space for k in parts]), torch.cat([k.crop for k in parts]))
+    distance, known = (each[:, ANNOTATED] for each in errors_2d(found, seen.known))
+    return {**_errors(found.space, seen.known), "pixels": float(distance.sum() / known.sum())}
 
 
 def _errors(space: Tensor, known: Batch) -> dict[str, float]:
@@ -426,11 +429,13 @@ def ablation_runs(on: Experiment, seeds: range) -> None:
 def report(out: Path) -> None:
     """Means and standard deviations over seeds."""
     runs = _by_name(out / RUNS)
-    table = Table("variant", "seeds", "diverged", "steps", "PA-MPJPE, mm", "MPJPE, mm", "fits' PA-MPJPE, mm")
+    table = Table(
+        "variant", "seeds", "diverged", "steps", "PA-MPJPE, mm", "MPJPE, mm", "2D, px of 224", "fits' PA-MPJPE, mm"
+    )
     for name, all_rows in runs.items():
         rows = [r for r in all_rows if "final" in r]
         fits = [r["fits"]["pa_mpjpe"] for r in rows if "fits" in r]
-        cells = [_spread([r["final"][k] for r in rows]) for k in ("pa_mpjpe", "mpjpe")]
+        cells = [_spread([r["final"][k] for r in rows]) for k in ("pa_mpjpe", "mpjpe", "pixels")]
         count, lost = str(len(rows)), str(len(all_rows) - len(rows))
         table.add_row(name, count, lost, str(all_rows[0]["steps"]), *cells, _spread(fits))
     Console(width=140).print(table)

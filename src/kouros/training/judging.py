@@ -67,7 +67,7 @@ class Judge:
         for batch in plain_batches(self._source, rows, self._crop_size, self._batch_size, self._workers):
             batch = batch.to(device)
             predicted = keypoints_of(system.predict(batch.image), self._body)
-            keypoints_2d.update(*_errors_2d(predicted, batch))
+            keypoints_2d.update(*errors_2d(predicted, batch))
             ours, theirs = predicted.space, batch.keypoints_3d[..., :3]
             known = batch.keypoints_3d[:, COMMON14, 3] > 0
             some, enough = (known.sum(dim=1) >= n for n in (1, 3))
@@ -100,7 +100,8 @@ def keypoints_of(bodies: Bodies, body: BodyModel) -> Keypoints:
     return Keypoints(space, bodies.camera.project(space))
 
 
-def _errors_2d(predicted: Keypoints, batch: Batch) -> tuple[Float[Tensor, "batch 49"], Bool[Tensor, "batch 49"]]:
+def errors_2d(predicted: Keypoints, batch: Batch) -> tuple[Float[Tensor, "batch 49"], Bool[Tensor, "batch 49"]]:
+    """Distances in the picture, pixels of a crop of 224, and where they are known; 0 elsewhere."""
     seen = batch.keypoints_2d[..., :2] * (SPIN_CROP_SIZE / batch.crop_size)
     valid = batch.keypoints_2d[..., 2] > 0
     distance = ((predicted.crop + 1) * (SPIN_CROP_SIZE / 2) - seen).norm(dim=-1)
