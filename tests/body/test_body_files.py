@@ -316,6 +316,20 @@ def test_rows_that_do_not_sum_to_1_move_alike_with_and_without_the_mesh(smpl_wit
     assert_close(body.keypoint_positions("lsp14", **given), through_mesh, atol=1e-9, rtol=1e-12)
 
 
+def test_regressors_beside_the_body_file_are_taken_and_their_absence_is_explained(tmp_path: Path):
+    path = write_pickle(tmp_path / "body.pkl", smpl_arrays())
+    with pytest.raises(KeyError, match=r"Put SPIN's J_regressor_extra\.npy beside the body file"):
+        kouros.load_body(path).keypoint_positions("spin49")
+    np.save(tmp_path / "J_regressor_extra.npy", np.full((9, 6890), 1 / 6890))
+    np.save(tmp_path / "J_regressor_h36m.npy", np.full((17, 6890), 1 / 6890))
+    body = kouros.load_body(path)
+    assert {"spin49", "lsp14", "mpii16", "h36m17", "mpi_inf_3dhp17"} <= set(body.keypoint_sets)
+    assert_close(body.keypoint_positions("h36m17")[0, 3], body().vertices[0].mean(0), atol=1e-5, rtol=0)
+    np.save(tmp_path / "other.npy", np.zeros((9, 6890)))
+    given = kouros.load_body(path, extra_regressor=tmp_path / "other.npy")
+    assert_close(given.keypoint_positions("lsp14")[0, 13], torch.zeros(3))
+
+
 def test_wrong_regressor_files_get_one_clear_error(tmp_path: Path):
     body = write_pickle(tmp_path / "body.pkl", smpl_arrays(40, 2))
     np.save(tmp_path / "small.npy", np.zeros((9, 40)))

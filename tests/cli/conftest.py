@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kouros.body.keypoints import COCO17, MPI_INF_3DHP17
+from kouros.data.schema import Sample, TableInfo
+from kouros.data.tables import write_table
+
 
 @pytest.fixture(scope="session")
 def portrait() -> Path:
@@ -46,3 +50,26 @@ def bad_photos(tmp_path: Path) -> dict[Path, str]:
         (folder / name).write_bytes(data)
     answers = {folder / name: word for name, (_, word) in contents.items()}
     return answers | {folder / "missing.jpg": "no such file", folder / "none": "no pictures"}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two people in blank pictures, in space and in the picture."""
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{number}.png")
+    info = TableInfo(
+        "toy", "x", str(tmp_path), keypoints_2d=COCO17, keypoints_3d=MPI_INF_3DHP17, keypoints_3d_origin="camera"
+    )
+    samples = [
+        Sample(
+            f"{number}.png",
+            box_center=np.array([32.0, 24.0]),
+            box_size=40.0,
+            keypoints_2d=np.c_[rng.uniform(10, 40, (17, 2)), np.ones(17)],
+            keypoints_3d=np.c_[rng.normal(0, 0.4, (17, 3)) + np.array([0, 0, 4]), np.ones(17)],
+        )
+        for number in range(2)
+    ]
+    write_table(tmp_path / "toy.parquet", info, samples)
+    return tmp_path / "toy.parquet"

@@ -9,7 +9,7 @@ import pytest
 import tyro
 from PIL import Image
 
-from kouros.body.keypoints import COCO17, MPI_INF_3DHP17, SMPL24
+from kouros.body.keypoints import SMPL24
 from kouros.cli.evaluate import Evaluate, ProtocolName, names_in, overlap, source_for, system_of
 from kouros.cli.usage import UsageError
 from kouros.data.schema import Sample, TableInfo
@@ -19,29 +19,6 @@ from kouros.evaluation.protocols import all_protocols
 
 def evaluate(*arguments: object) -> int:
     return tyro.cli(Evaluate, args=[str(a) for a in arguments]).run()
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    """Two people in blank pictures, in space and in the picture."""
-    rng = np.random.default_rng(0)
-    for number in range(2):
-        Image.new("RGB", (64, 48)).save(tmp_path / f"{number}.png")
-    info = TableInfo(
-        "toy", "x", str(tmp_path), keypoints_2d=COCO17, keypoints_3d=MPI_INF_3DHP17, keypoints_3d_origin="camera"
-    )
-    samples = [
-        Sample(
-            f"{number}.png",
-            box_center=np.array([32.0, 24.0]),
-            box_size=40.0,
-            keypoints_2d=np.c_[rng.uniform(10, 40, (17, 2)), np.ones(17)],
-            keypoints_3d=np.c_[rng.normal(0, 0.4, (17, 3)) + np.array([0, 0, 4]), np.ones(17)],
-        )
-        for number in range(2)
-    ]
-    write_table(tmp_path / "toy.parquet", info, samples)
-    return tmp_path / "toy.parquet"
 
 
 def test_every_protocol_can_be_named():

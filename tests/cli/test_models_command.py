@@ -1,12 +1,16 @@
 """``kouros models convert``, from file to run."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import tyro
+from tests.body.smpl_files import smpl_arrays, write_pickle
 from torch.testing import assert_close
 
+from kouros.cli import main
 from kouros.cli.models import Models
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.resnet import ResNet
@@ -35,6 +39,19 @@ def test_a_converted_checkpoint_is_a_run_that_predicts_what_it_did(published, tm
     bodies = load_run(tmp_path / "run").predict(picture)
     assert_close(bodies.body_pose, expected.rotations[:, 1:])
     assert_close(bodies.betas, expected.betas)
+
+
+def test_a_checkpoint_with_its_smpl_body_can_be_judged(published, table: Path, tmp_path: Path, capsys):
+    path, *_ = published
+    body = write_pickle(tmp_path / "SMPL_NEUTRAL.pkl", smpl_arrays())
+    assert _command("convert", path, "--out", tmp_path / "run", "--body", body).run() == 1
+    said = capsys.readouterr().err
+    assert "Put SPIN's J_regressor_extra.npy beside the body file" in said and said.count("\n") == 1
+    np.save(tmp_path / "J_regressor_extra.npy", np.random.default_rng(0).dirichlet(np.ones(6890), 9))
+    assert _command("convert", path, "--out", tmp_path / "run", "--body", body).run() == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--on", "table-3d", "--data", str(table), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["scored"] == 2
 
 
 def test_a_run_is_not_overwritten_and_other_files_are_refused(published, tmp_path: Path, capsys):

@@ -21,7 +21,13 @@ from kouros.body.keypoints import KEYPOINT_SETS, SMPL24
 from kouros.body.model import BodyArrays, BodyModel
 from kouros.body.regressors import KeypointRows
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
-from kouros.body.smpl_keypoints import NUM_VERTICES, joints_only, smpl_keypoint_rows
+from kouros.body.smpl_keypoints import (
+    EXTRA_REGRESSOR,
+    H36M_REGRESSOR,
+    NUM_VERTICES,
+    joints_only,
+    smpl_keypoint_rows,
+)
 from kouros.body.unpickling import as_array, read_pickle
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
@@ -50,8 +56,9 @@ def load_body(
         path: an SMPL file, ``.pkl`` as distributed or ``.npz``, of any gender; None for the free body.
         num_betas: how many shape coefficients to use; by default 10, or all if there are fewer.
         dtype: of the body's arrays and of what it computes.
-        extra_regressor: SPIN's ``J_regressor_extra.npy``, for lsp14, mpii16 and spin49 on an SMPL body.
-        h36m_regressor: ``J_regressor_h36m.npy``, for h36m17 and mpi_inf_3dhp17 on an SMPL body.
+        extra_regressor: SPIN's ``J_regressor_extra.npy``, for lsp14, mpii16 and spin49 on an SMPL body; by default
+            the file of this name beside the body's, if there is one.
+        h36m_regressor: ``J_regressor_h36m.npy``, for h36m17 and mpi_inf_3dhp17 on an SMPL body; default: likewise.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -176,8 +183,8 @@ def _smpl_body(
     weights = file.floats("weights", dtype, count, NUM_JOINTS)
     if ((weights.sum(-1) - 1).abs() > 1e-3).any():
         raise BodyFileError(f"{file.path}: the rows of weights do not sum to 1; get the file again.")
-    extra = None if extra_regressor is None else _regressor(Path(extra_regressor), (9, 14))
-    h36m = None if h36m_regressor is None else _regressor(Path(h36m_regressor), (17,))
+    extra = _regressor(extra_regressor, file.path.with_name(EXTRA_REGRESSOR), (9, 14))
+    h36m = _regressor(h36m_regressor, file.path.with_name(H36M_REGRESSOR), (17,))
     placed, missing = smpl_keypoint_rows(None if extra is None else extra[-9:], h36m, count, dtype)
     return BodyArrays(
         v_template=v_template,
@@ -219,9 +226,12 @@ def _chosen(file: _File, num_betas: int | None) -> Tensor:
     return _tensor(shapedirs[..., :chosen])
 
 
-def _regressor(path: Path, rows: tuple[int, ...]) -> np.ndarray:
-    """A keypoint regressor in a .npy file."""
+def _regressor(given: str | Path | None, beside: Path, rows: tuple[int, ...]) -> np.ndarray | None:
+    """A keypoint regressor in a .npy file, the given one or that beside the body; None if there is none."""
+    path = beside if given is None else Path(given)
     if not path.is_file():
+        if given is None:
+            return None
         raise FileNotFoundError(f"There is no regressor file {path}.")
     wanted = f"({' or '.join(map(str, rows))}, {NUM_VERTICES})"
     try:

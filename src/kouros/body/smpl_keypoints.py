@@ -26,6 +26,8 @@ from kouros.body.regressors import KeypointRows, keypoint_rows
 from kouros.body.skeleton import JOINT_NAMES
 
 NUM_VERTICES = 6890
+EXTRA_REGRESSOR, H36M_REGRESSOR = "J_regressor_extra.npy", "J_regressor_h36m.npy"
+"""Names that SPIN and those after it keep the files by."""
 
 PICKED_VERTICES = {
     "nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583,
@@ -77,9 +79,9 @@ def smpl_keypoint_rows(
         elif num_vertices != NUM_VERTICES:
             missing[name] = f"The others are known only on SMPL's mesh of {NUM_VERTICES} vertices."
         elif keypoints in _FROM_H36M and h36m is None:
-            missing[name] = "Pass h36m_regressor='J_regressor_h36m.npy' to load_body."
+            missing[name] = f"Put {H36M_REGRESSOR} beside the body file, or pass h36m_regressor= to load_body."
         elif keypoints in _NEEDS_EXTRA and extra is None:
-            missing[name] = "Pass extra_regressor='J_regressor_extra.npy' (SPIN's) to load_body."
+            missing[name] = f"Put SPIN's {EXTRA_REGRESSOR} beside the body file, or pass extra_regressor= to load_body."
         elif any(_source(keypoints, k) is None for k in keypoints.names):
             unknown = ", ".join(k for k in keypoints.names if _source(keypoints, k) is None)
             missing[name] = f"No one has published where these lie on SMPL's mesh: {unknown}. Use the free body."

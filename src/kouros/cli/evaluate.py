@@ -250,7 +250,7 @@ def overlap(a: "np.ndarray", b: "np.ndarray") -> float:
 
 
 def truth_bodies(folder: Path | None) -> "TruthBodies":
-    """SMPL's models in a folder, with the regressors beside them.
+    """SMPL's models in a folder.
 
     Raises:
         UsageError: the folder holds none.
@@ -260,17 +260,12 @@ def truth_bodies(folder: Path | None) -> "TruthBodies":
 
     if folder is None:
         return TruthBodies()
-    extra, h36m = (folder / name for name in ("J_regressor_extra.npy", "J_regressor_h36m.npy"))
     bodies = {}
     for gender in ("female", "male", "neutral"):
         files = [folder / f"SMPL_{gender.upper()}{suffix}" for suffix in (".npz", ".pkl")]
         present = [f for f in files if f.is_file()]
         if present:
-            bodies[gender] = load_body(
-                present[0],
-                extra_regressor=extra if extra.is_file() else None,
-                h36m_regressor=h36m if h36m.is_file() else None,
-            )
+            bodies[gender] = load_body(present[0])
     if not bodies:
         raise UsageError(f"--smpl {folder}: expected SMPL_NEUTRAL, SMPL_FEMALE or SMPL_MALE (.pkl or .npz) in it.")
     charts = folder / "UV_Processed.mat"

@@ -34,13 +34,16 @@ class Models:
             from kouros.cli.reconstruct import load_body_of
             from kouros.networks.estimates import MeanParameters
             from kouros.systems.checkpoints import read_published
+            from kouros.systems.losses import require_regressable
             from kouros.training.runs import RunFolder, system_name, write_config
             from kouros.training.weights import Weights, save_weights
 
             run = RunFolder(self.out)
             if run.config.exists() or run.newest() is not None:
                 raise ValueError(f"{self.out} holds a run already; choose another --out.")
-            load_body_of(self.body)  # better to hear of a wrong one now
+            given = load_body_of(self.body)
+            if given is not None:  # better to hear of a wrong one now
+                require_regressable(given)
             mean = None if self.mean_parameters is None else MeanParameters.read(self.mean_parameters)
             published = read_published(self.source, mean)
             weights = Weights(system_name(type(published.config)), 0, published.tensors)

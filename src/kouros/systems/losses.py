@@ -188,16 +188,20 @@ def predicted_bodies(network: nn.Module, image: Float[Tensor, "batch 3 size size
 
 
 def require_regressable(body: BodyModel) -> None:
-    """Stop a body that has another number of betas than regressors answer with.
+    """Stop a body that has another number of betas than regressors answer with, or cannot place `SPIN49`.
 
     Raises:
-        ValueError: it has.
+        ValueError: it is such a body.
     """
     if body.num_betas != NUM_BETAS:
         raise ValueError(
             f"the regressor answers with {NUM_BETAS} betas, but this body has {body.num_betas}; load it with "
             f"num_betas={NUM_BETAS}."
         )
+    try:
+        body.keypoint_tables(SPIN49.name)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
 
 
 def _finite(target: Tensor) -> Tensor:

@@ -285,7 +285,8 @@ def estimated_set(setting: Setting, wanted: Sequence[str], *, flat: bool = False
                 return keypoint_set(name)
         raise ProtocolError(
             f"{estimator.name}'s body model cannot place any of the keypoint sets {', '.join(wanted)}; it has: "
-            f"{', '.join(estimator.body.keypoint_sets)}. With an SMPL file, give its regressors as well."
+            f"{', '.join(estimator.body.keypoint_sets)}. Put the SMPL file's regressors, J_regressor_h36m.npy and "
+            "J_regressor_extra.npy, beside it."
         )
     raise ProtocolError(f"{estimator.name} gives no points {'in the picture' if flat else 'in space'} to score.")
 
