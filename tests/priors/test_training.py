@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from kouros.data.mocap.bank import make_pose_bank
+from kouros.data.mocap.motion import Motion, write_motion
 from kouros.priors.gmm import read_gmm
 from kouros.priors.limits import read_limits
 from kouros.priors.packaged import FOLDER
@@ -46,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 def test_training_writes_a_file_that_reads_and_repeats(folder: Path, name: str):
     contents = []
     for out in (folder / "first.npz", folder / "second.npz"):
-        TRAINERS[name](folder, out, seed=4, **SMALL[name])
+        TRAINERS[name](folder, out, seed=4, credit="from somebody's archive", **SMALL[name])
         READERS[name](out)
         with np.load(out) as arrays:
             contents.append({key: arrays[key] for key in arrays})
@@ -54,7 +56,7 @@ def test_training_writes_a_file_that_reads_and_repeats(folder: Path, name: str):
         np.testing.assert_array_equal(value, contents[1][key])
     meta = json.loads(str(contents[0]["meta"]))
     assert meta["seed"] == 4
-    assert "mocap.cs.cmu.edu" in meta["credit"]
+    assert meta["credit"] == "from somebody's archive"
     assert not list(folder.glob("*.part"))
 
 
@@ -72,6 +74,27 @@ def test_invalid_frames_and_other_splits_are_left_out(folder: Path):
     assert (len(train.frames), len(train.diverse), train.names) == (118, 40, ("a", "b"))
     assert (len(val.frames), len(val.diverse), val.names) == (59, 10, ("c",))
     assert np.abs(train.frames).max() < 10
+
+
+def test_motions_that_do_not_say_their_split_have_the_pose_banks(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        poses = rng.normal(0, 0.3, (5, 72)).astype(np.float32)
+        motion = Motion(poses, np.zeros((5, 3), np.float32), 30.0, subject=f"person{number}")
+        write_motion(tmp_path / f"sequences/somewhere/{number}.npz", motion)
+    with pytest.raises(ValueError, match=r"diverse_frames\.npz; make it with `kouros import pose-bank`"):
+        read_poses(tmp_path, "train")
+    np.savez(tmp_path / "diverse_frames.npz", poses=np.zeros((2, 72)), split=np.array(["train", "val"]))
+    with pytest.raises(ValueError, match=r"0\.npz does not say its split"):
+        read_poses(tmp_path, "train")
+    make_pose_bank(tmp_path / "sequences", tmp_path)
+    train, val = read_poses(tmp_path, "train"), read_poses(tmp_path, "val")
+    assert (len(train.names), len(val.names)) == (18, 2)
+    assert (len(train.frames), len(val.frames)) == (90, 10)
+    TRAINERS["limits"](tmp_path, tmp_path / "limits.npz")
+    read_limits(tmp_path / "limits.npz")
+    with pytest.raises(ValueError, match=r"rest_skeleton\.npz; it holds `joints` \(24, 3\)"):
+        TRAINERS["vae"](tmp_path, tmp_path / "vae.npz", **SMALL["vae"])
 
 
 def test_bad_folders_are_named(folder: Path, tmp_path: Path):

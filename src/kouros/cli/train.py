@@ -17,9 +17,12 @@ class Prior:
     name: Annotated[Literal["gmm", "limits", "rotation_experts", "vae"], tyro.conf.Positional]
     """Which: Gaussian mixture, joint limits, rotation experts, or the variational autoencoder (minutes)."""
     mocap: Path
-    """Motion-capture folder: sequences/*.npz, diverse_frames.npz and rest_skeleton.npz."""
+    """Motion-capture folder: sequences/*.npz (kouros import amass), diverse_frames.npz (kouros import pose-bank) and,
+    for the autoencoder, rest_skeleton.npz."""
     out: Path
     """The .npz file to write."""
+    credit: str | None = None
+    """What the motions' owners ask to be said; kept in the file."""
     seed: int = 0
     """Of everything random."""
 
@@ -30,7 +33,7 @@ class Prior:
         if not self.mocap.is_dir():
             raise UsageError(f"--mocap {self.mocap}: there is no such folder.")
         try:
-            TRAINERS[self.name](self.mocap, self.out, seed=self.seed)
+            TRAINERS[self.name](self.mocap, self.out, seed=self.seed, credit=self.credit)
         except (OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

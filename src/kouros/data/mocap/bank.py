@@ -21,7 +21,8 @@ _HELD_OUT = 0.1
 def make_pose_bank(
     source: Path, out: Path, *, turned: float = 15.0, poses: int = 500_000, seed: int = 0
 ) -> ImportReport:
-    """Write ``diverse_frames.npz``: ``poses`` (N, 72), ``split``, and the motion and frame that each comes from.
+    """Write ``diverse_frames.npz``: ``poses`` (N, 72), ``split``, and the motion and frame that each comes from; of
+    all motions ``keys`` and ``splits``.
 
     Motions without a split of their own are divided by their people, a tenth of whom validate.
 
@@ -63,6 +64,7 @@ def make_pose_bank(
         "sequence": sequence[chosen],
         "frame": np.concatenate(frames)[chosen].astype(np.int32),
         "keys": np.array([key for key, _, _ in read]),
+        "splits": np.array(splits),
     }
     path = out / BANK_NAME
     write_file(path, npz_bytes(arrays))

@@ -18,7 +18,6 @@ from kouros.priors.training.experts import fit_experts
 from kouros.priors.training.gmm import MixtureConfig, fit_mixture
 from kouros.priors.training.limits import MARGIN, QUANTILE, fit_limits
 from kouros.priors.training.poses import (
-    CREDIT,
     MocapPoses,
     read_poses,
     read_rest_joints,
@@ -31,7 +30,9 @@ RECOMBINED_SHARE = 0.25
 """Weight of poses with limbs of different frames in the mixture's data, against what was recorded."""
 
 
-def train_gmm(folder: Path, out: Path, *, seed: int = 0, config: MixtureConfig | None = None) -> None:
+def train_gmm(
+    folder: Path, out: Path, *, seed: int = 0, credit: str | None = None, config: MixtureConfig | None = None
+) -> None:
     """The Gaussian mixture, to ``out``."""
     config = config or MixtureConfig()
     rng = np.random.default_rng(seed)
@@ -43,7 +44,7 @@ def train_gmm(folder: Path, out: Path, *, seed: int = 0, config: MixtureConfig |
         "log_weights": mixture.log_weights.numpy().astype(np.float32),
     }
     how = {**asdict(config), "recombined_share": RECOMBINED_SHARE}
-    write_arrays(out, arrays, _provenance("Gaussian mixture over body_pose", folder, seed, how))
+    write_arrays(out, arrays, _provenance("Gaussian mixture over body_pose", folder, seed, credit, how))
 
 
 def mixture_data(
@@ -61,21 +62,23 @@ def mixture_data(
     return np.concatenate([part for part, _ in parts]), np.concatenate(weights)
 
 
-def train_limits(folder: Path, out: Path, *, seed: int = 0) -> None:
+def train_limits(folder: Path, out: Path, *, seed: int = 0, credit: str | None = None) -> None:
     """The joint limits, to ``out``."""
     train = read_poses(folder, "train")
     lower, upper = fit_limits(np.concatenate([train.frames, train.diverse]))
     arrays = {"lower": lower.astype(np.float32), "upper": upper.astype(np.float32)}
     how: dict[str, object] = {"quantile": QUANTILE, "margin": float(MARGIN)}
-    write_arrays(out, arrays, _provenance("Joint limits of body_pose, radians", folder, seed, how))
+    write_arrays(out, arrays, _provenance("Joint limits of body_pose, radians", folder, seed, credit, how))
 
 
-def train_experts(folder: Path, out: Path, *, seed: int = 0, experts: int = 64) -> None:
+def train_experts(folder: Path, out: Path, *, seed: int = 0, credit: str | None = None, experts: int = 64) -> None:
     """The rotation experts, to ``out``."""
     poses = with_mirror_images(read_poses(folder, "train").diverse)
     fitted = fit_experts(poses, experts, np.random.default_rng(seed))
     arrays = {"centres": fitted.centres.float().numpy(), "middles": fitted.middles.float().numpy()}
-    write_arrays(out, arrays, _provenance("K-means of Euler angles, radians", folder, seed, {"experts": experts}))
+    write_arrays(
+        out, arrays, _provenance("K-means of Euler angles, radians", folder, seed, credit, {"experts": experts})
+    )
 
 
 def train_pose_vae(
@@ -83,6 +86,7 @@ def train_pose_vae(
     out: Path,
     *,
     seed: int = 0,
+    credit: str | None = None,
     device: str = "cpu",
     training: VAETraining | None = None,
     report: Callable[[int, dict[str, float]], None] | None = None,
@@ -101,7 +105,7 @@ def train_pose_vae(
     )
     arrays = {name: value.cpu().numpy().astype(np.float16) for name, value in vae.state_dict().items()}
     how = {**asdict(training), "recombined_share": RECOMBINED_SHARE}
-    write_arrays(out, arrays, _provenance("Variational autoencoder of body poses", folder, seed, how))
+    write_arrays(out, arrays, _provenance("Variational autoencoder of body poses", folder, seed, credit, how))
 
 
 TRAINERS: dict[str, Callable[..., None]] = {
@@ -112,18 +116,18 @@ TRAINERS: dict[str, Callable[..., None]] = {
 }
 """The priors that can be trained, by name: that of their packaged file ``data/NAME.npz``.
 
-Each takes a motion-capture folder, the file to write and ``seed``.
+Each takes a motion-capture folder, the file to write, ``seed``, and ``credit``: what the owners ask to be said.
 """
 
 
-def _provenance(what: str, folder: Path, seed: int, how: dict[str, object]) -> dict[str, object]:
+def _provenance(what: str, folder: Path, seed: int, credit: str | None, how: dict[str, object]) -> dict[str, object]:
     digest = hashlib.sha256()
-    for path in [*sorted((folder / "sequences").glob("*.npz")), folder / "diverse_frames.npz"]:
+    for path in [*sorted((folder / "sequences").rglob("*.npz")), folder / "diverse_frames.npz"]:
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return {
         "what": what,
-        "credit": CREDIT,
+        "credit": credit,
         "made_by": "kouros.priors.training",
         "seed": seed,
         "settings": how,

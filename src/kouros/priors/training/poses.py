@@ -1,9 +1,12 @@
 """Body poses of a motion-capture folder, with their mirror images.
 
-The folder holds ``sequences/KEY.npz`` (``poses`` (F, 72) rotation vectors, y up; ``valid`` (F,); ``split``)
-and ``diverse_frames.npz`` (``poses``, ``split``), single frames picked for variety.
+The folder holds ``sequences/KEY.npz`` (``poses`` (F, 72) rotation vectors, y up; where known ``valid`` (F,) and
+``split``), as ``kouros import amass``, ``aist`` and ``cmu`` write them, and ``diverse_frames.npz`` (``poses``,
+``split``), single frames picked for variety: ``kouros import pose-bank FOLDER/sequences --out FOLDER``. Of sequences
+that do not say their split, that file does (``keys``, ``splits``).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +16,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kouros.priors.body_pose import JOINTS, MIRROR_ORDER, MIRROR_SIGN, POSE_SIZE
-
-CREDIT = "Trained on motion capture from mocap.cs.cmu.edu. The database was created with funding from NSF EIA-0196217."
 
 
 @dataclass(frozen=True)
@@ -37,26 +38,52 @@ def read_poses(folder: Path, split: str) -> MocapPoses:
     Raises:
         ValueError: the folder has no sequences of the split, or a file holds something else.
     """
-    frames, sequence = [], []
-    names: list[str] = []
-    for path in sorted((folder / "sequences").glob("*.npz")):
-        with np.load(path, allow_pickle=False) as clip:
-            if str(clip["split"]) != split:
-                continue
-            poses = clip["poses"][clip["valid"]]
-        frames.append(_body_poses(poses, path))
-        sequence.append(np.full(len(poses), len(names)))
-        names.append(path.stem)
-    if not names:
-        raise ValueError(f"{folder} has no motion capture of the split {split!r}; expected sequences/*.npz there.")
     path = folder / "diverse_frames.npz"
+    if not path.is_file():
+        raise ValueError(f"there is no {path}; make it with `kouros import pose-bank`.")
     with np.load(path, allow_pickle=False) as picked:
         diverse = _body_poses(picked["poses"][picked["split"] == split], path)
+        splits = (
+            dict(zip(picked["keys"].tolist(), picked["splits"].tolist(), strict=True)) if "splits" in picked else {}
+        )
+    frames, sequence = [], []
+    names: list[str] = []
+    for path in sorted((folder / "sequences").rglob("*.npz")):
+        name = path.relative_to(folder / "sequences").with_suffix("").as_posix()
+        with np.load(path, allow_pickle=False) as clip:
+            if _split_of(clip, path, splits.get(name)) != split:
+                continue
+            poses = clip["poses"][clip["valid"]] if "valid" in clip else clip["poses"]
+        frames.append(_body_poses(poses, path))
+        sequence.append(np.full(len(poses), len(names)))
+        names.append(name)
+    if not names:
+        raise ValueError(f"{folder} has no motion capture of the split {split!r}; expected sequences/*.npz there.")
     return MocapPoses(np.concatenate(frames), np.concatenate(sequence), tuple(names), diverse)
 
 
+def _split_of(clip: Mapping[str, np.ndarray], path: Path, divided: str | None) -> str:
+    if "split" in clip:
+        return str(clip["split"])
+    if divided is None:
+        raise ValueError(
+            f"{path} does not say its split, nor does diverse_frames.npz; make that anew: "
+            "`kouros import pose-bank FOLDER/sequences --out FOLDER`."
+        )
+    return divided
+
+
 def read_rest_joints(folder: Path) -> Float[Tensor, "24 3"]:
-    """Joints of the skeleton that the rotations refer to, in its T-pose, metres."""
+    """Joints of the skeleton that the rotations refer to, in its T-pose, metres.
+
+    Raises:
+        ValueError: the folder does not hold it.
+    """
+    if not (folder / "rest_skeleton.npz").is_file():
+        raise ValueError(
+            f"there is no {folder / 'rest_skeleton.npz'}; it holds `joints` (24, 3), metres: in a T-pose, the skeleton "
+            "that the rotations refer to, such as `joint_template` of the body that they were fitted with."
+        )
     with np.load(folder / "rest_skeleton.npz", allow_pickle=False) as skeleton:
         return torch.from_numpy(skeleton["joints"]).float()
 
