@@ -57,6 +57,10 @@ class Lifter:
     """People a step."""
     learning_rate: float | None = None
     """At its highest."""
+    ema: float | None = None
+    """Decay of the running average of the weights, which is what is written."""
+    enough_measured: int | None = None
+    """Measured detections from which on half of a batch is theirs; with fewer, less."""
     seed: int | None = None
     """Of everything random."""
     shards: Path | None = None
@@ -75,11 +79,13 @@ class Lifter:
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UsageError("--device cuda: torch finds no CUDA device; leave it out to train on the CPU.")
-        names = ("minutes", "max_steps", "batch", "learning_rate", "seed")
+        names = ("minutes", "max_steps", "batch", "learning_rate", "ema", "enough_measured", "seed")
         given: dict[str, Any] = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
         for name, value in given.items():
             if name != "seed" and not value > 0:
                 raise UsageError(f"--{name.replace('_', '-')} must be positive, not {value}.")
+        if self.ema is not None and self.ema >= 1:
+            raise UsageError(f"--ema must be below 1, not {self.ema}.")
         config = replace(TrainConfig(), **given)
         device = torch.device(self.device)
         try:

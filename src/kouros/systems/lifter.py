@@ -596,7 +596,7 @@ def load_weights(path: Path | None = None) -> Lifter:
     """
     path = path or PACKAGED_WEIGHTS
     if not path.is_file():
-        raise FileNotFoundError(f"There are no weights at {path}; train some with python -m kouros.training.lifter.")
+        raise FileNotFoundError(f"There are no weights at {path}; train some with `kouros train lifter`.")
     with np.load(path, allow_pickle=False) as file:
         width, blocks, answers = (int(n) for n in file["config"])
         network = Lifter(LifterConfig(width, blocks, answers))

@@ -1,6 +1,6 @@
 """Trains the learned start: poses without end, through random cameras, spoiled as detectors spoil keypoints.
 
-    python -m kouros.training.lifter --mocap diverse_frames.npz --out runs/lifter --minutes 18
+    kouros train lifter --mocap diverse_frames.npz --out runs/lifter --minutes 18
 
 Samples are drawn on the training device, none twice. Shards that `kouros.training.detections` has written, or is
 writing, to ``--shards`` are read as they appear and make up to half of each batch: there the spoiling is the real
@@ -8,7 +8,6 @@ detector's. Length is wall-clock time; the learning rate follows it, so that a r
 JSON lines; errors are over the twelve limb keypoints, millimetres.
 """
 
-import argparse
 import copy
 import json
 import math
@@ -571,30 +570,3 @@ def _both(one: tuple[View, Truth], other: tuple[View, Truth]) -> tuple[View, Tru
     view = View(*(torch.cat([getattr(one[0], f), getattr(other[0], f)]) for f in View.__dataclass_fields__))
     truth = Truth(*(torch.cat([getattr(one[1], f), getattr(other[1], f)]) for f in Truth.__dataclass_fields__))
     return view, truth
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mocap", type=Path, required=True, help="diverse_frames.npz")
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights and log")
-    parser.add_argument("--shards", type=Path, help="folder of measured detections, read as they appear")
-    parser.add_argument("--start", type=Path, help="weights to go on from")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for name in ("minutes", "batch", "learning_rate", "ema", "enough_measured", "max_steps", "report_seconds", "seed"):
-        default = getattr(TrainConfig, name)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
-    parser.add_argument("--width", type=int, default=LifterConfig.width)
-    parser.add_argument("--blocks", type=int, default=LifterConfig.blocks)
-    parser.add_argument("--answers", type=int, default=LifterConfig.answers)
-    given = parser.parse_args()
-    config = TrainConfig(
-        given.minutes, given.batch, given.learning_rate, ema=given.ema, enough_measured=given.enough_measured,
-        report_seconds=given.report_seconds, max_steps=given.max_steps, seed=given.seed,
-    )  # fmt: skip
-    sizes = LifterConfig(given.width, given.blocks, given.answers)
-    train(given.mocap, given.out, given.shards, config, torch.device(given.device), sizes, given.start)
-
-
-if __name__ == "__main__":
-    main()
