@@ -14,7 +14,7 @@ help:
 	@echo "make test       install, run the test suite"
 	@echo "make test-slow  the slow checks as well (rebuilds the free body, validates GLBs, compares with peers)"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      every benchmark, one after the other (keep the machine quiet)"
+	@echo "make bench      the benchmarks that need no data, one after the other (keep the machine quiet)"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,8 +42,10 @@ lint: $(VENV)/.dev
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
+BENCHMARKS := body_layer charts detection end_to_end hkmr in_the_loop rasterizer synthesize
+
 bench: $(VENV)/.dev
-	@for script in benchmarks/*.py; do echo "== $$script"; $(RUN)/python $$script || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo-results .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""How does `rasterize` compare with embree (BVH and first hits) for one body of 27,000 faces at 224 x 224?
+"""How does `rasterize` compare with embree (BVH and first hits) for one body of 28,000 faces at 224 x 224?
 
 Runs the competitors in turn, so that each meets the same noise, after checking that they agree. Prints a
 table, then one JSON line for each row; ``ratio`` is embree's time over the row's, pair by pair. Also what an

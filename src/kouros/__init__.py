@@ -1,4 +1,4 @@
-"""Kouros: photos and videos in, posed and shaped 3D people out.
+"""Kouros: photos, or keypoints of photos and videos, in; posed and shaped 3D people out.
 
 The public names live here; each loads what it needs when it is first used, so `import kouros` stays light.
 """

@@ -318,7 +318,7 @@ def _shape_error(name: str, shape: tuple[int, ...], allowed: tuple[tuple[int, ..
     if shape in allowed:
         remedy = f"add the batch dimension: {name}[None]"
     elif name == "betas" and len(shape) == 2:
-        remedy = f"pass {allowed[0][0]} coefficients, or load the body with num_betas={shape[1]}"
+        remedy = f"pass {allowed[0][0]} coefficients, or a body file that has so many with num_betas={shape[1]}"
     elif name in ("body_pose", "global_orient") and pose2rot and shape[-2:] == (3, 3) and len(shape) > 2:
         remedy = "for rotation matrices, pass pose2rot=False"
     elif name in ("body_pose", "global_orient") and not pose2rot:

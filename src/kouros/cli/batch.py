@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_MOST_NAMED = 12
+"""Files that are named one by one; a video's frames are more."""
+
 
 class JobError(Exception):
     """A job that cannot be done; the message is one sentence."""
@@ -155,7 +158,9 @@ def _print_table(done: Sequence[Outcome], *, to_stderr: bool) -> None:
 
 
 def _brief(outputs: Sequence[Path]) -> str:
-    """``results/photo.{glb,npz}``: many files of one name in one line."""
+    """``results/photo.{glb,npz}``: files of one name in one line; of very many, the first."""
+    if len(outputs) > _MOST_NAMED:
+        return f"{outputs[0]} and {len(outputs) - 1} more"
     common = str(outputs[0])
     for path in outputs[1:]:
         while not str(path).startswith(common):

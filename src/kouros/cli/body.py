@@ -21,7 +21,8 @@ class Build:
     out: Path = Path("free_body.npz")
     """Where to write it."""
     mocap: Path | None = None
-    """Motion-capture poses (diverse_frames.npz) for the pose blend shapes."""
+    """Motion-capture poses (diverse_frames.npz) for the pose blend shapes; by default those in
+    ../shared/data/mocap beside the checkout."""
     check: Flag = False
     """Write nothing; compare with the packaged body to 1e-6, and fail where they differ."""
 

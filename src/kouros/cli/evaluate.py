@@ -44,7 +44,7 @@ class Evaluate:
     a training run. Every score is printed with the protocol's card. Needs kouros[train].
     """
 
-    system: Annotated[str, tyro.conf.Positional]
+    system: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SYSTEM")]
     """default, search, blazepose, mediapipe, mean-pose, or the folder of a training run."""
     on: ProtocolName
     """The protocol; table-3d and table-2d take any table."""

@@ -21,7 +21,7 @@ class Synthesize:
     out: Path
     """Folder; made where it is missing."""
     people: int = 10_000
-    """How many are drawn, one to four in a picture."""
+    """How many are drawn, one to four in a picture; a tenth or so are too small or hidden to be in the table."""
     seed: int = 0
     """Another seed makes other people."""
     mocap: Path | None = None

@@ -167,8 +167,8 @@ MINIVAL = EvaluationProtocol(
         "[0, 1]; FR10: % farther than 10 cm",
         excluded="people without points; a pixel that the body does not cover is infinitely far",
         source="HoloPose (Guler and Kokkinos, CVPR 2019), Sec. 5.2, Table 1 and Fig. 5",
-        open_points="distances are solved on the estimator's template mesh (at most 0.9 % too long), not read from the "
-        "official file; the paper does not name its part of the validation images",
+        open_points="distances are solved on the estimator's template mesh (0.9 % too long on average), not read from "
+        "the official file; the paper does not name its part of the validation images",
     ),
     rows=Rows(
         datasets=("densepose_coco",),

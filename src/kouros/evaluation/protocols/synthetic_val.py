@@ -54,7 +54,7 @@ VALIDATION = EvaluationProtocol(
     ),
     rows=Rows(
         datasets=("synthetic",),
-        importer="kouros synthesize",
+        importer="kouros evaluate default --on synthetic-val --data FOLDER",
         needs=("pose", "betas"),
     ),
     measures=(
