@@ -21,7 +21,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -383,8 +383,8 @@ def occluded_runs(on: Experiment, seeds: range) -> None:
 class RotationVectorHmr(HmrRegressor):
     """HMR's regressor as HKMR's authors compare with it: rotation vectors where SPIN put 6D rotations."""
 
-    def __init__(self, num_features: int) -> None:
-        super().__init__(num_features)
+    def __init__(self, num_features: int, dropout: float = 0.5) -> None:
+        super().__init__(num_features, dropout=dropout)
         mean = rotmat_to_rotvec(rot6d_to_rotmat(self.init_pose.unflatten(-1, (24, 6)))).flatten(1)
         self.register_buffer("init_pose", mean)
         self.fc1 = nn.Linear(num_features + 72 + 13, self.fc1.out_features)
@@ -396,10 +396,12 @@ class RotationVectorHmr(HmrRegressor):
         return rotvec_to_rotmat(pose.unflatten(-1, (24, 3)))
 
 
-REGRESSORS: dict[str, type[HmrRegressor] | None] = {
+REGRESSORS: dict[str, Callable[[int], HmrRegressor] | None] = {
     "HKMR": None,
     "HMR": HmrRegressor,
+    "HMR, no dropout": lambda num_features: HmrRegressor(num_features, dropout=0),  # as HKMR's
     "HMR, rotation vectors": RotationVectorHmr,
+    "HMR, rotation vectors, no dropout": lambda num_features: RotationVectorHmr(num_features, dropout=0),
 }
 
 
