@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+FILE_WIDTH = 120
+"""Characters of a line where output goes to a file."""
 _MOST_NAMED = 12
 """Files that are named one by one; a video's frames are more."""
 
@@ -147,14 +149,20 @@ def _print_table(done: Sequence[Outcome], *, to_stderr: bool) -> None:
     table.add_column("people", justify="right")
     table.add_column("seconds", justify="right")
     table.add_column("results", overflow="fold")
+    names = {outcome.source.name for outcome in done}
     for outcome in done:
         assert outcome.done is not None
+        # Folders are named where they are needed to tell files apart.
+        name = outcome.source.name if len(names) == len(done) else str(outcome.source)
         cells = (
-            str(outcome.source), str(outcome.done.people), f"{outcome.seconds:.2f}",
+            name, str(outcome.done.people), f"{outcome.seconds:.2f}",
             _brief(outcome.done.outputs),
         )  # fmt: skip
         table.add_row(*(Text(_shown(cell)) for cell in cells))
-    Console(stderr=to_stderr, highlight=False).print(table)
+    console = Console(stderr=to_stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    console.print(table)
 
 
 def _brief(outputs: Sequence[Path]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from kouros.cli.batch import FILE_WIDTH
 from kouros.cli.reconstruct import load_body_of
 from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
@@ -29,8 +30,6 @@ ProtocolName = Literal[
     "synthetic-val", "table-2d", "table-3d", "up-3d", "up-3d-vertices",
 ]  # fmt: skip
 _SHOWN_PROBLEMS = 10
-_FILE_WIDTH = 120
-"""Characters of a line where output goes to a file."""
 LEAST_OVERLAP = 0.3
 """Intersection over union of the found box and the data set's, from which on a found person is the one asked for."""
 
@@ -105,7 +104,7 @@ class Evaluate:
 
             console = Console(highlight=False)
             if not console.is_terminal:
-                console.width = _FILE_WIDTH
+                console.width = FILE_WIDTH
             console.print(report(verdict))
         for problem in verdict.unreadable[:_SHOWN_PROBLEMS]:
             print(f"unreadable: {problem.image}: {problem.why}", file=sys.stderr)
