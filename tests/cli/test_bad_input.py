@@ -1,6 +1,7 @@
 """Every bad input is answered by one sentence and a status, and leaves nothing behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from kouros.cli import main
+from kouros.cli.batch import Done, Job, Reporting, run_jobs
 
 
 def test_every_bad_photo_gets_one_sentence_and_nothing_is_written(bad_photos, tmp_path: Path, capsys):
@@ -115,6 +117,29 @@ def test_the_program_itself_fails_without_a_traceback(tmp_path: Path):
     assert ran.returncode == 1
     assert ran.stderr.splitlines() == [f"error: {tmp_path}/missing.jpg: there is no such file."]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_that_a_job_turns_into_another_error_ends_the_work_all_the_same(capsys):
+    begun = []
+
+    def swallows_it() -> Done:
+        begun.append("first")
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise RuntimeError("from far below") from None
+        return Done(0, ())
+
+    def second() -> Done:
+        begun.append("second")
+        return Done(0, ())
+
+    jobs = [Job(Path("0.jpg"), swallows_it), Job(Path("1.jpg"), second)]
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, Reporting())
+    assert begun == ["first"] and "far below" not in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -75,6 +75,7 @@ def test_files_that_end_early_are_refused(cut: int):
 
 
 @given(noise=st.binary(max_size=400))
+@example(noise=bytes(23) + b"\x01")  # an offset that points before the file
 def test_what_is_no_model_is_refused(noise: bytes):
     with pytest.raises(ValueError, match="TensorFlow Lite model"):
         convolutions(b"\x1c\x00\x00\x00TFL3" + noise, REGRESSED)

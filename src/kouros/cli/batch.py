@@ -1,7 +1,9 @@
 """One job after another: a failure is one sentence and the others go on; then a table and the status."""
 
 import json
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -75,13 +77,44 @@ def run_jobs(jobs: Sequence[Job], reporting: Reporting, *, failed: Iterable[Outc
         for outcome in outcomes:
             print(outcome.as_json(), flush=True)
     try:
-        for outcome in _progress(jobs, reporting):
-            outcomes.append(outcome)
-            if reporting.json:
-                print(outcome.as_json(), flush=True)
+        with _Interrupts() as interrupts:
+            for outcome in _progress(jobs, reporting):
+                if outcome.done or not interrupts.came:
+                    outcomes.append(outcome)
+                    if reporting.json:
+                        print(outcome.as_json(), flush=True)
+                interrupts.follow()
     finally:  # an interrupt too: what was done until then counts
         _report(outcomes, reporting)
     return 1 if any(outcome.error for outcome in outcomes) else 0
+
+
+class _Interrupts:
+    """Ctrl-C that ends the work also where its exception got lost, or became another one, in somebody's C++."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __enter__(self) -> "_Interrupts":
+        # Whoever has chosen another handler, or none as shells do for work in the background, keeps it.
+        self._ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._ours = self._ours and threading.current_thread() is threading.main_thread()
+        if self._ours:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, *_: object) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+    def follow(self) -> None:
+        """Raises KeyboardInterrupt if there was an interrupt."""
+        if self.came:
+            raise KeyboardInterrupt
 
 
 def _progress(jobs: Sequence[Job], reporting: Reporting) -> Iterable[Outcome]:

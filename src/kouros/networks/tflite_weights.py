@@ -43,7 +43,7 @@ def convolutions(model: bytes, output_size: int) -> list[Convolution]:
         raise ValueError("not a TensorFlow Lite model: the file does not begin as one.")
     try:
         return list(_convolutions(model, output_size))
-    except (struct.error, IndexError, KeyError) as error:
+    except (struct.error, IndexError, KeyError, TypeError) as error:  # TypeError: an offset that points before the file
         raise ValueError(f"the TensorFlow Lite model is damaged, or its weights are no floats ({error!r}).") from error
 
 
