@@ -50,14 +50,15 @@ from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.kinematic_regressor import KinematicConfig
 from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.hkmr import Hkmr, HkmrConfig
+from kouros.systems.losses import ANNOTATED
 from kouros.systems.spin import LearnFrom, Spin, SpinConfig
 from kouros.systems.system import System
 from kouros.training.judging import COMMON14, Keypoints, errors_2d, keypoints_of
+from kouros.training.options import EngineOptions
 
 RUNS, OCCLUDED = "runs.jsonl", "occluded.jsonl"
 CROP = INPUT_SIZE
 PELVIS = SPIN49.index("pelvis_mpii")
-ANNOTATED = slice(25, 49)
 OCCLUDED_PEOPLE = 700
 """Of those to be judged by, how many are watched while training and looked at behind occluders."""
 SPIN_PEOPLE = 12_000
@@ -259,6 +260,7 @@ def run(name: str, seed: int, system: System, on: Experiment) -> None:
     generator = torch.Generator().manual_seed(seed)
     began, curve = time.process_time(), []
     watched = on.val.first(OCCLUDED_PEOPLE)
+    options = EngineOptions(on.steps, schedule="cosine")
     for step in range(on.steps + 1):
         if step % max(1, on.steps // 8) == 0 or step == on.steps:
             curve.append({"step": step, **scores(system, watched, body)})
@@ -267,7 +269,7 @@ def run(name: str, seed: int, system: System, on: Experiment) -> None:
         torch.manual_seed(1_000_003 * seed + step)
         rows = torch.randint(len(on.train), (64,), generator=generator)
         for group in (g for o in optimizers for g in o.param_groups):
-            group["lr"] = group.setdefault("initial", group["lr"]) * 0.5 * (1 + np.cos(np.pi * step / on.steps))
+            group["lr"] = group.setdefault("initial", group["lr"]) * options.learning_rate_share(step)
         losses = system.training_step(on.train.rows(rows)).losses
         if not all(bool(torch.isfinite(loss)) for loss in losses):
             note({"name": name, "seed": seed, "steps": on.steps, "diverged_at": step}, on.out / RUNS)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FILE_WIDTH = 120
-"""Characters of a line where output goes to a file."""
+from kouros.cli.consoles import table_console
+
 _MOST_NAMED = 12
 """Files that are named one by one; a video's frames are more."""
 
@@ -94,11 +94,11 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.came = False
+        in_main = threading.current_thread() is threading.main_thread()
+        # Whoever has chosen another handler, or none as shells do for work in the background, keeps it.
+        self._ours = in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def __enter__(self) -> "_Interrupts":
-        # Whoever has chosen another handler, or none as shells do for work in the background, keeps it.
-        self._ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        self._ours = self._ours and threading.current_thread() is threading.main_thread()
         if self._ours:
             signal.signal(signal.SIGINT, self._note)
         return self
@@ -173,7 +173,6 @@ def _report(outcomes: Sequence[Outcome], reporting: Reporting) -> None:
 
 
 def _print_table(done: Sequence[Outcome], *, to_stderr: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -192,10 +191,7 @@ def _print_table(done: Sequence[Outcome], *, to_stderr: bool) -> None:
             _brief(outcome.done.outputs),
         )  # fmt: skip
         table.add_row(*(Text(_shown(cell)) for cell in cells))
-    console = Console(stderr=to_stderr, highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
-    console.print(table)
+    table_console(stderr=to_stderr).print(table)
 
 
 def _brief(outputs: Sequence[Path]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from kouros.cli.batch import FILE_WIDTH
+from kouros.cli.consoles import table_console
 from kouros.cli.reconstruct import load_body_of
 from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
@@ -100,12 +100,7 @@ class Evaluate:
         if self.json:
             sys.stdout.write(data.decode())
         else:
-            from rich.console import Console
-
-            console = Console(highlight=False)
-            if not console.is_terminal:
-                console.width = FILE_WIDTH
-            console.print(report(verdict))
+            table_console().print(report(verdict))
         for problem in verdict.unreadable[:_SHOWN_PROBLEMS]:
             print(f"unreadable: {problem.image}: {problem.why}", file=sys.stderr)
         self._write(verdict, data)
