@@ -3,9 +3,9 @@
 Held-out motion capture seen by random cameras, BlazePose's keypoints with 2 px of noise on a 224-pixel crop and a tenth
 missing. A start is the prior's mean pose and shape, oriented as the person is and then turned about the body's upright
 axis. A person is recovered when PA-MPJPE is below 60 mm and the orientation within 30 degrees. Compared: the fit from
-that start alone; from several starts made of it (turned ones and depth-flipped ones, `kouros.fitting.starts`), judged
-by the full objective; and what needs no start, the default fit's own starts and the learned start. Then the error on
-the same people from clean 2D, noisy 2D, and 2D with noisy 3D. Prints tables, then a JSON line for each row.
+that start alone; from several starts made of it (turned ones and depth-flipped ones, `fitting.schedules.starts`),
+judged by the full objective; and what needs no start, the default fit's own starts and the learned start. Then the
+error on the same people from clean 2D, noisy 2D, and 2D with noisy 3D. Prints tables, then a JSON line for each row.
 
 ``python benchmarks/basin.py --mocap ../shared/data/mocap [--poses 200]``
 """
@@ -23,10 +23,10 @@ import kouros
 from common import CROP, FOCAL, people_in_view, show
 from kouros.body.keypoints import keypoint_set
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
-from kouros.fitting.kinematics import KeypointKinematics
 from kouros.fitting.parameters import BodyParameters
-from kouros.fitting.starts import fit_from_several, several_starts, turned
+from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.schedules.starts import fit_from_several, several_starts, turned
+from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import angle_between, rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.priors.gmm import load_gmm

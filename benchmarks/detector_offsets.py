@@ -7,7 +7,7 @@ Renders of free bodies whose truth is known, as `kouros.training.detections` wri
 
 Prints, for every point, the constant offset in the frame of one joint that best explains the detections (robust
 least squares on the picture plane, left and right together in mirror image), and how much of the error it removes.
-These offsets are the table in `kouros.fitting.calibration`.
+These offsets are the table in `kouros.fitting.terms.calibration`.
 """
 
 import json
@@ -22,7 +22,7 @@ from rich.table import Table
 import kouros
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.skeleton import JOINT_NAMES, forward_kinematics
-from kouros.fitting.calibration import BLAZEPOSE_FRAMES
+from kouros.fitting.terms.calibration import BLAZEPOSE_FRAMES
 from kouros.geometry.rotations import rotvec_to_rotmat
 
 CONFIDENT = 0.5

@@ -33,12 +33,13 @@ import kouros
 from common import CROP, FOCAL, people_in_view, show
 from kouros.body import BodyModel, BodyOutput
 from kouros.body.skeleton import PARENTS
-from kouros.fitting.conjugate import conjugate_gradients
-from kouros.fitting.fused import minimize
-from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.linearization import Linearization
 from kouros.fitting.parameters import BodyParameters
-from kouros.fitting.smplify import Smplify
-from kouros.fitting.solver import Linearization, Solution, levenberg_marquardt
+from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.schedules.smplify import Smplify
+from kouros.fitting.solvers.conjugate_gradients import conjugate_gradients
+from kouros.fitting.solvers.levenberg_marquardt import Solution, levenberg_marquardt
+from kouros.fitting.solvers.minimize import minimize
 from kouros.geometry.alignment import align
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import angle_between, rotmat_to_rotvec, rotvec_to_rotmat

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 import kouros
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
-from kouros.fitting.fits_store import Augmentation
-from kouros.fitting.in_the_loop import spin_camera
+from kouros.fitting.schedules.fits_store import Augmentation
+from kouros.fitting.schedules.in_the_loop import spin_camera
 from kouros.geometry.cameras import SPIN_CROP_SIZE
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.estimates import NUM_BETAS, Regressed

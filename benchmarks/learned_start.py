@@ -23,8 +23,8 @@ from torch import Tensor
 import kouros
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.keypoint_fit import Evidence, KeypointFitter
 from kouros.fitting.parameters import BodyParameters
+from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rotmat_to_rotvec
 from kouros.pipeline.estimate import fitter_for

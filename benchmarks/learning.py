@@ -43,7 +43,7 @@ from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
 from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.fits_store import Augmentation, FitsStore
+from kouros.fitting.schedules.fits_store import Augmentation, FitsStore
 from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.blazepose import INPUT_SIZE, BlazePoseTrunk
 from kouros.networks.hmr_regressor import HmrRegressor

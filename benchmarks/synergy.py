@@ -23,11 +23,11 @@ from kouros.body import BodyModel
 from kouros.body.surface import build_charts
 from kouros.body.surface.charts import Charts
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.densepose import DenseEvidence, dense_evidence, points_on_mesh
-from kouros.fitting.keypoint_fit import Evidence, FitConfig
-from kouros.fitting.kinematics import KeypointKinematics
 from kouros.fitting.parameters import BodyParameters
-from kouros.fitting.synergy import Cues, Synergy, SynergyConfig
+from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig
+from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig
+from kouros.fitting.terms.densepose import DenseEvidence, dense_evidence, points_on_mesh
+from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.priors.gmm import load_gmm

@@ -25,7 +25,7 @@ from kouros.data.augment import (
     mirror_rows,
     nearest,
 )
-from kouros.fitting.fits_store import Augmentation
+from kouros.fitting.schedules.fits_store import Augmentation
 
 TURNS = st.floats(-math.pi, math.pi)
 CROPS = st.builds(

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 import kouros
 from kouros.body.keypoints import SPIN49
 from kouros.data.batch import Batch
-from kouros.fitting.fits_store import Augmentation
+from kouros.fitting.schedules.fits_store import Augmentation
 from kouros.geometry.cameras import WeakPerspectiveCamera
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.estimates import Regressed

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from kouros.body import BodyModel
 from kouros.body.keypoints import BLAZEPOSE33, keypoint_set
 from kouros.body.skeleton import JOINT_NAMES, MIRROR
-from kouros.fitting.calibration import BLAZEPOSE_FRAMES, detector_tables
+from kouros.fitting.terms.calibration import BLAZEPOSE_FRAMES, detector_tables
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import mirror_rotmat, random_rotmat, rotvec_to_rotmat
 from kouros.systems.lifter import (

@@ -15,8 +15,8 @@ from torch.testing import assert_close
 
 import kouros
 from kouros.data.batch import Batch
-from kouros.fitting.fits_store import Augmentation
-from kouros.fitting.in_the_loop import spin_camera
+from kouros.fitting.schedules.fits_store import Augmentation
+from kouros.fitting.schedules.in_the_loop import spin_camera
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.estimates import Regressed

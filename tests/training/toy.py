@@ -21,7 +21,7 @@ from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
 from kouros.data.schema import Sample, TableInfo
-from kouros.fitting.fits_store import Augmentation, Fits, FitsStore
+from kouros.fitting.schedules.fits_store import Augmentation, Fits, FitsStore
 from kouros.geometry.cameras import WeakPerspectiveCamera
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.systems.system import Bodies, Step, System

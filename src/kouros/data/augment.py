@@ -99,7 +99,7 @@ class Change:
     """How one crop differs from the plain one."""
 
     rotation: float = 0.0
-    """Of the content, radians, clockwise as seen (`kouros.fitting.fits_store.Augmentation`)."""
+    """Of the content, radians, clockwise as seen (`kouros.fitting.schedules.fits_store.Augmentation`)."""
     flipped: bool = False
     scale: float = 1.0
     """Of the square's side."""

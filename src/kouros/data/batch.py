@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kouros.fitting.fits_store import Augmentation
+from kouros.fitting.schedules.fits_store import Augmentation
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from kouros.data.schema import Sample, TableInfo
 from kouros.data.sources import Source
 from kouros.data.spin_joints import from_pelvis, spin49_slots, to_spin49
 from kouros.data.table_source import source_name
-from kouros.fitting.fits_store import Augmentation
+from kouros.fitting.schedules.fits_store import Augmentation
 
 BOX_MARGIN = 1.2
 """Side of a person's square over the longer side of the box or the keypoints (SPIN's preprocessing)."""

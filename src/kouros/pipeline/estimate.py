@@ -12,8 +12,8 @@ from torch import Tensor
 from kouros.body import BodyModel, load_body
 from kouros.body.keypoints import BLAZEPOSE33, OPENPOSE25
 from kouros.detection import DetectedPerson
-from kouros.fitting.keypoint_fit import Evidence, FitConfig, KeypointFitter
 from kouros.fitting.parameters import BodyParameters
+from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig, KeypointFitter
 from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
 from kouros.geometry.rotations import rotmat_to_rotvec
 from kouros.pipeline.person import Person

@@ -17,11 +17,11 @@ from kouros import __version__
 from kouros.body import BodyModel
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.detection import DetectedPerson
-from kouros.fitting.keypoint_fit import Evidence
-from kouros.fitting.kinematics import KeypointKinematics
 from kouros.fitting.parameters import BodyParameters
-from kouros.fitting.sequence import SmoothConfig, fit_sequence
-from kouros.fitting.synergy import Cues, Synergy, cleaned
+from kouros.fitting.schedules.keypoint_fit import Evidence
+from kouros.fitting.schedules.sequence import SmoothConfig, fit_sequence
+from kouros.fitting.schedules.synergy import Cues, Synergy, cleaned
+from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.geometry.cameras import PerspectiveCamera, weak_perspective_of
 from kouros.pipeline.estimate import (
     BOX_MARGIN,

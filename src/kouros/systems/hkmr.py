@@ -23,7 +23,7 @@ from torch.optim import Adam, Optimizer
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
-from kouros.fitting.terms import usable_keypoints
+from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.backbones import Backbone, build_backbone
 from kouros.networks.estimates import NUM_BETAS, Regressed

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from kouros.body.keypoints import BLAZEPOSE33, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
-from kouros.fitting.calibration import detector_tables
+from kouros.fitting.terms.calibration import detector_tables
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rot6d_to_rotmat
 

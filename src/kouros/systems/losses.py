@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from kouros.body.keypoints import OPENPOSE25, SPIN49
 from kouros.body.model import BodyModel
-from kouros.fitting.in_the_loop import spin_camera
-from kouros.fitting.terms import usable_keypoints
+from kouros.fitting.schedules.in_the_loop import spin_camera
+from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.cameras import SPIN_CROP_SIZE, perspective_translation
 from kouros.networks.estimates import NUM_BETAS, Regressed
 from kouros.systems.system import Bodies

@@ -17,9 +17,9 @@ from torch.optim import Adam, Optimizer
 
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
-from kouros.fitting.fits_store import FitCriteria, FitsStore
-from kouros.fitting.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits, spin_camera
 from kouros.fitting.parameters import BodyParameters
+from kouros.fitting.schedules.fits_store import FitCriteria, FitsStore
+from kouros.fitting.schedules.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits, spin_camera
 from kouros.geometry.cameras import SPIN_CROP_SIZE, perspective_translation, weak_perspective_of
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.backbones import Backbone, build_backbone

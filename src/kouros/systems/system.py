@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kouros.data.batch import Batch
-from kouros.fitting.fits_store import FitsStore
+from kouros.fitting.schedules.fits_store import FitsStore
 from kouros.geometry.cameras import WeakPerspectiveCamera
 
 

@@ -1,0 +1,312 @@
+"""Bodies in a video: one shape, and joints that do not jump.
+
+A picture hardly says how far away a limb is, but its neighbours in time say that it cannot have leapt. All frames of a
+person are fitted together: each by whatever objective a single frame has, all with the same betas, tied by the
+accelerations of the joints in space and, weakly, of the joints' rotations (which the positions do not fix). An
+acceleration ties three frames, so the normal equations are a band of three blocks a frame, bordered by the betas: one
+Levenberg-Marquardt step costs the same for every frame, however many there are. Long videos are fitted in windows that
+overlap, so that memory does not grow with them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
+from torch import Tensor
+
+from kouros.fitting.linearization import NormalEquations, Objective, add_up_normal
+from kouros.fitting.parameters import POSE_SIZE, BodyParameters, concatenate
+from kouros.fitting.terms.kinematics import KeypointKinematics
+
+_FRAME = POSE_SIZE + 3
+"""Unknowns of a frame: its pose and translation."""
+_REACH = 3
+"""Frames that an acceleration ties."""
+
+
+@dataclass(frozen=True)
+class SmoothConfig:
+    """How people move; for each joint, standard deviations over all kinds of motion."""
+
+    acceleration: float = 24.0
+    """Of a joint in space, metres a second squared. A few times what joints do on average: a tighter value pays for
+    itself by shrinking the body and its distance (4 instead of 24 doubles the error of the distance)."""
+    turning: float = 40.0
+    """Of a joint's rotation vector, radians a second squared."""
+    largest_gap: float = 0.5
+    """Seconds without a frame after which nothing is known of the motion."""
+    window: int = 900
+    """Frames fitted at once, at 0.7 MB each; of longer videos, the first so many decide on the betas."""
+    overlap: int = 60
+    """Frames that neighbouring windows have in common; each window's result counts up to the middle of them."""
+    iterations: int = 15
+    tolerance: float = 1e-4
+
+
+@dataclass(frozen=True)
+class SequenceResult:
+    """One person's frames."""
+
+    parameters: BodyParameters
+    """In the order given; the betas are the same in every frame."""
+    cost: float
+    """Of all frames and the smoothness between them; where windows overlap, of both."""
+
+
+def fit_sequence(
+    objective: Callable[[Int[Tensor, " some"]], Objective],
+    joints: KeypointKinematics,
+    start: BodyParameters,
+    times: Float[Tensor, " frames"],
+    config: SmoothConfig | None = None,
+) -> SequenceResult:
+    """Fit the frames of one person together.
+
+    Args:
+        objective: of some of the frames, by their places, each on its own, as a batch.
+        joints: the points whose accelerations count, such as the set ``smpl24``.
+        start: each frame's own fit; the betas' median is where the common ones begin.
+        times: of the frames, seconds, increasing; frames may be missing.
+
+    Raises:
+        ValueError: times do not increase; the objective is not finite at the start.
+    """
+    config = config or SmoothConfig()
+    if bool((times[1:] <= times[:-1]).any()):
+        raise ValueError("the times of a sequence's frames must increase from frame to frame.")
+    # Not Tensor.median, which is wrong for expanded tensors.
+    betas = start.betas[: config.window].quantile(0.5, dim=0, keepdim=True)
+    kept, cost, decided = [], 0.0, False
+    for window in _windows(len(times), config):
+        rows = torch.arange(window.first, window.last)
+        problem = _Problem(objective(rows), joints, times[rows].double(), config, free_betas=not decided)
+        begin = replace(start[rows.to(start.pose.device)], betas=betas.expand(len(rows), -1))
+        fitted, window_cost = _minimized(problem, begin)
+        betas, decided = fitted.betas[:1], True
+        kept.append(fitted[torch.arange(window.keep_first, window.keep_last) - window.first])
+        cost += window_cost
+    return SequenceResult(concatenate(kept).canonical(), cost)
+
+
+@dataclass(frozen=True)
+class _Window:
+    first: int
+    last: int
+    keep_first: int
+    keep_last: int
+
+
+def _windows(frames: int, config: SmoothConfig) -> list[_Window]:
+    """Ranges that overlap, and the share of each in the result."""
+    stride = max(1, config.window - config.overlap)
+    firsts = list(range(0, max(1, frames - config.overlap), stride))
+    lasts = [min(first + config.window, frames) for first in firsts]
+    cuts = [0, *((last + following) // 2 for last, following in zip(lasts, firsts[1:], strict=False)), frames]
+    return [_Window(*bounds) for bounds in zip(firsts, lasts, cuts, cuts[1:], strict=False)]
+
+
+def _minimized(problem: "_Problem", begin: BodyParameters) -> tuple[BodyParameters, float]:
+    """Levenberg-Marquardt over one window."""
+    at = replace(begin, pose=unwrapped(begin.pose))
+    state = problem.linearize(at)
+    if not np.isfinite(state.cost):
+        raise ValueError("the objective of the sequence is not finite at the start; check the inputs there.")
+    damping, growth = 1e-3, 2.0
+    for _ in range(problem.config.iterations):
+        step = state.step(damping)
+        tried_at = None if step is None else problem.moved(at, step)
+        tried = None if tried_at is None else problem.linearize(tried_at)
+        if step is None or tried is None or tried_at is None or not tried.cost < state.cost:
+            damping, growth = damping * growth, growth * 2
+            if growth > 64:
+                break
+            continue
+        gain = state.cost - tried.cost
+        ratio = gain / max(state.promised(step, damping), 1e-30)
+        # Nielsen: shrink the damping by how well the model predicted.
+        damping, growth = damping * max(1 / 5, 1 - (2 * ratio - 1) ** 3), 2.0
+        at, done = tried_at, gain < problem.config.tolerance * state.cost
+        state = tried
+        if done:
+            break
+    return at, state.cost
+
+
+def unwrapped(pose: Float[Tensor, "frames 72"]) -> Float[Tensor, "frames 72"]:
+    """The same rotations, with the vectors of joints 1 to 23 as near to the frame before as they can be.
+
+    Beyond half a turn a rotation vector jumps to the other side; without the jump its differences mean something.
+    """
+    vectors = pose.unflatten(-1, (24, 3)).clone()
+    for t in range(1, len(vectors)):
+        angle = vectors[t, 1:].norm(dim=-1, keepdim=True)
+        other = vectors[t, 1:] * (1 - 2 * torch.pi / angle.clamp(min=1e-6))
+        before = vectors[t - 1, 1:]
+        nearer = (other - before).norm(dim=-1) < (vectors[t, 1:] - before).norm(dim=-1)
+        vectors[t, 1:] = torch.where(nearer[:, None] & (angle > 0.5 * torch.pi), other, vectors[t, 1:])
+    return vectors.flatten(1)
+
+
+def accelerations(times: Float[Tensor, " frames"], largest_gap: float) -> "Accelerations":
+    """Second divided differences of unevenly spaced frames, of every three that no gap divides."""
+    step = times[1:] - times[:-1]
+    before, after = step[:-1], step[1:]
+    joined = (before <= largest_gap) & (after <= largest_gap)
+    span = before + after
+    earlier, later = 2 / (before * span), 2 / (after * span)
+    return Accelerations(torch.stack([earlier, -earlier - later, later]) * joined, joined)
+
+
+@dataclass(frozen=True)
+class Accelerations:
+    """Factors of three frames each, per second squared; 0 where a gap divides them."""
+
+    factors: Float[Tensor, "3 inner"]
+    joined: Bool[Tensor, " inner"]
+
+    def of(self, values: Float[Tensor, "frames *rest"]) -> Float[Tensor, "inner *rest"]:
+        """The second differences of values of all frames."""
+        inner = len(values) - _REACH + 1
+        shape = (-1, *[1] * (values.ndim - 1))
+        return sum(
+            (self.factors[i].view(shape) * values[i : i + inner] for i in range(_REACH)),
+            start=values.new_zeros(()),
+        )
+
+
+@dataclass
+class _Problem:
+    objective: Objective
+    joints: KeypointKinematics
+    times: Tensor
+    config: SmoothConfig
+    free_betas: bool = True
+
+    def __post_init__(self) -> None:
+        self._second = accelerations(self.times, self.config.largest_gap)
+
+    def moved(self, at: BodyParameters, step: "_Step") -> BodyParameters:
+        frames = torch.from_numpy(step.frames).to(at.pose)
+        betas = torch.from_numpy(step.betas).to(at.betas)
+        return BodyParameters(at.pose + frames[:, :POSE_SIZE], at.betas + betas, at.transl + frames[:, POSE_SIZE:])
+
+    def linearize(self, at: BodyParameters) -> "_State":
+        """Normal equations of all frames: a band, its border, and the betas' corner."""
+        unknowns = at.vector
+        found = self.objective(unknowns)
+        alone = found if isinstance(found, NormalEquations) else add_up_normal([found], at.size)
+        matrix, gradient = alone.matrix.double(), alone.gradient.double()
+        of_frame = [*range(POSE_SIZE), *range(at.size - 3, at.size)]
+        of_betas = slice(POSE_SIZE, at.size - 3)
+        frame_rows = matrix[:, of_frame]
+        state = _Sums(
+            diagonal=frame_rows[:, :, of_frame].clone(),
+            next=matrix.new_zeros(len(matrix), _FRAME, _FRAME),
+            second=matrix.new_zeros(len(matrix), _FRAME, _FRAME),
+            border=frame_rows[:, :, of_betas].clone(),
+            corner=matrix[:, of_betas, of_betas].sum(0),
+            gradient=gradient[:, of_frame].clone(),
+            betas_gradient=gradient[:, of_betas].sum(0),
+            cost=alone.cost.double().sum(),
+        )
+        if len(unknowns) >= _REACH:
+            self._add_smoothness(at, state, of_frame, of_betas)
+        return _State(state, self.free_betas)
+
+    def _add_smoothness(self, at: BodyParameters, sums: "_Sums", of_frame: list[int], of_betas: slice) -> None:
+        linear = self.joints.linearize(at)
+        jacobian = linear.jacobian.flatten(1, 2).double() / self.config.acceleration
+        turns = at.pose[:, 3:].double() / self.config.turning
+        values = torch.cat([linear.points.flatten(1).double() / self.config.acceleration, turns], dim=1)
+        residual = self._second.of(values)
+        by_frame, by_betas = jacobian[:, :, of_frame], jacobian[:, :, of_betas]
+        turning = torch.zeros(turns.shape[1], _FRAME, dtype=jacobian.dtype)
+        turning[:, 3:POSE_SIZE] = torch.eye(turns.shape[1], dtype=jacobian.dtype) / self.config.turning
+        rows = torch.cat([by_frame, turning.expand(len(by_frame), -1, -1)], dim=1)
+        common = torch.nn.functional.pad(self._second.of(by_betas), (0, 0, 0, turns.shape[1]))
+        factors, inner = self._second.factors, len(residual)
+        for i in range(_REACH):
+            mine = factors[i][:, None, None] * rows[i : i + inner]
+            for j in range(i, _REACH):
+                block = mine.mT @ (factors[j][:, None, None] * rows[j : j + inner])
+                (sums.diagonal, sums.next, sums.second)[j - i][i : i + inner] += block
+            sums.border[i : i + inner] += mine.mT @ common
+            sums.gradient[i : i + inner] += (residual[:, None] @ mine)[:, 0]
+        sums.corner += (common.mT @ common).sum(0)
+        sums.betas_gradient += (residual[:, None] @ common)[:, 0].sum(0)
+        sums.cost += 0.5 * residual.square().sum()
+
+
+@dataclass
+class _Sums:
+    """Blocks of ``J^T J`` and ``J^T r``; block (t, t + 1) is ``next[t]``, block (t, t + 2) ``second[t]``."""
+
+    diagonal: Float[Tensor, "frames 75 75"]
+    next: Float[Tensor, "frames 75 75"]
+    second: Float[Tensor, "frames 75 75"]
+    border: Float[Tensor, "frames 75 betas"]
+    corner: Float[Tensor, "betas betas"]
+    gradient: Float[Tensor, "frames 75"]
+    betas_gradient: Float[Tensor, " betas"]
+    cost: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class _Step:
+    frames: Float[np.ndarray, "frames 75"]
+    betas: Float[np.ndarray, " betas"]
+
+
+class _State:
+    """Normal equations at one point, ready to be solved under any damping."""
+
+    def __init__(self, sums: _Sums, free_betas: bool) -> None:
+        self._free_betas = free_betas
+        self.cost = float(sums.cost)
+        self._band = _lower_band(sums)
+        self._border = sums.border.flatten(0, 1).numpy()
+        self._corner = sums.corner.numpy()
+        self._gradient = sums.gradient.flatten().numpy()
+        self._betas_gradient = sums.betas_gradient.numpy()
+
+    def step(self, damping: float) -> _Step | None:
+        """``-(J^T J + damping diag)^-1 J^T r`` by Cholesky on the band and a Schur complement for the border."""
+        band = self._band.copy()
+        band[0] += damping * band[0].clip(min=1e-8)
+        corner = self._corner + damping * np.diag(self._corner.diagonal().clip(min=1e-8))
+        try:
+            factor = cholesky_banded(band, lower=True, overwrite_ab=True, check_finite=False)
+            right = np.concatenate([self._border, self._gradient[:, None]], axis=1)
+            solved = cho_solve_banded((factor, True), right, check_finite=False)
+            by_border, by_gradient = solved[:, :-1], solved[:, -1]
+            betas = np.zeros_like(self._betas_gradient)
+            if self._free_betas:
+                left = corner - self._border.T @ by_border
+                betas = -np.linalg.solve(left, self._betas_gradient - self._border.T @ by_gradient)
+        except LinAlgError:
+            return None
+        frames = -by_gradient - by_border @ betas
+        if not (np.isfinite(frames).all() and np.isfinite(betas).all()):
+            return None
+        return _Step(frames.reshape(-1, _FRAME), betas)
+
+    def promised(self, step: _Step, damping: float) -> float:
+        """How much the quadratic model gains by a step."""
+        flat = step.frames.ravel()
+        scaled = damping * (self._band[0].clip(min=1e-8) * flat * flat).sum()
+        scaled += damping * (self._corner.diagonal().clip(min=1e-8) * step.betas**2).sum()
+        return float(0.5 * (scaled - flat @ self._gradient - step.betas @ self._betas_gradient))
+
+
+def _lower_band(sums: _Sums) -> Float[np.ndarray, "225 unknowns"]:
+    """LAPACK's storage: entry (i, j) of the lower triangle at [i - j, j]."""
+    # Block (t + 1, t) is block (t, t + 1) transposed.
+    columns = torch.cat([sums.diagonal, sums.next.mT, sums.second.mT], dim=1)  # frames 225 75
+    height = _REACH * _FRAME
+    row = torch.arange(height)[:, None] + torch.arange(_FRAME)
+    inside = row < height
+    strips = columns[:, row.clamp(max=height - 1), torch.arange(_FRAME)] * inside
+    return strips.permute(1, 0, 2).reshape(height, -1).numpy()

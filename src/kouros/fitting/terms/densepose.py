@@ -1,0 +1,201 @@
+"""DensePose as evidence: pixels that belong to known points of the skin, and how those points move with the body.
+
+HoloPose (Güler and Kokkinos, CVPR 2019, Sec. 4, Eq. 3-4): a pixel ``x`` is said to show the surface point ``u``; the
+body puts ``u`` at ``X = M(phi, u)``, which projects to ``x'``; the residual is ``x' - x``. A surface point is a mix of
+skinned vertices (or one entry of the Cartesian charts, Sec. 2.2), so its derivatives are written down here joint by
+joint, like those of keypoints in `kouros.fitting.terms.kinematics`, and the projection is that of `Reprojection`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from kouros.body.model import BodyModel
+from kouros.body.skeleton import forward_kinematics
+from kouros.body.surface.charts import Charts
+from kouros.fitting.parameters import BodyParameters
+from kouros.fitting.terms.keypoints import FARTHEST_PIXEL
+from kouros.fitting.terms.kinematics import LinearKeypoints, cross_matrix, exponential_map
+
+NUM_PARTS = 24
+
+
+@dataclass(frozen=True)
+class SurfacePoints:
+    """What makes points of the skin, whatever the pose: a mix of ``corners`` skinned points each."""
+
+    position: Float[Tensor, "batch points corners 3"]
+    """In the template, metres."""
+    directions: Float[Tensor, "batch points corners 3 coefficients"]
+    """How each beta, then each entry of ``R - I`` of the joints but the root, moves them, metres."""
+    weights: Float[Tensor, "batch points corners 24"]
+    """Of the joints that carry them."""
+    share: Float[Tensor, "batch points corners"]
+    """Of each corner in its point."""
+
+    def __getitem__(self, items: Tensor) -> "SurfacePoints":
+        return SurfacePoints(self.position[items], self.directions[items], self.weights[items], self.share[items])
+
+
+def points_on_mesh(
+    body: BodyModel, face: Int[Tensor, "batch points"], barycentric: Float[Tensor, "batch points 3"]
+) -> SurfacePoints:
+    """Points inside faces of the body's mesh, exactly."""
+    corners = body.faces[face]
+    pose = body.posedirs.unflatten(-1, (-1, 3))[:, corners].movedim(0, -1)
+    return SurfacePoints(
+        position=body.v_template[corners],
+        directions=torch.cat([body.shapedirs[corners], pose], dim=-1),
+        weights=body.weights[corners],
+        share=barycentric,
+    )
+
+
+def points_on_charts(
+    charts: Charts, part: Int[Tensor, "batch points"], uv: Float[Tensor, "batch points 2"]
+) -> SurfacePoints:
+    """Points (part, u, v) of the Cartesian charts, within a millimetre; differentiable in ``uv``.
+
+    Raises:
+        ValueError: as `Charts.lookup`.
+    """
+    found = charts.lookup(part, uv)
+    return SurfacePoints(
+        position=found.position[:, :, None],
+        directions=found.directions[:, :, None],
+        weights=found.weights[:, :, None],
+        share=torch.ones_like(found.position[..., :1]),
+    )
+
+
+@dataclass(frozen=True)
+class DenseEvidence:
+    """Pixels of each person whose place on the skin is known; persons with fewer have points of confidence 0."""
+
+    surface: SurfacePoints
+    pixels: Float[Tensor, "batch points 2"]
+    confidence: Float[Tensor, "batch points"]
+    """In [0, 1]."""
+
+    def __getitem__(self, items: Tensor) -> "DenseEvidence":
+        return DenseEvidence(self.surface[items], self.pixels[items], self.confidence[items])
+
+
+def dense_evidence(
+    charts: Charts,
+    pixels: Float[Tensor, "batch points 2"],
+    part: Int[Tensor, "batch points"],
+    uv: Float[Tensor, "batch points 2"],
+    confidence: Float[Tensor, "batch points"] | None = None,
+) -> DenseEvidence:
+    """Correspondences in chart coordinates, with confidence 0 where one says nothing.
+
+    That is where the part is not 1 to 24 (0 is the background), or a number is not finite, or the pixel is
+    absurdly far from the picture. Differentiable in all numbers.
+
+    Args:
+        charts: of the body that is fitted; ``uv`` in its coordinates, each in [0, 1]. The coordinates of the
+            DensePose data set are others (see docs/surface.md).
+        confidence: default: 1.
+    """
+    given = torch.ones_like(pixels[..., 0]) if confidence is None else confidence
+    usable = _usable(pixels, part, uv, given)
+    return DenseEvidence(
+        surface=points_on_charts(charts, torch.where(usable, part, 1), torch.where(usable[..., None], uv, 0.5)),
+        pixels=torch.where(usable[..., None], pixels, 0.0),
+        confidence=torch.where(usable, given, 0.0).clamp(max=1.0),
+    )
+
+
+def _usable(pixels: Tensor, part: Tensor, uv: Tensor, confidence: Tensor) -> Bool[Tensor, "batch points"]:
+    near = (pixels.abs() < FARTHEST_PIXEL).all(-1)  # false for NaN too
+    on_body = (part >= 1) & (part <= NUM_PARTS) & torch.isfinite(uv).all(-1)
+    return near & on_body & torch.isfinite(confidence) & (confidence > 0)
+
+
+def padded_points(
+    people: Sequence[Float[Tensor, "_ 5"]],
+) -> tuple[Float[Tensor, "batch points 2"], Int[Tensor, "batch points"], Float[Tensor, "batch points 2"]]:
+    """Rows ``x, y, part, u, v`` of several people, as `dense_evidence` takes them: part 0 fills the shorter ones."""
+    rows = torch.nn.utils.rnn.pad_sequence(list(people), batch_first=True)
+    return rows[..., :2], rows[..., 2].nan_to_num(0.0).long(), rows[..., 3:]
+
+
+class SurfaceKinematics:
+    """Points of one body's skin as a differentiable function of its parameters. Device and dtype are the body's."""
+
+    def __init__(self, body: BodyModel) -> None:
+        self._parents = parents = tuple(int(p) for p in body.parents)
+        self._rest = body.joint_template
+        self._joint_shape = body.joint_shapedirs
+        self._bone_shape = self._joint_shape[1:] - self._joint_shape[list(parents[1:])]
+        above = torch.eye(len(parents))
+        for joint, parent in enumerate(parents[1:], start=1):
+            above[:, joint] += above[:, parent]
+        self._above = above.to(self._rest)  # 1 at (i, j) where joint i is j or lies above it
+
+    def points(self, surface: SurfacePoints, parameters: BodyParameters) -> Float[Tensor, "batch points 3"]:
+        """Where the points are, metres."""
+        return self._evaluate(surface, parameters).points
+
+    def linearize(self, surface: SurfacePoints, parameters: BodyParameters) -> LinearKeypoints:
+        """The points and their derivatives by `BodyParameters.vector`; both can themselves be differentiated."""
+        at = self._evaluate(surface, parameters)
+        betas = parameters.betas.shape[-1]
+        # Turning joint i by w moves what it carries by w x (lever), summed over the joints below it.
+        lever = torch.einsum("ij,bnjc->bnic", self._above, at.carried)
+        lever = lever - (at.shares @ self._above.T)[..., None] * at.position[:, None]
+        axes = at.rotation @ at.right_jacobian  # columns: world axes of d(rotation vector)
+        by_pose = (axes.mT[:, None] @ cross_matrix(lever)).permute(0, 1, 4, 2, 3)  # a x l = [a]^T [l]x: batch point
+        # xyz joint axis. Pose blend shapes: d(R - I) = R [Jr dv]x.
+        moved = (at.blended @ surface.directions).sum(2)
+        unit = cross_matrix(torch.eye(3, dtype=moved.dtype, device=moved.device))  # [e_a]x
+        feature = torch.einsum("bjrs,ast,bjan->bjrtn", at.local[:, 1:], unit, at.right_jacobian[:, 1:]).flatten(2, 3)
+        by_blend = torch.einsum("bncjm,bjma->bncja", moved[..., betas:].unflatten(-1, (-1, 9)), feature)
+        by_pose = by_pose + torch.nn.functional.pad(by_blend, (0, 0, 1, 0))
+        # Shape moves the point in its joints' frames and the joints themselves.
+        below = at.rotation[:, list(self._parents[1:])] @ self._bone_shape
+        root = self._joint_shape[:1].expand(len(below), -1, -1, -1)
+        joints_by_shape = torch.einsum("ij,bicn->bjcn", self._above, torch.cat([root, below], dim=1))
+        offsets = joints_by_shape - at.rotation @ self._joint_shape
+        by_shape = moved[..., :betas] + torch.einsum("bnj,bjcs->bncs", at.shares, offsets)
+        eye = torch.eye(3, dtype=moved.dtype, device=moved.device)
+        by_transl = at.shares.sum(-1)[..., None, None] * eye
+        return LinearKeypoints(at.points, torch.cat([by_pose.flatten(-2), by_shape, by_transl], dim=-1))
+
+    def _evaluate(self, surface: SurfacePoints, parameters: BodyParameters) -> "_Evaluation":
+        local = exponential_map(parameters.pose.unflatten(-1, (24, 3)))
+        rest = self._rest + torch.einsum("jcs,bs->bjc", self._joint_shape, parameters.betas)
+        rotation, position = forward_kinematics(local.matrix, rest, self._parents)
+        position = position + parameters.transl[:, None]
+        eye = torch.eye(3, dtype=rest.dtype, device=rest.device)
+        coefficients = torch.cat([parameters.betas, (local.matrix[:, 1:] - eye).flatten(1)], dim=-1)
+        shaped = surface.position + (surface.directions.flatten(1, 3) @ coefficients[..., None]).view_as(
+            surface.position
+        )
+        shares = surface.share[..., None] * surface.weights
+        anchor = torch.einsum("bnkj,bnkc->bnjc", shares, shaped)
+        total = shares.sum(2)
+        turned = torch.einsum("bjcd,bnjd->bnjc", rotation, anchor - total[..., None] * rest[:, None])
+        carried = turned + total[..., None] * position[:, None]
+        blended = torch.einsum("bnkj,bjcd->bnkcd", shares, rotation)
+        return _Evaluation(
+            local.matrix, local.right_jacobian, rotation, position, total, carried, blended, carried.sum(2)
+        )
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    local: Float[Tensor, "batch joints 3 3"]
+    right_jacobian: Float[Tensor, "batch joints 3 3"]
+    rotation: Float[Tensor, "batch joints 3 3"]
+    position: Float[Tensor, "batch joints 3"]
+    shares: Float[Tensor, "batch points joints"]
+    """Of each joint in each point; a row sums to 1."""
+    carried: Float[Tensor, "batch points joints 3"]
+    """What each joint adds to each point."""
+    blended: Float[Tensor, "batch points corners 3 3"]
+    points: Float[Tensor, "batch points 3"]
