@@ -27,14 +27,15 @@ import numpy as np
 import scipy.sparse
 import smplx
 import torch
+from kouros.pipeline.estimate import learned_start
 from torch import Tensor
 
 import kouros
 from common import CROP, FOCAL, people_in_view, show
 from kouros.body import BodyModel, BodyOutput
+from kouros.body.parameters import BodyParameters
 from kouros.body.skeleton import PARENTS
 from kouros.fitting.linearization import Linearization
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
 from kouros.fitting.schedules.smplify import Smplify
 from kouros.fitting.solvers.conjugate_gradients import conjugate_gradients
@@ -43,7 +44,6 @@ from kouros.fitting.solvers.minimize import minimize
 from kouros.geometry.alignment import align
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import angle_between, rotmat_to_rotvec, rotvec_to_rotmat
-from kouros.pipeline.estimate import learned_start
 from kouros.priors.gmm import GaussianMixture, load_gmm
 from kouros.priors.training.poses import read_poses
 from kouros.systems.lifter import predict

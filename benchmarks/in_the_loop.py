@@ -25,8 +25,7 @@ import kouros
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
 from kouros.fitting.schedules.fits_store import Augmentation
-from kouros.fitting.schedules.in_the_loop import spin_camera
-from kouros.geometry.cameras import SPIN_CROP_SIZE
+from kouros.geometry.cameras import SPIN_CROP_SIZE, nominal_crop_camera
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.estimates import NUM_BETAS, Regressed
 from kouros.networks.hmr_regressor import HmrRegressor
@@ -48,7 +47,7 @@ def people(body: BodyModel, count: int, crop: int, generator: torch.Generator) -
     pose = torch.cat([orient, load_gmm().sample(count, generator)], dim=-1)
     betas = torch.randn(count, NUM_BETAS, generator=generator)
     points = body.keypoint_positions("spin49", betas=betas, global_orient=pose[:, :3], body_pose=pose[:, 3:])
-    pixels = spin_camera(count, points).project(points + torch.tensor([0.0, 0.0, DEPTH]))
+    pixels = nominal_crop_camera(count, points).project(points + torch.tensor([0.0, 0.0, DEPTH]))
     pixels = pixels + NOISE_PIXELS * torch.randn(pixels.shape, generator=generator)
     seen = (torch.rand(count, 49, 1, generator=generator) > SHARE_UNSEEN).float()
     nobody = torch.zeros(count, dtype=torch.bool)

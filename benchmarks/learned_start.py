@@ -16,18 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from kouros.pipeline.estimate import fitter_for
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 import kouros
 from kouros.body.keypoints import BLAZEPOSE33
+from kouros.body.parameters import BodyParameters
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rotmat_to_rotvec
-from kouros.pipeline.estimate import fitter_for
 from kouros.priors.gmm import load_gmm
 from kouros.systems.lifter import load_weights, predict
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 import kouros
 from kouros.body import BodyModel
+from kouros.body.parameters import BodyParameters
 from kouros.detection.people import DetectedPerson, box_around
 from kouros.evaluation.metrics.pose import acceleration_errors, joint_errors, procrustes_errors
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.pipeline.sequence import FittedVideo, VideoFrame, fit_video

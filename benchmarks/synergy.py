@@ -20,10 +20,10 @@ from torch import Tensor
 import kouros
 from common import show
 from kouros.body import BodyModel
+from kouros.body.parameters import BodyParameters
 from kouros.body.surface import build_charts
 from kouros.body.surface.charts import Charts
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig
 from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig
 from kouros.fitting.terms.densepose import DenseEvidence, dense_evidence, points_on_mesh

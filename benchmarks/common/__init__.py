@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from kouros.fitting.parameters import BodyParameters
+from kouros.body.parameters import BodyParameters
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 
 FOCAL, CROP = 5000.0, 224  # SPIN's pinhole over its crop

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kouros.body import BodyModel, load_body
-    from kouros.pipeline import Person, fit, reconstruct
+    from kouros.pipeline import Person, Reconstructor, fit, reconstruct
 
 __version__ = "0.1.0"
-__all__ = ["BodyModel", "Person", "__version__", "fit", "load_body", "reconstruct"]
+__all__ = ["BodyModel", "Person", "Reconstructor", "__version__", "fit", "load_body", "reconstruct"]
 
 _HOMES = {
     "BodyModel": "kouros.body",
     "load_body": "kouros.body",
     "Person": "kouros.pipeline",
+    "Reconstructor": "kouros.pipeline",
     "fit": "kouros.pipeline",
     "reconstruct": "kouros.pipeline",
 }

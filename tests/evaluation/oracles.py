@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from kouros.evaluation.estimators import Estimate, EstimatedBody, PersonInPhoto
 from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet
 from kouros.body.model import BodyModel
 from kouros.data.images import ImageError
 from kouros.data.schema import Sample, TableInfo, check_sample
-from kouros.evaluation.estimators import Estimate, EstimatedBody, PersonInPhoto
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rotvec_to_rotmat
 

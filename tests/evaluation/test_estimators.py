@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
 from kouros.evaluation.estimators import CropNetwork, MeanPose, PersonInPhoto, crop, in_photo
+
 from kouros.geometry.cameras import WeakPerspectiveCamera
 from kouros.systems.system import Bodies
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from kouros.evaluation.estimators import Estimate, EstimatedBody
 from oracles import Oracle, Rows, box, true_body
 from PIL import Image
 
@@ -16,7 +17,6 @@ from kouros.data.importers.lsp import import_lsp
 from kouros.data.importers.mpi_inf_3dhp import import_mpi_inf_3dhp_test
 from kouros.data.schema import Sample, TableInfo
 from kouros.data.tables import AnnotationTable
-from kouros.evaluation.estimators import Estimate, EstimatedBody
 from kouros.evaluation.judge import judge
 from kouros.evaluation.protocols import ProtocolError, protocol
 from kouros.evaluation.protocols.densepose_coco import OWN_CHARTS, OfficialCharts, own_charts

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 import kouros
 from kouros.data.batch import Batch
 from kouros.fitting.schedules.fits_store import Augmentation
-from kouros.fitting.schedules.in_the_loop import spin_camera
+from kouros.geometry.cameras import nominal_crop_camera
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.estimates import Regressed
@@ -39,7 +39,7 @@ def batch(free_body) -> Batch:
     )
     betas = 0.5 * torch.randn(COUNT, 10, generator=generator)
     points = free_body.keypoint_positions("spin49", betas=betas, global_orient=pose[:, :3], body_pose=pose[:, 3:])
-    pixels = spin_camera(COUNT, points).project(points + torch.tensor([0.0, 0.0, 50.0])) * (SIZE / 224)
+    pixels = nominal_crop_camera(COUNT, points).project(points + torch.tensor([0.0, 0.0, 50.0])) * (SIZE / 224)
     sure = torch.ones(COUNT, 49, 1)
     return Batch(
         image=torch.rand(COUNT, 3, SIZE, SIZE, generator=generator),
@@ -168,7 +168,7 @@ def test_turned_and_mirrored_crops_come_back_as_the_same_fits(free_body, batch):
     points = free_body.keypoint_positions(
         "spin49", betas=batch.betas, global_orient=changed[:, :3], body_pose=changed[:, 3:]
     )
-    pixels = spin_camera(COUNT, points).project(points + torch.tensor([0.0, 0.0, 50.0])) * (SIZE / 224)
+    pixels = nominal_crop_camera(COUNT, points).project(points + torch.tensor([0.0, 0.0, 50.0])) * (SIZE / 224)
     turned = replace(batch, keypoints_2d=torch.cat([pixels, torch.ones(COUNT, 49, 1)], dim=-1), augmentation=how)
     system = _built(free_body)
     found = system.training_step(turned).target

@@ -77,7 +77,7 @@ def load_body(
         arrays = _free_body(file, num_betas, dtype)
     else:
         arrays = _smpl_body(file, num_betas, dtype, extra_regressor, h36m_regressor)
-    return BodyModel(arrays)
+    return BodyModel(arrays, source)
 
 
 class _File:

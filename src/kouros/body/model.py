@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -94,21 +95,26 @@ class BodyModel(nn.Module):
     parents = PARENTS
     """Parent of each joint, -1 for the root."""
 
-    def __init__(self, arrays: BodyArrays) -> None:
+    origin: Path | None
+    """The file that it was read from; None: made in memory."""
+
+    def __init__(self, arrays: BodyArrays, origin: Path | None = None) -> None:
         super().__init__()
+        self.origin = origin
+        # Not saved with systems that hold a body: bodies have licences of their own.
         for name in ("v_template", "joint_regressor", "weights", "faces", "uv", "uv_faces", "mirror"):
-            self.register_buffer(name, getattr(arrays, name))
+            self.register_buffer(name, getattr(arrays, name), persistent=False)
         # One matrix for shape and pose: what a batch needs from it is one matrix product.
         directions = torch.cat([arrays.shapedirs, arrays.posedirs], dim=-1)
-        self.register_buffer("_blend_shapes", directions.flatten(0, 1).contiguous())
+        self.register_buffer("_blend_shapes", directions.flatten(0, 1).contiguous(), persistent=False)
         self._num_betas = arrays.shapedirs.shape[-1]
         regressor = arrays.joint_regressor
-        self.register_buffer("joint_template", regressor @ arrays.v_template)
+        self.register_buffer("joint_template", regressor @ arrays.v_template, persistent=False)
         moved_by_shape = (regressor @ arrays.shapedirs.flatten(1)).unflatten(1, (3, -1))
-        self.register_buffer("joint_shapedirs", moved_by_shape)
+        self.register_buffer("joint_shapedirs", moved_by_shape, persistent=False)
         index, value = posing.nonzero_weights(arrays.weights)
-        self.register_buffer("_weight_index", index)
-        self.register_buffer("_weight_value", value)
+        self.register_buffer("_weight_index", index, persistent=False)
+        self.register_buffer("_weight_value", value, persistent=False)
         self._regressors = nn.ModuleDict({n: KeypointRegressor(r) for n, r in arrays.keypoint_rows.items()})
         self._missing_sets = dict(arrays.missing_sets)
         self._tables: dict[str, KeypointTables] = {}

@@ -36,9 +36,9 @@ class KeypointRegressor(nn.Module):
 
     def __init__(self, rows: KeypointRows) -> None:
         super().__init__()
-        self.register_buffer("joints", rows.joints)
-        self.register_buffer("vertices", rows.vertices)
-        self.register_buffer("used", rows.used)
+        self.register_buffer("joints", rows.joints, persistent=False)
+        self.register_buffer("vertices", rows.vertices, persistent=False)
+        self.register_buffer("used", rows.used, persistent=False)
 
     @property
     def rows(self) -> KeypointRows:

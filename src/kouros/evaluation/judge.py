@@ -12,18 +12,12 @@ import torch
 
 from kouros.body.keypoints import KeypointSet
 from kouros.body.model import BodyModel
+from kouros.data.crops import BOX_MARGIN, person_square
 from kouros.data.images import ImageError
 from kouros.data.schema import Sample, TableInfo
 from kouros.data.sources import Source
-from kouros.evaluation.estimators import (
-    BOX_FACTOR,
-    Estimate,
-    MeanPose,
-    PersonEstimator,
-    PersonInPhoto,
-    parameters,
-)
-from kouros.evaluation.estimators import cameras as cameras_of
+from kouros.evaluation.answers import bodies_of
+from kouros.evaluation.baselines import MeanPose
 from kouros.evaluation.protocols.protocol import (
     Curve,
     EvaluationProtocol,
@@ -32,6 +26,8 @@ from kouros.evaluation.protocols.protocol import (
     Setting,
     TruthBodies,
 )
+from kouros.geometry.cameras import PerspectiveCamera
+from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto
 
 BATCH = 16
 
@@ -73,8 +69,9 @@ class StandIn:
     """The mean pose, answering in the form of another estimator."""
 
     name = "mean pose"
+    needs_keypoints = False
 
-    def __init__(self, estimator: PersonEstimator, body: BodyModel) -> None:
+    def __init__(self, estimator: Estimator, body: BodyModel) -> None:
         self._mean = MeanPose(estimator.body or body)
         self.body: BodyModel | None = self._mean.body
         self.points_3d: KeypointSet | None = estimator.points_3d
@@ -83,24 +80,20 @@ class StandIn:
     def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
         """The mean pose, as a body and as the points of the other's sets."""
         assert self.body is not None
-        bodies = [a.body for a in self._mean.estimate(people) if a is not None and a.body is not None]
+        bodies = bodies_of([a for a in self._mean.estimate(people) if a is not None])
         solid = flat = None
-        with torch.no_grad():
-            if self.points_3d is not None:
-                solid = self.body.keypoint_positions(self.points_3d.name, **parameters(bodies), pose2rot=False)
-            if self.points_2d is not None:
-                points = self.body.keypoint_positions(self.points_2d.name, **parameters(bodies), pose2rot=False)
-                flat = cameras_of(bodies).project(points)
-        return [
-            Estimate(b, None if solid is None else solid[i], None if flat is None else flat[i])
-            for i, b in enumerate(bodies)
-        ]
+        if self.points_3d is not None:
+            solid = bodies.keypoints_by(self.body, self.points_3d.name)
+        if self.points_2d is not None:
+            flat = bodies.camera.project(bodies.keypoints_by(self.body, self.points_2d.name))
+        answers = Estimate(bodies=bodies, points_3d=solid, points_2d=flat)
+        return [answers[i] for i in range(len(people))]
 
 
 def judge(
     protocol: EvaluationProtocol,
     source: Source,
-    estimator: PersonEstimator,
+    estimator: Estimator,
     *,
     mean_body: BodyModel,
     truth: TruthBodies | None = None,
@@ -211,9 +204,7 @@ def _views(
     return [("", person)] if protocol.views is None else protocol.views(row, sample, source.info, person)
 
 
-def answered(
-    estimator: PersonEstimator, stand_in: PersonEstimator, people: Sequence[PersonInPhoto]
-) -> list[tuple[Estimate, bool]]:
+def answered(estimator: Estimator, stand_in: Estimator, people: Sequence[PersonInPhoto]) -> list[tuple[Estimate, bool]]:
     """Answers for all, and whether each is the estimator's own."""
     if not people:
         return []
@@ -234,18 +225,20 @@ def person_in_photo(sample: Sample, image: np.ndarray) -> PersonInPhoto:
     Raises:
         ProtocolError: the sample says nowhere where the person is.
     """
-    tight = None if sample.bbox is None else np.asarray(sample.bbox, dtype=np.float64)
-    if sample.box_center is not None and sample.box_size is not None:
-        center, side = np.asarray(sample.box_center, dtype=np.float64), float(sample.box_size)
-    elif tight is not None:
-        center, side = (tight[:2] + tight[2:]) / 2, BOX_FACTOR * float((tight[2:] - tight[:2]).max())
+    try:
+        center, side = person_square(sample)
+    except ImageError as error:
+        raise ProtocolError(str(error)) from None
+    if sample.bbox is not None:
+        tight = np.asarray(sample.bbox, dtype=np.float64)
     else:
-        raise ProtocolError(f"{sample.image_path}: this row has no box, so nobody can be shown the person.")
-    if tight is None:
-        half = side / BOX_FACTOR / 2
+        half = side / BOX_MARGIN / 2
         tight = np.concatenate([center - half, center + half])
-    intrinsics = None if sample.intrinsics is None else np.asarray(sample.intrinsics, dtype=np.float64)
-    return PersonInPhoto(image, center, side, tight, intrinsics)
+    camera = None
+    if sample.intrinsics is not None:
+        fx, fy, cx, cy = np.asarray(sample.intrinsics, dtype=np.float64).tolist()
+        camera = PerspectiveCamera(torch.tensor((fx + fy) / 2), torch.tensor([cx, cy]))
+    return PersonInPhoto(image, (image.shape[1], image.shape[0]), center, side, tight, camera)
 
 
 def _named(path: str, names: frozenset[str]) -> bool:

@@ -10,13 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.batched import Batched
+
 SPIN_FOCAL_LENGTH = 5000.0
 """Focal length, pixels, that SPIN and its successors assume on their 224-pixel crop."""
 SPIN_CROP_SIZE = 224
 
 
 @dataclass(frozen=True)
-class PerspectiveCamera:
+class PerspectiveCamera(Batched):
     """A pinhole: ``(u, v) = focal_length * (X, Y) / Z + principal_point``, pixels."""
 
     focal_length: Float[Tensor, "*batch"]
@@ -34,7 +36,7 @@ class PerspectiveCamera:
 
 
 @dataclass(frozen=True)
-class WeakPerspectiveCamera:
+class WeakPerspectiveCamera(Batched):
     """A distant body's image on a square crop: ``(u, v) = scale * (x + tx, y + ty)``, each in [-1, 1]."""
 
     scale: Float[Tensor, "*batch"]
@@ -54,6 +56,15 @@ def perspective_translation(
     # HMR's paper scales, then translates; its code, like SPIN's and HMR 2.0's, translates first.
     depth = 2 * focal_length / (crop_size * camera.scale)
     return torch.cat([camera.translation, depth[..., None]], dim=-1)
+
+
+def nominal_crop_camera(count: int, like: Tensor) -> PerspectiveCamera:
+    """SPIN's pinhole over its 224-pixel crop, ``count`` times, with the dtype and device of ``like``.
+
+    Whatever their size, crops count as this one: bodies in its space mean the same for all of them.
+    """
+    middle = like.new_full((count, 2), SPIN_CROP_SIZE / 2)
+    return PerspectiveCamera(like.new_full((count,), SPIN_FOCAL_LENGTH), middle)
 
 
 def weak_perspective_of(

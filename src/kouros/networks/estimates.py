@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kouros.geometry.cameras import WeakPerspectiveCamera
+from kouros.batched import Batched
+from kouros.body.parameters import Bodies
+from kouros.geometry.cameras import WeakPerspectiveCamera, nominal_crop_camera, perspective_translation
 from kouros.geometry.rotations import rotmat_to_rot6d, rotvec_to_rotmat
 from kouros.priors.gmm import load_gmm
 
@@ -20,8 +22,8 @@ _UPRIGHT = (torch.pi, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Regressed:
-    """Bodies in the axes of their crops' cameras."""
+class Regressed(Batched):
+    """What regressors answer with: bodies in the axes of their crops' cameras, and how large and where in the crop."""
 
     rotations: Float[Tensor, "batch 24 3 3"]
     """Of the joints against their parents; the first, ``global_orient``, against the camera."""
@@ -34,9 +36,16 @@ class Regressed:
         """The camera by its names."""
         return WeakPerspectiveCamera(self.camera[:, 0], self.camera[:, 1:])
 
-    def detach(self) -> "Regressed":
-        """The same numbers without gradients."""
-        return Regressed(self.rotations.detach(), self.betas.detach(), self.camera.detach())
+    @property
+    def transl(self) -> Float[Tensor, "batch 3"]:
+        """Where the bodies stand, metres, in the nominal crop's space."""
+        return perspective_translation(self.weak_perspective)
+
+    @property
+    def bodies(self) -> Bodies:
+        """The same in the nominal crop's space."""
+        camera = nominal_crop_camera(len(self.betas), self.betas)
+        return Bodies.from_rotations(self.rotations, self.betas, self.transl, camera)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From photos to people: load, detect, estimate, refine, collect. May import everything below the command line."""
 
+from kouros.pipeline.api import fit, reconstruct
 from kouros.pipeline.person import Person
-from kouros.pipeline.reconstruct import fit, reconstruct
+from kouros.pipeline.reconstructor import Reconstructor
 
-__all__ = ["Person", "fit", "reconstruct"]
+__all__ = ["Person", "Reconstructor", "fit", "reconstruct"]

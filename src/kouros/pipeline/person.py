@@ -1,6 +1,6 @@
-"""One person of one photo: the body's parameters, the camera that sees it, and what follows from the two."""
+"""One person of one photo: what was estimated, the camera that sees it, and what follows from the two."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -9,7 +9,10 @@ from torch import Tensor
 
 from kouros.body import BodyModel
 from kouros.body.model import BodyOutput
-from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera
+from kouros.body.parameters import Bodies
+from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
+from kouros.render.maps import DenseMaps
+from kouros.systems.estimator import Estimate, PersonInPhoto
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,43 +22,106 @@ class Person:
     What is computed from the parameters (`vertices`, `joints`) is computed on first use and kept.
     """
 
-    betas: Float[Tensor, " betas"]
-    """Coefficients of the body's shape, each of unit variance over adults."""
-    global_orient: Float[Tensor, "3"]
-    """Rotation vector from body space to camera space."""
-    body_pose: Float[Tensor, "69"]
-    """Rotation vectors of joints 1 to 23, each relative to its parent."""
-    transl: Float[Tensor, "3"]
-    """Added after the pose: as in smplx the body turns about its pelvis, which stays where it rests."""
-    camera: PerspectiveCamera
-    """Of the whole image, pixels."""
-    weak_camera: WeakPerspectiveCamera
-    """Of the square crop ``crop_box``."""
+    parameters: Bodies
+    """Pose, shape, place, and the camera of the whole image that they were estimated in."""
     crop_box: Float[Tensor, "4"]
-    """x0, y0, x1, y1, pixels of the whole image."""
+    """The square around the person: x0, y0, x1, y1, pixels of the whole image."""
     box: Float[Tensor, "4"]
     """Around the person as it was found: x0, y0, x1, y1, pixels."""
     score: float
     """In [0, 1]: that there is a person."""
     keypoints_detected: Float[Tensor, "keypoints 3"]
-    """What the body was fitted to: x, y in pixels, confidence."""
+    """As detected: x, y in pixels, confidence."""
     keypoint_set: str
     """Of ``keypoints_detected``."""
     image_size: tuple[int, int]
     """Width and height, pixels."""
     body: BodyModel = field(repr=False)
     """The model that the parameters belong to."""
+    estimate: Estimate = field(repr=False, default=Estimate())
+    """What else the system said of the person: maps, heatmaps, visibility, uncertainty, a mesh of its own."""
+
+    @staticmethod
+    def of(estimate: Estimate, seen: PersonInPhoto, body: BodyModel) -> "Person":
+        """The person of whom that is the estimate.
+
+        Raises:
+            ValueError: nothing was detected of the person, or the estimate has no parameters.
+        """
+        if seen.detected is None or estimate.bodies is None:
+            raise ValueError("a person is made of a detection and an estimate with parameters.")
+        half = seen.crop_side / 2
+        center = torch.tensor(seen.crop_center.tolist())
+        return Person(
+            parameters=estimate.bodies,
+            crop_box=torch.cat([center - half, center + half]),
+            box=torch.from_numpy(seen.box).float(),
+            score=float(seen.detected.score),
+            keypoints_detected=seen.keypoints,
+            keypoint_set=seen.detected.keypoint_set,
+            image_size=seen.size,
+            body=body,
+            estimate=estimate,
+        )
+
+    def moved(self, parameters: Bodies) -> "Person":
+        """The same person with other parameters, which make the mesh."""
+        estimate = replace(self.estimate, bodies=parameters, vertices=None, joints=None)
+        return replace(self, parameters=parameters, estimate=estimate)
+
+    @property
+    def betas(self) -> Float[Tensor, " betas"]:
+        """Coefficients of the body's shape, each of unit variance over adults."""
+        return self.parameters.betas
+
+    @property
+    def global_orient(self) -> Float[Tensor, "3"]:
+        """Rotation vector from body space to camera space."""
+        return self.parameters.global_orient
+
+    @property
+    def body_pose(self) -> Float[Tensor, "69"]:
+        """Rotation vectors of joints 1 to 23, each relative to its parent."""
+        return self.parameters.body_pose
+
+    @property
+    def transl(self) -> Float[Tensor, "3"]:
+        """Added after the pose: as in smplx the body turns about its pelvis, which stays where it rests."""
+        return self.parameters.transl
+
+    @property
+    def camera(self) -> PerspectiveCamera:
+        """Of the whole image, pixels."""
+        return self.parameters.camera
+
+    @property
+    def weak_camera(self) -> WeakPerspectiveCamera:
+        """Of the square crop ``crop_box``."""
+        center = (self.crop_box[:2] + self.crop_box[2:]) / 2
+        return weak_perspective_of(self.transl, self.camera, center, self.crop_box[2] - self.crop_box[0])
+
+    @property
+    def visibility(self) -> Float[Tensor, " 24"] | None:
+        """In [0, 1], of each joint: that it is in the picture and nothing hides it; None: the system does not say."""
+        return self.estimate.visibility
+
+    @property
+    def uncertainty(self) -> Float[Tensor, " 24"] | None:
+        """Expected distance of each joint from the truth, relative to the pelvis, metres; None: likewise."""
+        return self.estimate.uncertainty
+
+    @property
+    def dense(self) -> DenseMaps | None:
+        """What each pixel of ``estimate.square`` shows of the person, by systems that draw such maps."""
+        return self.estimate.dense
 
     @cached_property
     def posed(self) -> BodyOutput:
-        """The body model's output for this person alone (a batch of one)."""
-        with torch.no_grad():
-            return self.body(
-                betas=self.betas[None],
-                body_pose=self.body_pose[None],
-                global_orient=self.global_orient[None],
-                transl=self.transl[None],
-            )
+        """The system's own mesh and skeleton where it gives them, else the body model's; a batch of one."""
+        own = self.estimate
+        if own.vertices is not None and own.joints is not None:
+            return BodyOutput(own.vertices[None], own.joints[None])
+        return self.parameters.map(lambda t: t[None]).posed_by(self.body)
 
     @property
     def vertices(self) -> Float[Tensor, "vertices 3"]:

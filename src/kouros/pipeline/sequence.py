@@ -4,7 +4,7 @@ Each frame is first estimated on its own; then the frames of each person are fit
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
@@ -14,27 +14,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kouros import __version__
+from kouros.batched import stack
 from kouros.body import BodyModel
+from kouros.body.parameters import Bodies
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.detection import DetectedPerson
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.sequence import SmoothConfig, fit_sequence
 from kouros.fitting.schedules.synergy import Cues, Synergy, cleaned
 from kouros.fitting.terms.kinematics import KeypointKinematics
-from kouros.geometry.cameras import PerspectiveCamera, weak_perspective_of
-from kouros.pipeline.estimate import (
-    BOX_MARGIN,
-    MINIMUM_KEYPOINTS,
-    ImageCamera,
-    default_body,
-    estimate,
-    on_keypoints_of,
-    trusted_keypoints,
-)
 from kouros.pipeline.person import Person
+from kouros.pipeline.reconstructor import MINIMUM_KEYPOINTS, default_reconstructor
 from kouros.pipeline.tracking import Sighting, track_people
 from kouros.priors.gmm import load_gmm
+from kouros.systems.estimator import assumed_camera
+from kouros.systems.refined import on_keypoints_of
 
 _CHUNK = 128
 """Frames estimated at a time."""
@@ -160,8 +154,8 @@ def fit_video(
     if any(b <= a for a, b in pairwise(numbers)):
         raise ValueError("the numbers of a video's frames must increase from frame to frame.")
     config = config or SmoothConfig()
-    body = body or default_body()
-    camera = ImageCamera.of(*image_size, focal_length)
+    reconstructor = default_reconstructor(body)
+    camera = assumed_camera(*image_size, focal_length)
     usable = [[p for p in frame.people if _enough(p)] for frame in frames]
     tracks = track_people(usable, numbers, max_gap=max(1, round(config.largest_gap * frame_rate)))
     if not tracks:
@@ -169,10 +163,11 @@ def fit_video(
 
     def fitted(track: list[Sighting]) -> PersonTrack:
         found = [usable[s.frame][s.person] for s in track]
-        people = [p for c in range(0, len(found), _CHUNK) for p in estimate(found[c : c + _CHUNK], camera, body)]
+        chunks = (found[c : c + _CHUNK] for c in range(0, len(found), _CHUNK))
+        people = [p for chunk in chunks for p in reconstructor.people(chunk, None, image_size, camera)]
         if smooth and len({p.keypoint_set for p in found}) == 1:
             times = torch.tensor([numbers[s.frame] for s in track], dtype=torch.float64) / frame_rate
-            people = _smoothed(people, found, camera, body, times, config)
+            people = _smoothed(people, times, config)
         return PersonTrack(tuple(s.frame for s in track), tuple(people))
 
     return FittedVideo(
@@ -188,48 +183,23 @@ def _enough(person: DetectedPerson) -> bool:
     return int((person.keypoints_2d[:, 2] > 0).sum()) >= MINIMUM_KEYPOINTS
 
 
-def _smoothed(
-    people: list[Person],
-    found: list[DetectedPerson],
-    camera: ImageCamera,
-    body: BodyModel,
-    times: Float[Tensor, " frames"],
-    config: SmoothConfig,
-) -> list[Person]:
+def _smoothed(people: list[Person], times: Float[Tensor, " frames"], config: SmoothConfig) -> list[Person]:
     """The people of one track, fitted together.
 
     What the learned start makes of each frame is where the fit begins, but no evidence of depth as in a single
     frame: over time it is worth less than the motion (39 mm of MPJPE without it against 46 mm with it on held-out
     motion capture).
     """
-    keypoints = torch.stack([trusted_keypoints(p, camera) for p in found])
-    fitted_set, keypoints = on_keypoints_of(keypoints, found[0].keypoint_set, body)
-    cameras = camera.batch(len(found))
-    cues = cleaned(Cues(Evidence(keypoints, fitted_set, cameras)))
-    start = BodyParameters(
-        pose=torch.stack([torch.cat([p.global_orient, p.body_pose]) for p in people]),
-        betas=torch.stack([p.betas for p in people]),
-        transl=torch.stack([p.transl for p in people]),
-    )
+    body = people[0].body
+    keypoints = torch.stack([p.keypoints_detected for p in people])
+    fitted_set, keypoints = on_keypoints_of(keypoints, people[0].keypoint_set, body)
+    start = stack([p.parameters for p in people])
+    cues = cleaned(Cues(Evidence(keypoints, fitted_set, start.camera)))
     synergy = synergy_for(body, fitted_set)
     joints = KeypointKinematics(body, "smpl24")
     together = fit_sequence(lambda rows: synergy.objective(cues[rows]), joints, start, times, config).parameters
-    return [_moved(p, together, i, cameras) for i, p in enumerate(people)]
-
-
-def _moved(person: Person, parameters: BodyParameters, i: int, cameras: PerspectiveCamera) -> Person:
-    """The same person with the parameters of row ``i``."""
-    centre = (person.crop_box[:2] + person.crop_box[2:]) / 2
-    side = BOX_MARGIN * (person.box[2:] - person.box[:2]).amax()
-    camera = PerspectiveCamera(cameras.focal_length[i], cameras.principal_point[i])
-    return replace(
-        person,
-        betas=parameters.betas[i],
-        global_orient=parameters.pose[i, :3],
-        body_pose=parameters.pose[i, 3:],
-        transl=parameters.transl[i],
-        weak_camera=weak_perspective_of(parameters.transl[i], camera, centre, side),
-    )
+    moved = Bodies.of(together, start.camera)
+    return [p.moved(moved[i]) for i, p in enumerate(people)]
 
 
 @lru_cache(maxsize=8)

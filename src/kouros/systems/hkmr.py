@@ -7,7 +7,7 @@ outer iteration, pose prior (all Sec. 3.2), their sum (Sec. 3.3), prediction. Th
 
 import copy
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
+from kouros.batched import concatenate
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
@@ -27,24 +28,25 @@ from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.backbones import Backbone, build_backbone
 from kouros.networks.estimates import NUM_BETAS, Regressed
+from kouros.networks.frozen import frozen_copy
 from kouros.networks.kinematic_regressor import KinematicConfig
 from kouros.networks.pose_discriminator import PoseDiscriminator, adversarial_loss, discriminator_loss
 from kouros.priors.body_pose import POSE_SIZE
 from kouros.priors.gmm import load_gmm
-from kouros.priors.vae import PoseVAE, load_vae
+from kouros.priors.vae import load_vae
 from kouros.systems.backbone_weights import begin_backbone
+from kouros.systems.estimator import Estimate
 from kouros.systems.losses import (
     ANNOTATED,
     annotated_error_3d,
-    as_bodies,
     betas_loss,
     mean_where,
-    predicted_bodies,
+    predicted,
     require_regressable,
     rotation_loss,
     to_crop_coordinates,
 )
-from kouros.systems.system import Bodies, Step, System
+from kouros.systems.system import Step, System
 
 # ---- configuration
 
@@ -123,8 +125,8 @@ class Hkmr(System):
         self.backbone = build_backbone(config.backbone)
         self.regressor = config.regressor.build(self.backbone.num_features)
         self.discriminator = PoseDiscriminator() if config.pose_prior == "discriminator" else None
-        # Not submodules: bodies have licences of their own, so checkpoints must not contain them.
-        self._outside = _Outside(copy.deepcopy(body), copy.deepcopy(load_vae()))
+        self.body = copy.deepcopy(body)
+        self.vae = frozen_copy(load_vae())
 
     @property
     def crop_size(self) -> int:
@@ -164,11 +166,11 @@ class Hkmr(System):
         weights = self.config.weights
         # Half precision, which a training loop may have switched on, is too coarse for what follows.
         with torch.autocast(batch.image.device.type, enabled=False):
-            every = _stacked(estimates)
+            every = concatenate(estimates)  # iteration by iteration
             terms = self._supervision(batch, every)
             learned: dict[str, Float[Tensor, ""]] = {}
             if self.discriminator is None:
-                terms["kl"] = self._outside.vae.kl_loss(every.rotations[:, 1:]).mean()
+                terms["kl"] = self.vae.kl_loss(every.rotations[:, 1:]).mean()
             else:
                 terms["adversarial"], learned["discriminator"] = self._adversarial(self.discriminator, every)
             weighted = torch.stack([getattr(weights, name) * term for name, term in terms.items()])
@@ -177,13 +179,13 @@ class Hkmr(System):
         return Step(
             losses=(total, *learned.values()),
             terms={name: term.detach() for name, term in (terms | learned).items()},
-            predicted=as_bodies(estimates[-1].detach()),
+            predicted=Estimate(bodies=estimates[-1].detach().bodies),
         )
 
     def _supervision(self, batch: Batch, every: Regressed) -> dict[str, Float[Tensor, ""]]:
         """``L_smpl``, ``L_3D`` and ``L_2D``, means over the outer iterations."""
         times = len(every.betas) // len(batch)
-        space = self._outside.body.keypoint_positions(
+        space = self.body.keypoint_positions(
             SPIN49.name,
             betas=every.betas,
             global_orient=every.rotations[:, 0],
@@ -230,32 +232,9 @@ class Hkmr(System):
 
     # ---- prediction
 
-    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Bodies:
-        """As in `kouros.systems.system.Estimator`."""
-        return predicted_bodies(self, image)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Hkmr":
-        self._outside.body._apply(fn)
-        self._outside.vae._apply(fn)
-        super()._apply(fn, recurse)
-        return self
-
-
-@dataclass(frozen=True)
-class _Outside:
-    """What training needs beside the network, on its device."""
-
-    body: BodyModel
-    vae: PoseVAE
-
-
-def _stacked(estimates: tuple[Regressed, ...]) -> Regressed:
-    """All outer iterations as one batch, iteration by iteration."""
-    return Regressed(
-        torch.cat([e.rotations for e in estimates]),
-        torch.cat([e.betas for e in estimates]),
-        torch.cat([e.camera for e in estimates]),
-    )
+    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Estimate:
+        """As in `kouros.systems.estimator.CropNetwork`."""
+        return predicted(self, image)
 
 
 # ---- losses

@@ -19,21 +19,26 @@ learns from a sample, so they spread over what else it may be (Guzman-Rivera et 
 started from each, judged by its own objective, chooses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kouros.body.keypoints import BLAZEPOSE33, keypoint_set
+from kouros.batched import Batched, stack
+from kouros.body.files import FREE_BODY
+from kouros.body.keypoints import BLAZEPOSE33, KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
+from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
 from kouros.fitting.terms.calibration import detector_tables
 from kouros.geometry.cameras import PerspectiveCamera
-from kouros.geometry.rotations import rot6d_to_rotmat
+from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec
+from kouros.systems.estimator import Estimate, PersonInPhoto, by_keypoint_set
 
 # --- Configuration ---------------------------------------------------------------------------------------------
 
@@ -473,18 +478,15 @@ def placement_of(pelvis: Float[Tensor, "*batch 3"], size: Float[Tensor, "*batch"
 
 
 @dataclass(frozen=True)
-class LiftedBodies:
-    """Bodies to start a fit from, best guess first, in the camera that the keypoints were seen by."""
+class Lifted(Batched):
+    """Bodies to start a fit from, in the camera that the keypoints were seen by."""
 
-    global_orient: Float[Tensor, "batch answers 3 3"]
-    body_pose: Float[Tensor, "batch answers 23 3 3"]
-    betas: Float[Tensor, "batch answers 10"]
-    transl: Float[Tensor, "batch answers 3"]
-    """Metres, as `BodyModel` takes it."""
+    answers: BodyParameters
+    """(batch, answers): best guess first."""
     spread: Float[Tensor, "batch 24"]
     """How far answer 0's joints are expected from the truth, relative to the pelvis, metres."""
-    usable: Tensor
-    """(batch,) bool: False where fewer than three points were seen; the answer is then the network's habit."""
+    usable: Bool[Tensor, " batch"]
+    """False where fewer than three points were seen; the answer is then the network's habit."""
 
 
 @torch.no_grad()
@@ -497,7 +499,7 @@ def predict(
     landmarks_3d: Float[Tensor, "batch 33 3"] | None = None,
     *,
     mirrored_too: bool = True,
-) -> LiftedBodies:
+) -> Lifted:
     """Bodies from keypoints (x, y in pixels, confidence) of any set.
 
     NaN and infinite keypoints count as absent, confidences are clamped to [0, 1], landmarks that hold a NaN are not
@@ -519,14 +521,57 @@ def predict(
     pelvis = (back @ pelvis_of(answers.placement, view.size[:, None])[..., None])[..., 0]
     shape = body.joint_shapedirs[0, :, :NUM_BETAS].to(pelvis)
     rest_pelvis = body.joint_template[0].to(pelvis) + answers.betas[..., : shape.shape[-1]] @ shape.T
-    return LiftedBodies(
-        global_orient=back @ answers.rotations[:, :, 0],
-        body_pose=answers.rotations[:, :, 1:],
-        betas=answers.betas,
-        transl=pelvis - rest_pelvis,
+    rotations = torch.cat([back[..., None, :, :] @ answers.rotations[:, :, :1], answers.rotations[:, :, 1:]], dim=2)
+    return Lifted(
+        answers=BodyParameters(rotmat_to_rotvec(rotations).flatten(-2), answers.betas, pelvis - rest_pelvis),
         spread=answers.spread,
         usable=view.present.sum(-1) >= 3,
     )
+
+
+class LearnedStart:
+    """The packaged network as an estimator of people, best answers only.
+
+    Args:
+        body: of its answers. The network's betas are the free body's: another body is answered with at its mean shape.
+        network: default: the packaged weights.
+    """
+
+    name = "learned start"
+    needs_keypoints = True
+    points_3d: KeypointSet | None = None
+    points_2d: KeypointSet | None = None
+
+    def __init__(self, body: BodyModel, network: Lifter | None = None) -> None:
+        self.body: BodyModel | None = body
+        self._network = network or load_weights()
+
+    def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
+        """From keypoints of any set, and 3D landmarks where all people of a set have them."""
+        answers: list[Estimate | None] = [None] * len(people)
+        for set_name, members in by_keypoint_set(people).items():
+            chosen = [people[i] for i in members]
+            for i, estimate in zip(members, self._estimate(chosen, set_name), strict=True):
+                answers[i] = estimate
+        return answers
+
+    def _estimate(self, people: Sequence[PersonInPhoto], set_name: str) -> list[Estimate]:
+        assert self.body is not None
+        cameras = stack([p.camera for p in people])
+        landmarks = [p.detected.landmarks_3d for p in people if p.detected and p.detected.landmarks_3d is not None]
+        lifted = predict(
+            self._network,
+            self.body,
+            torch.stack([p.keypoints for p in people]),
+            set_name,
+            cameras,
+            torch.from_numpy(np.stack(landmarks)).float() if len(landmarks) == len(people) else None,
+        )
+        best = lifted.answers.map(lambda t: t[:, 0])
+        if self.body.origin != FREE_BODY:
+            best = replace(best, betas=best.betas.new_zeros(len(people), self.body.num_betas))
+        estimate = Estimate(bodies=Bodies.of(best, cameras), uncertainty=lifted.spread)
+        return [estimate[i] for i in range(len(people))]
 
 
 def mirrored_view(view: View) -> View:

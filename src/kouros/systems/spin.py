@@ -5,8 +5,8 @@ Kolotouros, Pavlakos, Black and Daniilidis, ICCV 2019. In the paper's order: con
 """
 
 import copy
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,23 +15,65 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
+from kouros.body.parameters import Bodies
 from kouros.data.batch import Batch
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.fits_store import FitCriteria, FitsStore
-from kouros.fitting.schedules.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits, spin_camera
-from kouros.geometry.cameras import SPIN_CROP_SIZE, perspective_translation, weak_perspective_of
+from kouros.fitting.schedules.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits
+from kouros.fitting.terms.keypoints import usable_keypoints
+from kouros.geometry.cameras import SPIN_CROP_SIZE, nominal_crop_camera
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.backbones import Backbone, build_backbone
 from kouros.networks.estimates import MeanParameters, Regressed
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.kinematic_regressor import KinematicConfig, KinematicRegressor
-from kouros.systems import losses
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.losses import LossWeights, as_bodies, predicted_bodies, require_regressable
-from kouros.systems.system import Bodies, Step, System
+from kouros.systems.estimator import Estimate
+from kouros.systems.losses import (
+    ANNOTATED,
+    annotated_error_3d,
+    betas_loss,
+    mean_where,
+    predicted,
+    require_regressable,
+    rotation_loss,
+    to_crop_coordinates,
+)
+from kouros.systems.system import Step, System
 
 LearnFrom = Literal["fits-in-the-loop", "static-fits", "reprojection"]
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """SPIN's published weights."""
+
+    keypoints: float = 5.0
+    """Of keypoints in the picture, and of those in space."""
+    openpose: float = 0.0
+    """Of a detected keypoint's confidence in training; fits see detections with their full confidence."""
+    annotated: float = 1.0
+    """Of an annotated keypoint's confidence."""
+    pose: float = 1.0
+    """Of joints' rotation matrices."""
+    betas: float = 0.001
+    """Of the shape."""
+    camera: float = 1.0
+    """Of the loss that keeps the camera's scale positive."""
+    overall: float = 60.0
+    """Of the sum of all. Adam hardly notices; a clipped gradient does."""
+
+    def total(self, terms: Mapping[str, Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """Weighted sum of terms by name: keypoints_2d, keypoints_3d, pose, betas, camera."""
+        weights = {
+            "keypoints_2d": self.keypoints,
+            "keypoints_3d": self.keypoints,
+            "pose": self.pose,
+            "betas": self.betas,
+            "camera": self.camera,
+        }
+        return self.overall * torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
 @dataclass(frozen=True)
@@ -100,6 +142,78 @@ class SpinConfig:
         return HmrRegressor(num_features, self.iterations, self.dropout)
 
 
+# ---- Eq. 1 and 3: losses. As SPIN weighs them every loss is a mean of squares; keypoints in the picture are in crop
+# coordinates, -1 to 1, and weighted by their confidences.
+
+
+@dataclass(frozen=True)
+class RegressedKeypoints:
+    """Where regressed bodies have SPIN's 49 keypoints."""
+
+    space: Float[Tensor, "batch 49 3"]
+    """Metres, in camera axes, relative to the body's origin."""
+    picture: Float[Tensor, "batch 49 2"]
+    """Crop coordinates, -1 to 1."""
+
+
+def regressed_keypoints(body: BodyModel, regressed: Regressed) -> RegressedKeypoints:
+    """Keypoints of bodies seen by SPIN's pinhole (focal length 5000 on a crop of 224), without the mesh."""
+    space = body.keypoint_positions(
+        SPIN49.name,
+        betas=regressed.betas,
+        global_orient=regressed.rotations[:, 0],
+        body_pose=regressed.rotations[:, 1:],
+        pose2rot=False,
+    )
+    transl = regressed.transl
+    pixels = nominal_crop_camera(len(transl), transl).project(space + transl[:, None])
+    return RegressedKeypoints(space, to_crop_coordinates(pixels, SPIN_CROP_SIZE))
+
+
+def keypoint_loss_2d(
+    predicted: Float[Tensor, "batch 49 2"],
+    observed: Float[Tensor, "batch 49 3"],
+    crop_size: int,
+    weights: LossWeights = LossWeights(),
+) -> Float[Tensor, ""]:
+    """SPIN's Eq. 1, squared.
+
+    Args:
+        predicted: crop coordinates, -1 to 1.
+        observed: pixels of the crop and confidence; what is not finite or has none is not seen.
+        crop_size: pixels.
+        weights: of detected and annotated keypoints.
+    """
+    seen = usable_keypoints(observed)
+    confidence = seen[..., 2].clone()
+    confidence[:, : ANNOTATED.start] *= weights.openpose
+    confidence[:, ANNOTATED] *= weights.annotated
+    error = predicted - to_crop_coordinates(seen[..., :2], crop_size)
+    return (confidence[..., None] * error.square()).mean()
+
+
+def keypoint_loss_3d(predicted: Float[Tensor, "batch 49 3"], known: Float[Tensor, "batch 49 4"]) -> Float[Tensor, ""]:
+    """Of the annotated keypoints in space, both sides relative to the middle of the hips, square metres.
+
+    Mean over the samples that have any; those whose hips are not known have none.
+
+    Args:
+        predicted: metres, in camera axes.
+        known: the same, and confidence.
+    """
+    error, confidence = annotated_error_3d(predicted, known)
+    each = (confidence[..., None] * error.square()).mean((1, 2))
+    return mean_where(each, (confidence > 0).any(-1))
+
+
+def camera_loss(regressed: Regressed) -> Float[Tensor, ""]:
+    """``exp(-10 s)^2``: the body stays in front of the camera."""
+    return torch.exp(-20 * regressed.camera[:, 0]).mean()
+
+
+# ---- the system
+
+
 class Spin(System):
     """Network, fits in the loop, and losses."""
 
@@ -114,8 +228,8 @@ class Spin(System):
         self.backbone = build_backbone(config.backbone)
         self.regressor = regressor(self.backbone.num_features)
         self.best_fits = FitsStore.empty(num_samples)
-        # Not a submodule: bodies have licences of their own, so checkpoints must not contain them.
-        self._outside = _Outside(copy.deepcopy(body), FitInTheLoop(body, self.best_fits, criteria=config.criteria))
+        self.body = copy.deepcopy(body)  # goes where the network goes; the fits' stays where fits are fastest
+        self._fit = FitInTheLoop(body, self.best_fits, criteria=config.criteria)
 
     @property
     def crop_size(self) -> int:
@@ -149,7 +263,7 @@ class Spin(System):
         if bool(self.best_fits.fits.exists.all()):
             return
         for batch in samples:
-            self._outside.fit.begin(_photographed(batch))
+            self._fit.begin(_photographed(batch))
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam, as published."""
@@ -172,20 +286,20 @@ class Spin(System):
 
     def _learn(self, batch: Batch, regressed: Regressed) -> Step:
         target = self._target(batch, regressed.detach())
-        keypoints = losses.regressed_keypoints(self._outside.body, regressed)
+        keypoints = regressed_keypoints(self.body, regressed)
         weights = self.config.weights
         terms = {
-            "keypoints_2d": losses.keypoint_loss_2d(keypoints.picture, batch.keypoints_2d, batch.crop_size, weights),
-            "pose": losses.rotation_loss(regressed.rotations, target.rotations, target.has_pose),
-            "betas": losses.betas_loss(regressed.betas, target.betas, target.has_betas),
-            "camera": losses.camera_loss(regressed),
+            "keypoints_2d": keypoint_loss_2d(keypoints.picture, batch.keypoints_2d, batch.crop_size, weights),
+            "pose": rotation_loss(regressed.rotations, target.rotations, target.has_pose),
+            "betas": betas_loss(regressed.betas, target.betas, target.has_betas),
+            "camera": camera_loss(regressed),
         }
         if self.config.paired:
-            terms["keypoints_3d"] = losses.keypoint_loss_3d(keypoints.space, batch.keypoints_3d)
+            terms["keypoints_3d"] = keypoint_loss_3d(keypoints.space, batch.keypoints_3d)
         return Step(
             losses=(weights.total(terms),),
             terms={name: term.detach() for name, term in terms.items()} | target.shares,
-            predicted=as_bodies(regressed.detach()),
+            predicted=Estimate(bodies=regressed.detach().bodies),
             target=target.bodies(regressed.detach()),
         )
 
@@ -194,17 +308,17 @@ class Spin(System):
         seen = _photographed(batch)
         has_pose, has_betas = (known & self.config.paired for known in (batch.has_pose, batch.has_betas))
         if self.config.learn_from == "fits-in-the-loop":
-            fits = self._outside.fit.improve(seen, _in_space(regressed), skip=has_pose & has_betas)
+            fits = self._fit.improve(seen, regressed.bodies, skip=has_pose & has_betas)
         else:
             # Who learns from the reprojection alone has begun without fits, and so finds none.
-            fits = self._outside.fit.recall(seen)
+            fits = self._fit.recall(seen)
         learned = fits.supervision
         pose = torch.where(has_pose[:, None], batch.pose, learned.pose)
         betas = torch.where(has_betas[:, None], batch.betas, learned.betas)
         return _Target(
             rotations=rotvec_to_rotmat(pose.unflatten(-1, (24, 3))),
             betas=betas,
-            transl=self._outside.fit.place(seen, pose, betas),
+            transl=self._fit.place(seen, pose, betas),
             has_pose=has_pose | learned.trusted,
             has_betas=has_betas | learned.trusted,
             fits=fits,
@@ -212,23 +326,9 @@ class Spin(System):
 
     # ---- prediction
 
-    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Bodies:
-        """As in `kouros.systems.system.Estimator`."""
-        return predicted_bodies(self, image)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Spin":
-        self._outside.body._apply(fn)
-        super()._apply(fn, recurse)
-        return self
-
-
-@dataclass(frozen=True)
-class _Outside:
-    """What training needs beside the network."""
-
-    body: BodyModel
-    """On the network's device."""
-    fit: FitInTheLoop
+    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Estimate:
+        """As in `kouros.systems.estimator.CropNetwork`."""
+        return predicted(self, image)
 
 
 @dataclass(frozen=True)
@@ -245,13 +345,10 @@ class _Target:
 
     def bodies(self, regressed: Regressed) -> Bodies:
         """To be drawn beside what was regressed, and as that where there is nothing to learn from."""
-        middle = self.transl.new_full((len(self.transl), 2), SPIN_CROP_SIZE / 2)
-        side = middle[:, 0] * 2
-        camera = weak_perspective_of(self.transl, spin_camera(len(side), side), middle, side)
-        target = Regressed(self.rotations, self.betas, torch.cat([camera.scale[:, None], camera.translation], dim=-1))
-        pairs = ((getattr(target, f.name), getattr(regressed, f.name)) for f in fields(Regressed))
-        chosen = (torch.where(self.has_pose.view(-1, *[1] * (t.ndim - 1)), t, r) for t, r in pairs)
-        return as_bodies(Regressed(*chosen))
+        instead = regressed.bodies
+        pose = torch.where(self.has_pose[:, None], rotmat_to_rotvec(self.rotations).flatten(1), instead.pose)
+        betas = torch.where(self.has_pose[:, None], self.betas, instead.betas)
+        return Bodies(pose, betas, torch.where(self.has_pose[:, None], self.transl, instead.transl), instead.camera)
 
     @property
     def shares(self) -> dict[str, Float[Tensor, ""]]:
@@ -264,9 +361,3 @@ class _Target:
 
 def _photographed(batch: Batch) -> Photographed:
     return Photographed(batch.index, batch.keypoints_2d, batch.crop_size, batch.augmentation)
-
-
-def _in_space(regressed: Regressed) -> BodyParameters:
-    """Bodies in front of the nominal crop's camera: where fits begin."""
-    pose = rotmat_to_rotvec(regressed.rotations).flatten(1)
-    return BodyParameters(pose, regressed.betas, perspective_translation(regressed.weak_perspective))

@@ -1,47 +1,18 @@
-"""What every system is to the engine that trains it and to the judges that score it.
-
-An `Estimator` turns crops into bodies. A `System` is an estimator with losses. Neither knows of files, devices
-or loops.
-"""
+"""What every system is to the engine that trains it: a network with losses. It knows of no files, devices or loops."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from kouros.body.keypoints import KeypointSet
+from kouros.body.parameters import Bodies
 from kouros.data.batch import Batch
 from kouros.fitting.schedules.fits_store import FitsStore
-from kouros.geometry.cameras import WeakPerspectiveCamera
-
-
-@dataclass(frozen=True)
-class Bodies:
-    """People as the cameras of their crops see them."""
-
-    global_orient: Float[Tensor, "batch 3 3"]
-    """From the body's axes to the camera's."""
-    body_pose: Float[Tensor, "batch 23 3 3"]
-    betas: Float[Tensor, "batch betas"]
-    camera: WeakPerspectiveCamera
-    """Over the crop."""
-
-
-@runtime_checkable
-class Estimator(Protocol):
-    """Crops in, bodies out."""
-
-    @property
-    def crop_size(self) -> int:
-        """Side of the square crops that it takes, pixels."""
-        ...
-
-    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Bodies:
-        """Bodies of the people in the middle of RGB crops in [0, 1], without gradients, in evaluation mode."""
-        ...
+from kouros.systems.estimator import Estimate
 
 
 @dataclass(frozen=True)
@@ -53,19 +24,22 @@ class Step:
     step of an earlier one changes."""
     terms: Mapping[str, Float[Tensor, ""]]
     """Unweighted terms by name, for the log; detached."""
-    predicted: Bodies
-    """For pictures; detached."""
+    predicted: Estimate | None = None
+    """For pictures, where there is such a thing; detached."""
     target: Bodies | None = None
-    """What the prediction was pulled to, where there is such a thing (SPIN's best fits); detached."""
+    """What the prediction was pulled to (SPIN's best fits), in the nominal crop's space; detached."""
 
 
 class System(nn.Module, ABC):
-    """An `Estimator` that can be trained."""
+    """A network that can be trained; one that looks at crops is a `kouros.systems.estimator.CropNetwork` too."""
 
     needs: Sequence[str] = ("keypoints_2d",)
     """Fields of `kouros.data.schema.Sample` without which a data set teaches it nothing."""
     best_fits: FitsStore | None = None
     """Kept in checkpoints beside the weights."""
+    points_3d: KeypointSet | None = None
+    """Set of the 3D points that it answers with."""
+    points_2d: KeypointSet | None = None
 
     @property
     @abstractmethod
@@ -87,5 +61,5 @@ class System(nn.Module, ABC):
         """Losses of a batch. Random numbers come from torch's global generator, which the engine seeds each step."""
 
     @abstractmethod
-    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Bodies:
-        """As in `Estimator`."""
+    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Estimate:
+        """As in `kouros.systems.estimator.CropNetwork`."""

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from kouros.body.keypoints import LSP14, SPIN49
 from kouros.body.model import BodyModel
+from kouros.body.parameters import Bodies
 from kouros.data.batch import Batch
 from kouros.data.sources import Source
 from kouros.evaluation.metrics.accumulate import MPJPE, MeanError, ProcrustesMPJPE
 from kouros.geometry.cameras import SPIN_CROP_SIZE
-from kouros.systems.system import Bodies, Estimator
+from kouros.systems.estimator import CropNetwork
 from kouros.training.steps import plain_batches
 
 COMMON14 = (*(SPIN49.index(n) for n in LSP14.names if n != "head_top"), SPIN49.index("head_h36m"))
@@ -57,7 +58,7 @@ class Judge:
         self._batch_size = batch_size
         self._workers = workers
 
-    def __call__(self, system: Estimator, device: torch.device, rank: int = 0, world: int = 1) -> Scores:
+    def __call__(self, system: CropNetwork, device: torch.device, rank: int = 0, world: int = 1) -> Scores:
         """Scores of the system. All processes must call this equally often."""
         self._body.to(device)
         mpjpe, pa_mpjpe, keypoints_2d = metrics = MPJPE(), ProcrustesMPJPE(), MeanError()
@@ -66,7 +67,9 @@ class Judge:
         rows = range(rank, len(self._source), world)
         for batch in plain_batches(self._source, rows, self._crop_size, self._batch_size, self._workers):
             batch = batch.to(device)
-            predicted = keypoints_of(system.predict(batch.image), self._body)
+            bodies = system.predict(batch.image).bodies
+            assert bodies is not None
+            predicted = keypoints_of(bodies.map(Tensor.float), self._body)
             keypoints_2d.update(*errors_2d(predicted, batch))
             ours, theirs = predicted.space, batch.keypoints_3d[..., :3]
             known = batch.keypoints_3d[:, COMMON14, 3] > 0
@@ -89,15 +92,9 @@ class Keypoints:
 
 
 def keypoints_of(bodies: Bodies, body: BodyModel) -> Keypoints:
-    """Where a body's keypoints are, and where they are seen."""
-    space = body.keypoint_positions(
-        "spin49",
-        betas=bodies.betas.float(),
-        body_pose=bodies.body_pose.float(),
-        global_orient=bodies.global_orient.float(),
-        pose2rot=False,
-    )
-    return Keypoints(space, bodies.camera.project(space))
+    """Where keypoints of bodies in the nominal crop's space are, and where they are seen."""
+    space = bodies.keypoints_by(body, "spin49")
+    return Keypoints(space - bodies.transl[:, None], 2 * bodies.camera.project(space) / SPIN_CROP_SIZE - 1)
 
 
 def errors_2d(predicted: Keypoints, batch: Batch) -> tuple[Float[Tensor, "batch 49"], Bool[Tensor, "batch 49"]]:

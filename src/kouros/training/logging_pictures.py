@@ -6,9 +6,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from kouros.body.model import BodyModel
-from kouros.geometry.cameras import SPIN_CROP_SIZE, SPIN_FOCAL_LENGTH, PerspectiveCamera, perspective_translation
+from kouros.body.parameters import Bodies
+from kouros.geometry.cameras import SPIN_CROP_SIZE, SPIN_FOCAL_LENGTH, PerspectiveCamera
 from kouros.render.shading import PERSON_COLOURS, overlay
-from kouros.systems.system import Bodies
 
 _GAP = 4
 """White pixels between pictures."""
@@ -37,21 +37,11 @@ def people_sheet(
 
 
 def _drawn(crops: list[np.ndarray], bodies: Bodies, body: BodyModel, colour: tuple[float, float, float]) -> list:
-    count, size = len(crops), crops[0].shape[0]
-    orient, pose, betas, scale, shift = (
-        t[:count].detach().float().cpu()
-        for t in (
-            bodies.global_orient,
-            bodies.body_pose,
-            bodies.betas,
-            bodies.camera.scale,
-            bodies.camera.translation,
-        )
+    size = crops[0].shape[0]
+    out = bodies[: len(crops)].map(lambda t: t.detach().float().cpu()).posed_by(body)
+    camera = PerspectiveCamera(
+        torch.tensor(SPIN_FOCAL_LENGTH * size / SPIN_CROP_SIZE), torch.tensor([size / 2, size / 2])
     )
-    focal = SPIN_FOCAL_LENGTH * size / SPIN_CROP_SIZE
-    transl = perspective_translation(type(bodies.camera)(scale, shift), focal, size)
-    out = body(betas=betas, body_pose=pose, global_orient=orient, transl=transl, pose2rot=False)
-    camera = PerspectiveCamera(torch.tensor(focal), torch.tensor([size / 2, size / 2]))
     pictures = []
     for crop, vertices in zip(crops, out.vertices, strict=True):
         # Early predictions may stand behind the camera, where there is nothing to draw.

@@ -165,9 +165,10 @@ class SystemModule(LightningModule):
 
 def _broken(numbered: NumberedBatch, step: Step) -> str:
     terms = ", ".join(f"{name} = {float(value):.4g}" for name, value in step.terms.items())
-    predicted = torch.cat([step.predicted.body_pose.flatten(1), step.predicted.betas], dim=1)
-    broken = ~torch.isfinite(predicted).all(dim=1)
     index = numbered.batch.index
+    broken = torch.zeros_like(index, dtype=torch.bool)
+    if step.predicted is not None and step.predicted.bodies is not None:
+        broken = ~torch.isfinite(step.predicted.bodies.vector).all(dim=1)
     which = index[broken] if bool(broken.any()) else index
     whose = "predictions of samples" if bool(broken.any()) else "its samples are"
     shown = ", ".join(map(str, which.tolist()[:16])) + (", ..." if len(which) > 16 else "")

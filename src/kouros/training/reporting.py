@@ -47,8 +47,9 @@ class Reporter(Callback):
         if options.pictures_every and (done == 1 or done % options.pictures_every == 0) and trainer.is_global_zero:
             assert module.last is not None
             numbered, step = module.last
-            sheet = people_sheet(numbered.batch.image, step.predicted, step.target, self._body)
-            _writer(trainer).add_image("people", sheet, done, dataformats="HWC")
+            if step.predicted is not None and step.predicted.bodies is not None:
+                sheet = people_sheet(numbered.batch.image, step.predicted.bodies, step.target, self._body)
+                _writer(trainer).add_image("people", sheet, done, dataformats="HWC")
 
     def on_train_end(self, trainer: Trainer, module: SystemModule) -> None:  # type: ignore[override]
         """Take the bar away."""

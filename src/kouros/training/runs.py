@@ -12,7 +12,6 @@
 Needs no Lightning: whoever uses a trained system needs torch alone.
 """
 
-import importlib
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 
@@ -32,6 +31,7 @@ from kouros.body.files import load_body
 from kouros.body.model import BodyModel
 from kouros.files import write_file
 from kouros.systems.system import System
+from kouros.systems.table import SYSTEMS, SystemConfig, system_name
 from kouros.training.config_json import from_json, to_json
 from kouros.training.weights import load_archive, load_learned, read_weights
 
@@ -39,26 +39,6 @@ RUN_VERSION = 1
 """Of config.json."""
 CHECKPOINT_VERSION = 1
 """Of what kouros adds to Lightning's checkpoints."""
-
-_CONFIGS = {"spin": ("kouros.systems.spin", "SpinConfig"), "hkmr": ("kouros.systems.hkmr", "HkmrConfig")}
-"""Names that `kouros train` gives. Files of strangers choose among these only."""
-
-
-@runtime_checkable
-class SystemConfig(Protocol):
-    """The frozen dataclass that configures a system, and builds it."""
-
-    def build(self, body: BodyModel, num_samples: int) -> System:
-        """The system with fresh weights; ``num_samples`` of all data sets that it trains on, 0 if it does not."""
-        ...
-
-
-def system_name(kind: type[SystemConfig]) -> str:
-    """What runs of a configuration's system are called: its command's name, or the class's own."""
-    for name, (module, attribute) in _CONFIGS.items():
-        if (kind.__module__, kind.__qualname__) == (module, attribute):
-            return name
-    return kind.__name__
 
 
 @dataclass(frozen=True)
@@ -247,14 +227,14 @@ def note_environment(run: RunFolder) -> None:
     write_file(run.environment, (json.dumps({"starts": [*starts, start]}, indent=1) + "\n").encode())
 
 
-def _known_config(run: RunFolder, name: str) -> type[SystemConfig]:
-    if name not in _CONFIGS:
+def _known_config(run: RunFolder, name: str) -> type[Any]:
+    """The configuration's class. Files of strangers choose among the systems of this house only."""
+    if name not in SYSTEMS:
         raise ValueError(
-            f"{run.path} is a run of {name!r}, which this kouros does not know; it knows {', '.join(_CONFIGS)}. For a "
+            f"{run.path} is a run of {name!r}, which this kouros does not know; it knows {', '.join(SYSTEMS)}. For a "
             "system of your own, pass its configuration's class: load_run(folder, kind=...)."
         )
-    module, attribute = _CONFIGS[name]
-    return getattr(importlib.import_module(module), attribute)
+    return SYSTEMS[name].config_type
 
 
 def _body_of(content: Mapping[str, Any]) -> BodyModel:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kouros.body.keypoints import SPIN49
-from kouros.fitting.parameters import BodyParameters
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.schedules.fits_store import Augmentation, FitsStore
-from kouros.fitting.schedules.in_the_loop import FitInTheLoop, Photographed, read_spin_fits, spin_camera
+from kouros.fitting.schedules.in_the_loop import FitInTheLoop, Photographed, read_spin_fits
 from kouros.fitting.schedules.smplify import SmplifyConfig
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 
@@ -37,7 +37,7 @@ def _keypoints(body, at: BodyParameters, crop_size: int = 224) -> Tensor:
     points = body.keypoint_positions(
         "spin49", betas=at.betas, global_orient=at.pose[:, :3], body_pose=at.pose[:, 3:], transl=at.transl
     )
-    pixels = spin_camera(len(points), points).project(points) * (crop_size / 224)
+    pixels = nominal_crop_camera(len(points), points).project(points) * (crop_size / 224)
     return torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import kouros
-from kouros.fitting.parameters import BodyParameters
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
 from kouros.fitting.schedules.placement import orientation_of_torso, translation_to_see, upright_headings
 from kouros.geometry.alignment import align

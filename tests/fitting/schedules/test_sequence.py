@@ -5,8 +5,8 @@ import torch
 from torch.testing import assert_close
 
 import kouros
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import NormalEquations
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.sequence import SmoothConfig, _windows, accelerations, fit_sequence, unwrapped
 from kouros.fitting.terms.kinematics import KeypointKinematics
 

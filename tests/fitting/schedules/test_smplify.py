@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import kouros
-from kouros.fitting.parameters import BodyParameters
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.placement import upright_headings
 from kouros.fitting.schedules.smplify import SMPLIFY_STAGES, Smplify, SmplifyConfig, Stage

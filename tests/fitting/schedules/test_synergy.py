@@ -7,8 +7,8 @@ import torch
 from torch.testing import assert_close
 
 import kouros
+from kouros.body.parameters import BodyParameters
 from kouros.evaluation.metrics.pose import joint_errors
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig, beta_bound
 from kouros.fitting.terms.densepose import DenseEvidence, SurfaceKinematics, points_on_mesh

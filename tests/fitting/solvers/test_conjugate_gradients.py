@@ -6,8 +6,8 @@ import torch
 from torch.testing import assert_close
 
 import kouros
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import Linearization
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.smplify import Smplify
 from kouros.fitting.solvers.conjugate_gradients import conjugate_gradients

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 import kouros
+from kouros.body.parameters import BodyParameters
 from kouros.body.surface import build_charts, chart_points
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.terms.densepose import (
     SurfaceKinematics,
     SurfacePoints,

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 from torch.testing import assert_close
 
 import kouros
-from kouros.fitting.parameters import BodyParameters
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.terms.kinematics import KeypointKinematics, exponential_map, shortest
 
 

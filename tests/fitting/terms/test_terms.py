@@ -8,8 +8,8 @@ import torch
 from torch.testing import assert_close
 
 import kouros
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import Linearization, on_all
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.terms.keypoints import GemanMcClure, Landmarks, Quadratic, Reprojection, usable_keypoints
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.fitting.terms.priors import KnownDepth, on_betas, on_body_pose

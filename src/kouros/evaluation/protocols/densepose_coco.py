@@ -1,6 +1,7 @@
 """DensePose-COCO: does the body put the right point of its skin at each annotated pixel? (HoloPose Table 1, Fig. 5)"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from kouros.body.surface import Geodesics, build_charts
 from kouros.body.surface.charts import Charts
 from kouros.body.surface.planar import PlanarMesh
 from kouros.data.importers.matlab import load_mat
-from kouros.evaluation.estimators import cameras, posed
+from kouros.evaluation.answers import cameras_of, has_mesh, meshes_of, through_window
 from kouros.evaluation.metrics.accumulate import DensePoseRCP
 from kouros.evaluation.protocols.card import Measure, PaperTable, ProtocolCard, paper_rows, percent
 from kouros.evaluation.protocols.protocol import (
@@ -27,7 +28,6 @@ from kouros.evaluation.protocols.protocol import (
     Setting,
     require_body,
 )
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.render.rasterize import rasterize
 
 _LIMIT = 0.35
@@ -80,10 +80,17 @@ class OfficialCharts:
 
 
 class CorrespondenceScorer(Scorer):
-    """Geodesic distance between the annotated point of the skin and the one that the drawn body shows there."""
+    """Geodesic distance between the annotated point of the skin and the one that the estimate shows there.
+
+    A mesh is drawn into the photo. An estimator without meshes is asked for its map of the skin
+    (`kouros.render.maps.DenseMaps.iuv`), whose charts are those of the body that the protocol stands in with.
+    """
 
     def __init__(self, setting: Setting) -> None:
-        self._body = require_body(setting, "asks which point of its skin each pixel shows")
+        self._estimator = setting.estimator
+        self._body = setting.estimator.body or require_body(
+            replace(setting, estimator=setting.stand_in), "asks which point of its skin each pixel shows"
+        )
         self._locate = _charts(setting, self._body)
         self._geodesics = Geodesics(self._body.v_template, self._body.faces, limit=_LIMIT)
         self._rcp = DensePoseRCP()
@@ -94,10 +101,8 @@ class CorrespondenceScorer(Scorer):
 
     def _one(self, person: Judged) -> dict[str, float]:
         points = person.sample.dense_points
-        body = person.estimate.body
         if points is None or not len(points):
             return {}
-        assert body is not None
         known = torch.tensor(np.array(points, dtype=np.float32))
         face, barycentric = self._locate(known[:, 2].round().long(), known[:, 3:])
         distances = torch.full((len(known),), torch.inf)
@@ -109,15 +114,32 @@ class CorrespondenceScorer(Scorer):
         return {"fr10": float((distances > 0.1).float().mean())}
 
     def _seen(self, person: Judged, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Faces (-1: none) and barycentric coordinates of the body at some pixels."""
-        body = person.estimate.body
-        assert body is not None
+        """Faces (-1: none) and barycentric coordinates of the skin at some pixels."""
+        if has_mesh(person.estimate):
+            return self._drawn(person, pixels)
+        dense, square = person.estimate.dense, person.estimate.square
+        if dense is None or dense.iuv is None or square is None:
+            raise ProtocolError(f"{self._estimator.name} answered with neither a mesh nor a map of the skin (IUV).")
+        rows = dense.iuv.shape[-3]
+        cell = ((pixels - square[:2]) / square[2] + 0.5) * rows
+        column, row = cell.floor().long().T
+        inside = (column >= 0) & (column < rows) & (row >= 0) & (row < rows)
+        iuv = dense.iuv[row.clamp(0, rows - 1), column.clamp(0, rows - 1)]
+        part = iuv[:, 0].round().long()
+        on = inside & (part > 0)
+        face, weights = torch.full((len(pixels),), -1), torch.zeros(len(pixels), 3)
+        if bool(on.any()):
+            face[on], weights[on] = self._locate(part[on], iuv[on, 1:])
+        return face, weights
+
+    def _drawn(self, person: Judged, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of the mesh."""
         # Only the part of the photo around the points is drawn.
         low = pixels.min(dim=0).values.floor()
         width, height = (int(n) + 1 for n in (pixels.max(dim=0).values.floor() - low))
-        whole = cameras([body])
-        camera = PerspectiveCamera(whole.focal_length, whole.principal_point - low)
-        seen = rasterize(posed([body], self._body).vertices, self._body.faces, camera, (height, width))
+        camera = through_window(cameras_of([person.estimate]), low)
+        mesh = meshes_of([person.estimate], self._body)
+        seen = rasterize(mesh.vertices, self._body.faces, camera, (height, width))
         column, row = (pixels - low).floor().long().T
         return seen.face[0, row, column], seen.barycentric[0, row, column]
 

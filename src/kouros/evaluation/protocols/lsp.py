@@ -10,7 +10,7 @@ from PIL import Image
 
 from kouros.body.surface import face_labels, part_set
 from kouros.data.schema import Sample
-from kouros.evaluation.estimators import EstimatedBody, cameras, posed
+from kouros.evaluation.answers import cameras_of, meshes_of, through_window
 from kouros.evaluation.metrics import confusion_matrix, segmentation_scores
 from kouros.evaluation.metrics.accumulate import Segmentation
 from kouros.evaluation.protocols.card import PaperTable, ProtocolCard, paper_rows, percent
@@ -22,8 +22,8 @@ from kouros.evaluation.protocols.protocol import (
     Scorer,
     Setting,
     require_body,
+    with_meshes,
 )
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.render.rasterize import rasterize
 
 DRAWN = 224
@@ -35,15 +35,14 @@ class SegmentationScorer(Scorer):
     """Accuracy and F1 of foreground and of six parts, pooled over all pixels of all pictures."""
 
     def __init__(self, setting: Setting) -> None:
-        self._body = require_body(setting, "draws one")
+        self._estimator, self._body = setting.estimator, require_body(setting, "draws one")
         self._labels = torch.from_numpy(face_labels(self._body, part_set("lsp6"))).long()
         self._root = Path(setting.info.provenance.get("mask_root") or setting.info.image_root)
         self._foreground, self._parts = Segmentation(2), Segmentation(7, ignore=IGNORED)
 
     def add(self, people: Sequence[Judged]) -> list[dict[str, float]]:
         """Score a batch."""
-        bodies = [p.estimate.body for p in people]
-        maps = self._drawn(people, [b for b in bodies if b is not None])
+        maps = self._drawn(people)
         result = []
         for person, drawn in zip(people, maps, strict=True):
             true_mask, true_parts = self._true(person.sample, person.image_size)
@@ -74,13 +73,13 @@ class SegmentationScorer(Scorer):
             "part_f1": float(part.f1),
         }
 
-    def _drawn(self, people: Sequence[Judged], bodies: Sequence[EstimatedBody]) -> np.ndarray:
+    def _drawn(self, people: Sequence[Judged]) -> np.ndarray:
         """(people, 224, 224): part labels of the bodies in their crops."""
+        estimates = with_meshes(people, self._estimator)
         scale = torch.tensor([DRAWN / p.crop_side for p in people])
         corner = torch.tensor(np.stack([p.crop_center - p.crop_side / 2 for p in people]), dtype=torch.float32)
-        whole = cameras(bodies)
-        camera = PerspectiveCamera(whole.focal_length * scale, (whole.principal_point - corner) * scale[:, None])
-        seen = rasterize(posed(bodies, self._body).vertices, self._body.faces, camera, (DRAWN, DRAWN))
+        camera = through_window(cameras_of(estimates), corner, scale)
+        seen = rasterize(meshes_of(estimates, self._body).vertices, self._body.faces, camera, (DRAWN, DRAWN))
         return torch.where(seen.face >= 0, self._labels[seen.face.clamp(min=0)], 0).numpy()
 
     def _true(self, sample: Sample, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

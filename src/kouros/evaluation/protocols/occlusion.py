@@ -7,7 +7,6 @@ import numpy as np
 
 from kouros.data.occlusion import DEGREES, FILL, SHAPES, each_joint
 from kouros.data.schema import Sample, TableInfo
-from kouros.evaluation.estimators import PersonInPhoto
 from kouros.evaluation.protocols.card import Measure, PaperTable, paper_rows
 from kouros.evaluation.protocols.human36m import P1_HMR, P2_HMR
 from kouros.evaluation.protocols.points import COMMON14, select
@@ -19,6 +18,7 @@ from kouros.evaluation.protocols.protocol import (
     Scorer,
     Setting,
 )
+from kouros.systems.estimator import PersonInPhoto
 
 STANDARD = "standard"
 
@@ -34,6 +34,7 @@ def covered_views(
         raise ProtocolError(
             f"{sample.image_path}: this row has no keypoints in the picture, so no joint can be covered."
         )
+    assert person.image is not None
     yield STANDARD, person
     places = select(info.keypoints_2d, COMMON14)
     joints = np.asarray(sample.keypoints_2d, dtype=np.float64)[[i[0] for i in places.indices]]

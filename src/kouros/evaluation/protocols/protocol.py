@@ -15,13 +15,15 @@ from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
+from kouros.body.parameters import Bodies
 from kouros.data.schema import Sample, TableInfo
 from kouros.data.sources import Source
 from kouros.data.table_source import TableSource
 from kouros.data.tables import AnnotationTable
-from kouros.evaluation.estimators import Estimate, PersonEstimator, PersonInPhoto, cameras, parameters
+from kouros.evaluation.answers import bodies_of, cameras_of, has_mesh, keypoints_of
 from kouros.evaluation.protocols.card import Measure, PaperTable, ProtocolCard
 from kouros.evaluation.protocols.points import Places, select
+from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto
 
 
 class ProtocolError(ValueError):
@@ -105,8 +107,8 @@ class Setting:
     """What a scorer is made for."""
 
     info: TableInfo
-    estimator: PersonEstimator
-    stand_in: PersonEstimator
+    estimator: Estimator
+    stand_in: Estimator
     """Who answers for people whom the estimator misses; gives what `estimator` gives."""
     truth: TruthBodies
 
@@ -292,28 +294,44 @@ def estimated_set(setting: Setting, wanted: Sequence[str], *, flat: bool = False
 
 
 def estimated_points_3d(
-    people: Sequence[Judged], estimator: PersonEstimator, keypoints: KeypointSet
+    people: Sequence[Judged], estimator: Estimator, keypoints: KeypointSet
 ) -> Float[Tensor, "people points 3"]:
     """Points of the set, camera axes, metres."""
     if estimator.points_3d is not None:
         return torch.stack([_required(p.estimate.points_3d, estimator, "points in space") for p in people])
-    bodies = [_required(p.estimate.body, estimator, "body") for p in people]
-    assert estimator.body is not None
-    with torch.no_grad():
-        return estimator.body.keypoint_positions(keypoints.name, **parameters(bodies), pose2rot=False)
+    body = _required(estimator.body, estimator, "body")
+    return keypoints_of(with_meshes(people, estimator), body, keypoints.name)
 
 
 def estimated_points_2d(
-    people: Sequence[Judged], estimator: PersonEstimator, keypoints: KeypointSet
+    people: Sequence[Judged], estimator: Estimator, keypoints: KeypointSet
 ) -> Float[Tensor, "people points 2"]:
     """Points of the set, pixels of the photos; a body's are projected."""
     if estimator.points_2d is not None:
         return torch.stack([_required(p.estimate.points_2d, estimator, "points in the picture") for p in people])
-    bodies = [_required(p.estimate.body, estimator, "body") for p in people]
-    assert estimator.body is not None
-    with torch.no_grad():
-        points = estimator.body.keypoint_positions(keypoints.name, **parameters(bodies), pose2rot=False)
-    return cameras(bodies).project(points)
+    body = _required(estimator.body, estimator, "body")
+    estimates = with_meshes(people, estimator)
+    return cameras_of(estimates).project(keypoints_of(estimates, body, keypoints.name))
+
+
+def with_meshes(people: Sequence[Judged], estimator: Estimator) -> list[Estimate]:
+    """Their estimates, all of which must have a mesh."""
+    if not all(has_mesh(p.estimate) for p in people):
+        _required(None, estimator, "body")
+    return [p.estimate for p in people]
+
+
+def with_parameters(people: Sequence[Judged], estimator: Estimator) -> Bodies:
+    """Their parameters as a batch.
+
+    Raises:
+        ProtocolError: one has a mesh that no parameters made.
+    """
+    if any(p.estimate.bodies is None for p in people):
+        raise ProtocolError(
+            f"{estimator.name} answers with meshes that no parameters made, and this protocol compares parameters."
+        )
+    return bodies_of([p.estimate for p in people])
 
 
 def compared(
@@ -356,7 +374,7 @@ def lacking_note(lacking: Sequence[str], count: int) -> tuple[str, ...]:
     )
 
 
-def _required(value, estimator: PersonEstimator, what: str):  # type: ignore[no-untyped-def]
+def _required(value, estimator: Estimator, what: str):  # type: ignore[no-untyped-def]
     if value is None:
         raise ProtocolError(f"{estimator.name} answered without a {what}, which it says that it gives.")
     return value

@@ -11,7 +11,7 @@ from torch import Tensor
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.data.schema import Sample
-from kouros.evaluation.estimators import posed
+from kouros.evaluation.answers import meshes_of
 from kouros.evaluation.metrics import (
     AUC_THRESHOLDS_3DHP,
     correct_keypoints_2d,
@@ -34,6 +34,8 @@ from kouros.evaluation.protocols.protocol import (
     estimated_points_3d,
     estimated_set,
     lacking_note,
+    with_meshes,
+    with_parameters,
 )
 
 
@@ -226,13 +228,14 @@ class VertexScorer(Scorer):
     """
 
     def __init__(self, setting: Setting, body: BodyModel, root: str | None) -> None:
-        self._truth, self._body, self._root = setting.truth, body, root
+        self._truth, self._estimator, self._body, self._root = setting.truth, setting.estimator, body, root
         self._pve = MeanError()
 
     def add(self, people: Sequence[Judged]) -> list[dict[str, float]]:
         """Score a batch."""
-        bodies = [p.estimate.body for p in people]
-        ours = posed([b for b in bodies if b is not None], self._body)
+        ours = meshes_of(with_meshes(people, self._estimator), self._body)
+        # A mesh that the camera's frame has moved is put back where its model poses it.
+        moved_by = None if self._root is not None else with_parameters(people, self._estimator).transl
         joint = 0 if self._root is None else keypoint_set("smpl24").index(self._root)
         result = []
         for i, person in enumerate(people):
@@ -241,17 +244,13 @@ class VertexScorer(Scorer):
                 raise ProtocolError("the true mesh is another than the estimator's, so vertices cannot be compared.")
             with torch.no_grad():
                 true = model(**true_parameters(person.sample, model))
-            body = bodies[i]
-            assert body is not None
-            # A mesh that the camera's frame has moved is put back where its model poses it.
-            moved = (ours.vertices[i : i + 1] - body.transl, ours.joints[i : i + 1] - body.transl)
-            if self._root is None:
-                errors = joint_errors(moved[0], true.vertices)
+            if moved_by is not None:
+                errors = joint_errors(ours.vertices[i : i + 1] - moved_by[i], true.vertices)
             else:
                 errors = joint_errors(
-                    moved[0],
+                    ours.vertices[i : i + 1],
                     true.vertices,
-                    predicted_root=moved[1][:, joint],
+                    predicted_root=ours.joints[i : i + 1, joint],
                     target_root=true.joints[:, joint],
                 )
             self._pve.update(errors)

@@ -6,8 +6,8 @@ The points are those that every keypoint set has, so that all estimators are sco
 import numpy as np
 
 from kouros.body.keypoints import KeypointSet
+from kouros.data.crops import BOX_MARGIN
 from kouros.data.schema import Sample
-from kouros.evaluation.estimators import BOX_FACTOR
 from kouros.evaluation.protocols.card import MPJPE, PA_MPJPE, Measure, ProtocolCard, percent
 from kouros.evaluation.protocols.points import LIMBS, select
 from kouros.evaluation.protocols.protocol import EvaluationProtocol, ProtocolError, Rows, Scorer, Setting
@@ -67,7 +67,7 @@ def longer_side(sample: Sample, keypoints: KeypointSet) -> float | None:
     """Of the person's box: the data set's tight one, or the square less its margin; pixels."""
     if sample.bbox is not None:
         return float((np.asarray(sample.bbox)[2:] - np.asarray(sample.bbox)[:2]).max())
-    return None if sample.box_size is None else float(sample.box_size) / BOX_FACTOR
+    return None if sample.box_size is None else float(sample.box_size) / BOX_MARGIN
 
 
 TABLE_2D = EvaluationProtocol(

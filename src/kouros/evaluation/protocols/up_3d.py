@@ -8,7 +8,6 @@ import torch
 
 from kouros.body.keypoints import LSP14, KeypointSet
 from kouros.data.schema import Sample
-from kouros.evaluation.estimators import parameters
 from kouros.evaluation.metrics import quaternion_errors
 from kouros.evaluation.metrics.accumulate import QuaternionError
 from kouros.evaluation.protocols.card import (
@@ -28,6 +27,7 @@ from kouros.evaluation.protocols.protocol import (
     Scorer,
     Setting,
     require_body,
+    with_parameters,
 )
 from kouros.evaluation.protocols.scorers import (
     FlatScorer,
@@ -53,13 +53,12 @@ class RotationScorer(Scorer):
 
     def __init__(self, setting: Setting) -> None:
         require_body(setting, "compares its rotations")
-        self._truth = setting.truth
+        self._truth, self._estimator = setting.truth, setting.estimator
         self._error = QuaternionError()
 
     def add(self, people: Sequence[Judged]) -> list[dict[str, float]]:
         """Score a batch."""
-        ours = parameters([p.estimate.body for p in people if p.estimate.body is not None])
-        predicted = torch.cat([ours["global_orient"][:, None], ours["body_pose"]], dim=1)
+        predicted = with_parameters(people, self._estimator).rotations
         poses = [true_parameters(p.sample, self._truth.of(p.sample.gender)) for p in people]
         pose = torch.cat([torch.cat([p["global_orient"], p["body_pose"]], dim=1) for p in poses])
         target = rotvec_to_rotmat(pose.unflatten(1, (24, 3))).to(predicted)

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kouros.body.parameters import POSE_SIZE
 from kouros.files import npz_bytes, write_file
-from kouros.fitting.parameters import POSE_SIZE
 from kouros.geometry.rotations import mirror_rotvec, rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.priors.body_pose import mirror_body_pose
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
-from kouros.fitting.parameters import POSE_SIZE, BodyParameters
+from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.schedules.fits_store import Augmentation, FitCriteria, Fits, FitsStore, Supervision
 from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.placement import translation_to_see
 from kouros.fitting.schedules.smplify import Smplify, SmplifyConfig, SmplifyResult
 from kouros.fitting.terms.keypoints import GemanMcClure, usable_keypoints
-from kouros.geometry.cameras import SPIN_CROP_SIZE, SPIN_FOCAL_LENGTH, PerspectiveCamera
+from kouros.geometry.cameras import SPIN_CROP_SIZE, nominal_crop_camera
 from kouros.priors.gmm import GaussianMixture, load_gmm
 
 _NEAREST = 1.0
@@ -49,7 +49,7 @@ class Photographed:
         """In the nominal crop."""
         seen = usable_keypoints(self.keypoints_2d)
         pixels = seen[..., :2] * (SPIN_CROP_SIZE / self.crop_size)
-        return Evidence(torch.cat([pixels, seen[..., 2:]], dim=-1), SPIN49.name, spin_camera(len(seen), seen))
+        return Evidence(torch.cat([pixels, seen[..., 2:]], dim=-1), SPIN49.name, nominal_crop_camera(len(seen), seen))
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,6 @@ class BestFits:
     """In this very crop: `kouros.fitting.schedules.smplify.SmplifyResult.reprojection_loss`; infinite without a fit."""
     improved: Bool[Tensor, " batch"]
     """Whose fit was found just now."""
-
-
-def spin_camera(count: int, like: Tensor) -> PerspectiveCamera:
-    """SPIN's pinhole over its 224-pixel crop, ``count`` times, with the dtype and device of ``like``."""
-    middle = like.new_full((count, 2), SPIN_CROP_SIZE / 2)
-    return PerspectiveCamera(like.new_full((count,), SPIN_FOCAL_LENGTH), middle)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
-from kouros.fitting.parameters import BodyParameters
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.schedules.placement import (
     orientation_of_torso,
     roll_in_picture,

@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded
 from torch import Tensor
 
+from kouros.batched import concatenate
+from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.linearization import NormalEquations, Objective, add_up_normal
-from kouros.fitting.parameters import POSE_SIZE, BodyParameters, concatenate
 from kouros.fitting.terms.kinematics import KeypointKinematics
 
 _FRAME = POSE_SIZE + 3

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import Linearization, add_up, on_all
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.placement import translation_to_see
 from kouros.fitting.solvers.minimize import FAR_DAMPING, NEAR_DAMPING, costs, minimize

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kouros.body.model import BodyModel
+from kouros.body.parameters import BodyParameters
 from kouros.body.skeleton import JOINT_NAMES, PARENTS, forward_kinematics
-from kouros.fitting.parameters import BodyParameters
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 
 Flip = Literal["body", "left_arm", "right_arm", "left_leg", "right_leg",

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from kouros.body.keypoints import keypoint_set
 from kouros.body.model import BodyModel
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import Linearization, NormalEquations, Objective, Part, add_up, add_up_normal, on_all
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import MINOR_PARTS, Evidence, FitConfig, person_size
 from kouros.fitting.solvers.conjugate_gradients import conjugate_gradients
 from kouros.fitting.solvers.levenberg_marquardt import Solution, levenberg_marquardt

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kouros.body.model import BodyModel
+from kouros.body.parameters import BodyParameters
 from kouros.body.skeleton import forward_kinematics
 from kouros.body.surface.charts import Charts
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.terms.keypoints import FARTHEST_PIXEL
 from kouros.fitting.terms.kinematics import LinearKeypoints, cross_matrix, exponential_map
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from kouros.body import posing
 from kouros.body.model import BodyModel
+from kouros.body.parameters import BodyParameters
 from kouros.body.tables import KeypointTables
-from kouros.fitting.parameters import BodyParameters
 
 if TYPE_CHECKING:
     from kouros.fitting.kernels.kinematics import KinematicArrays

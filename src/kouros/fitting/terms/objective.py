@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import NormalEquations, Part, add_up_normal
-from kouros.fitting.parameters import BodyParameters
 from kouros.fitting.terms.keypoints import Landmarks, Reprojection
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.fitting.terms.priors import KnownDepth, on_betas, on_body_pose

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.linearization import Linearization, Part
-from kouros.fitting.parameters import POSE_SIZE, BodyParameters
 from kouros.priors.energy import PriorEnergy
 
 _ORIENT_SIZE = 3

@@ -1,0 +1,89 @@
+"""`kouros.reconstruct` and `kouros.fit`: the main job by the default reconstructor, or by one of another system."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kouros.body import BodyModel
+from kouros.data.images import Photo
+from kouros.detection import PoseDetector
+from kouros.pipeline.person import Person
+from kouros.pipeline.reconstructor import Reconstructor, default_reconstructor
+
+
+def reconstruct(
+    image: str | Path | bytes | np.ndarray | Photo | Any,
+    *,
+    keypoints: np.ndarray | None = None,
+    keypoint_set: str | None = None,
+    boxes: np.ndarray | None = None,
+    focal_length: float | None = None,
+    body: BodyModel | None = None,
+    system: str | Path | None = None,
+    max_people: int | None = None,
+    tiles: bool = True,
+    detector: PoseDetector | None = None,
+) -> list[Person]:
+    """Posed and shaped people of a photo, left to right.
+
+    Args:
+        image: a file, its bytes, a PIL image or an array (H, W, 3) of RGB.
+        keypoints: (N, K, 3) or (K, 3), pixels and confidence, from another detector; nobody is searched then.
+        keypoint_set: what they are, such as ``"openpose25"``.
+        boxes: (N, 4) or (4,), x0, y0, x1, y1 in pixels: one person is looked for in each; results keep their order.
+        focal_length: pixels; default: from EXIF, else the image's diagonal.
+        body: default: the free body, or that of the training run.
+        system: a name that `kouros models list` prints, the folder of a training run, or a published checkpoint;
+            default: ``"default"``.
+        max_people: keep only the largest.
+        tiles: also search overlapping parts of the photo, for small people.
+        detector: default: the packaged one.
+
+    Raises:
+        ImageError: the photo cannot be read.
+        ValueError: keypoints, boxes or numbers are not what is expected; the message says what is.
+    """
+    return _chosen(body, system, detector).reconstruct(
+        image,
+        keypoints=keypoints,
+        keypoint_set=keypoint_set,
+        boxes=boxes,
+        focal_length=focal_length,
+        max_people=max_people,
+        tiles=tiles,
+    )
+
+
+def fit(
+    keypoints_2d: np.ndarray,
+    keypoint_set: str,
+    *,
+    image_size: tuple[int, int],
+    focal_length: float | None = None,
+    body: BodyModel | None = None,
+) -> list[Person]:
+    """Bodies from keypoints alone, without a photo.
+
+    Args:
+        keypoints_2d: (N, K, 3) or (K, 3), pixels and confidence; confidence 0 means not seen.
+        keypoint_set: such as ``"openpose25"``.
+        image_size: width and height, pixels.
+        focal_length: pixels; default: the image's diagonal.
+        body: default: the free body.
+
+    Raises:
+        ValueError: the keypoints are not what is expected; the message says what is.
+    """
+    return default_reconstructor(body).fit(keypoints_2d, keypoint_set, image_size=image_size, focal_length=focal_length)
+
+
+def _chosen(body: BodyModel | None, system: str | Path | None, detector: PoseDetector | None) -> Reconstructor:
+    if system is None:
+        chosen = default_reconstructor(body)
+    else:
+        from kouros.pipeline.open import reconstructor_of  # brings along what training needs
+
+        chosen = reconstructor_of(system, body)
+    return chosen if detector is None else replace(chosen, detector=detector)

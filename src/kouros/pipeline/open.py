@@ -1,0 +1,115 @@
+"""From what a user calls a system (a name, the folder of a run, a file of weights) to what makes people with it."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from kouros.body import BodyModel, load_body
+from kouros.detection import default_detector
+from kouros.evaluation.baselines import MeanPose
+from kouros.pipeline.reconstructor import (
+    Reconstructor,
+    default_body,
+    default_estimator,
+    default_reconstructor,
+)
+from kouros.systems.checkpoints import read_published
+from kouros.systems.estimator import CropEstimator, Estimator
+from kouros.systems.lifter import LearnedStart
+from kouros.systems.refined import Refined
+from kouros.systems.table import SYSTEMS
+from kouros.training.runs import RunFolder, load_run, read_config
+from kouros.training.weights import load_learned
+
+WITHOUT_TRAINING = ("default", "learned-start", "mean-pose")
+"""Names of what makes people beside `SYSTEMS`."""
+Which = Literal["last", "best"]
+
+
+def open_estimator(
+    system: str | Path, body: BodyModel | None = None, *, which: Which = "last", refine: bool = False
+) -> Estimator:
+    """The estimator that a user names.
+
+    Args:
+        system: a name of `SYSTEMS` or `WITHOUT_TRAINING`, the folder of a training run or its weights.pt, or a
+            published checkpoint of SPIN's network.
+        body: of its bodies; default: that of the run, or the free one.
+        which: of a run's weights: the newest, or the best by validation.
+        refine: fit its bodies to the detected keypoints.
+
+    Raises:
+        ValueError: there is no such system, it has no weights yet, or files are damaged or do not fit.
+        OSError: a file cannot be read.
+    """
+    estimator = (
+        _named(str(system), body)
+        if str(system) in (*WITHOUT_TRAINING, *SYSTEMS)
+        else _in_files(Path(system), body, which)
+    )
+    return Refined(estimator) if refine else estimator
+
+
+@lru_cache(maxsize=4)
+def reconstructor_of(
+    system: str | Path, body: BodyModel | None = None, *, which: Which = "last", refine: bool = False
+) -> Reconstructor:
+    """What makes people with a system, loaded once.
+
+    Raises:
+        ValueError, OSError: as `open_estimator`.
+    """
+    if system == "default" and not refine:
+        return default_reconstructor(body)
+    estimator = open_estimator(system, body, which=which, refine=refine)
+    assert estimator.body is not None
+    return Reconstructor(default_detector(), estimator, estimator.body)
+
+
+def _named(name: str, body: BodyModel | None) -> Estimator:
+    if name in SYSTEMS:
+        entry = SYSTEMS[name]
+        if entry.packaged is None:
+            raise ValueError(
+                f"no weights of {entry.title} come with kouros; train some (kouros train {name}) and name the folder "
+                "of the run."
+            )
+        body = body or default_body()
+        return CropEstimator(load_run(entry.packaged, body), body, entry.title)
+    body = body or default_body()
+    makers: dict[str, Callable[[BodyModel], Estimator]] = {
+        "default": default_estimator,
+        "learned-start": LearnedStart,
+        "mean-pose": MeanPose,
+    }
+    return makers[name](body)
+
+
+def _in_files(path: Path, body: BodyModel | None, which: Which) -> Estimator:
+    if path.is_dir():
+        return _run(path, body, which)
+    if path.is_file():
+        # A run's weights mean nothing without the configuration beside them.
+        if path.name == "weights.pt" and RunFolder(path.parent).config.exists():
+            return _run(path.parent, body, "last")
+        return _published(path, body)
+    known = ", ".join((*WITHOUT_TRAINING, *SYSTEMS))
+    raise ValueError(
+        f"there is no system {str(path)!r}: expected {known}, the folder of a training run, or a checkpoint."
+    )
+
+
+def _run(folder: Path, body: BodyModel | None, which: Which) -> Estimator:
+    if body is None:
+        path = read_config(RunFolder(folder)).get("body")
+        body = default_body() if path is None else load_body(path)
+    return CropEstimator(load_run(folder, body, which=which), body, folder.resolve().name)
+
+
+def _published(path: Path, body: BodyModel | None) -> Estimator:
+    published = read_published(path)
+    body = body or default_body()
+    system = published.config.build(body, 0)
+    load_learned(system, published.tensors, str(path))
+    return CropEstimator(system.eval().requires_grad_(False), body, path.stem)

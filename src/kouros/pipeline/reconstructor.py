@@ -1,0 +1,121 @@
+"""The main job: a photo in, people out, by any detector and any estimator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kouros.body import BodyModel, load_body
+from kouros.data.images import Photo, read_image
+from kouros.detection import DetectedPerson, PoseDetector, default_detector, find_people, landmarks_in_boxes
+from kouros.geometry.cameras import PerspectiveCamera
+from kouros.pipeline.given import people_from_keypoints
+from kouros.pipeline.person import Person
+from kouros.systems.estimator import Estimator, PersonInPhoto, assumed_camera
+from kouros.systems.lifter import LearnedStart
+from kouros.systems.refined import Refined
+
+MINIMUM_KEYPOINTS = 4
+"""A body cannot be placed by fewer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructor:
+    """Who finds people and who says how they stand: made once, used for many photos."""
+
+    detector: PoseDetector
+    estimator: Estimator
+    body: BodyModel
+    """Of the people that it makes."""
+
+    def reconstruct(
+        self,
+        image: str | Path | bytes | np.ndarray | Photo | Any,
+        *,
+        keypoints: np.ndarray | None = None,
+        keypoint_set: str | None = None,
+        boxes: np.ndarray | None = None,
+        focal_length: float | None = None,
+        max_people: int | None = None,
+        tiles: bool = True,
+    ) -> list[Person]:
+        """As `kouros.reconstruct`."""
+        photo = read_image(image)
+        width, height = photo.size
+        camera = assumed_camera(width, height, photo.focal_length_px if focal_length is None else focal_length)
+        if keypoints is not None:
+            if keypoint_set is None:
+                raise ValueError('keypoints need keypoint_set="...", the name of their set, such as "coco17".')
+            found = people_from_keypoints(keypoints, keypoint_set, (width, height))
+        elif boxes is not None:
+            wanted = np.atleast_2d(np.asarray(boxes, dtype=np.float64))
+            if wanted.ndim != 2 or wanted.shape[1] != 4:
+                raise ValueError(f"boxes have shape {np.shape(boxes)}; expected (people, 4): x0, y0, x1, y1 in pixels.")
+            found = landmarks_in_boxes(photo.pixels, wanted, detector=self.detector)
+        else:
+            found = find_people(photo.pixels, max_people=max_people, tiles=tiles, detector=self.detector)
+        return self.people(found, photo.pixels, (width, height), camera)
+
+    def fit(
+        self,
+        keypoints_2d: np.ndarray,
+        keypoint_set: str,
+        *,
+        image_size: tuple[int, int],
+        focal_length: float | None = None,
+    ) -> list[Person]:
+        """As `kouros.fit`."""
+        camera = assumed_camera(*image_size, focal_length)
+        found = people_from_keypoints(keypoints_2d, keypoint_set, image_size)
+        return self.people(found, None, image_size, camera)
+
+    def people(
+        self,
+        found: Sequence[DetectedPerson],
+        pixels: np.ndarray | None,
+        size: tuple[int, int],
+        camera: PerspectiveCamera,
+    ) -> list[Person]:
+        """The people whom somebody found in one image, in the same order, less those of whom nothing can be said.
+
+        Args:
+            found: with their keypoints.
+            pixels: RGB; None where only keypoints are known.
+            size: width and height, pixels.
+            camera: of the whole image.
+
+        Raises:
+            ValueError: a person has fewer than `MINIMUM_KEYPOINTS` keypoints, the body model lacks their set, or the
+                estimator cannot do without the photo.
+        """
+        for which, person in enumerate(found):
+            seen = int((np.asarray(person.keypoints_2d)[:, 2] > 0).sum())
+            if seen < MINIMUM_KEYPOINTS:
+                raise ValueError(
+                    f"person {which} has {seen} visible keypoints; at least {MINIMUM_KEYPOINTS} are needed to place a "
+                    "body."
+                )
+        people = [PersonInPhoto.found(person, pixels, size, camera) for person in found]
+        answers = self.estimator.estimate(people) if people else []
+        return [Person.of(e, p, self.body) for e, p in zip(answers, people, strict=True) if e is not None]
+
+
+def default_estimator(body: BodyModel) -> Refined:
+    """What kouros does unless it is told otherwise: the learned start, fitted to the keypoints."""
+    return Refined(LearnedStart(body), name="kouros default")
+
+
+@lru_cache(maxsize=1)
+def default_body() -> BodyModel:
+    """The free body, read once."""
+    return load_body()
+
+
+@lru_cache(maxsize=4)
+def default_reconstructor(body: BodyModel | None = None) -> Reconstructor:
+    """The packaged detector and the default estimator, loaded once for each body (default: the free one)."""
+    body = body or default_body()
+    return Reconstructor(default_detector(), default_estimator(body), body)

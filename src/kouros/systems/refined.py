@@ -1,0 +1,111 @@
+"""The fit on top of any estimator: its bodies are where it begins, the detector's keypoints what it explains."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kouros.batched import stack
+from kouros.body.keypoints import BLAZEPOSE33, OPENPOSE25, KeypointSet
+from kouros.body.model import BodyModel
+from kouros.body.parameters import Bodies
+from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig, KeypointFitter
+from kouros.geometry.cameras import PerspectiveCamera, full_image_translation, weak_perspective_of
+from kouros.priors.gmm import load_gmm
+from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, by_keypoint_set
+
+DETECTED = FitConfig(keypoint_sigma=0.016, keypoint_outlier=3.0, landmark_sigma=(0.03, 0.03, 0.03))
+"""Trust in a detector's keypoints and in where a start has them in space, measured on renders with the learned start:
+see docs/results/learned_start.md."""
+
+
+class Refined:
+    """An estimator whose bodies are fitted to the detected keypoints.
+
+    Keypoints of the start's body, in space, are evidence too: the fit must pay for leaving them. Who was not detected
+    keeps the start.
+
+    Args:
+        start: an estimator that answers with bodies.
+        config: how far keypoints and start are trusted.
+        name: as tables print it; default: the start's, and that it is fitted.
+
+    Raises:
+        ValueError: the start gives no bodies.
+    """
+
+    needs_keypoints = True
+    points_3d: KeypointSet | None = None
+    points_2d: KeypointSet | None = None
+
+    def __init__(self, start: Estimator, config: FitConfig = DETECTED, name: str | None = None) -> None:
+        if start.body is None:
+            raise ValueError(
+                f"{start.name} gives points and no bodies, so there is nothing that a fit could begin with."
+            )
+        self._body = start.body
+        self.body: BodyModel | None = start.body
+        self.start, self.name = start, name or f"{start.name}, fitted"
+        self._config = config
+        self._fitters: dict[str, KeypointFitter] = {}
+
+    def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
+        """The start's answers, refined; None where it has none."""
+        answers = self.start.estimate(people)
+        for members in by_keypoint_set(people).values():
+            starts = {i: e for i in members if (e := answers[i]) is not None and e.bodies is not None}
+            if starts:
+                refined = self._fitted([people[i] for i in starts], list(starts.values()))
+                for i, estimate in zip(starts, refined, strict=True):
+                    answers[i] = estimate
+        return answers
+
+    def _fitted(self, people: Sequence[PersonInPhoto], starts: Sequence[Estimate]) -> list[Estimate]:
+        """People of one keypoint set, fitted together."""
+        detected = people[0].detected
+        assert detected is not None
+        cameras = stack([p.camera for p in people])
+        start = stack([_through(e.bodies, p) for e, p in zip(starts, people, strict=True) if e.bodies is not None])
+        keypoints = torch.stack([p.keypoints for p in people])
+        set_name, keypoints = on_keypoints_of(keypoints, detected.keypoint_set, self._body)
+        fitter = self._fitter(set_name)
+        # The start has weighed the detector's landmarks; what it makes of them is the better evidence of depth.
+        evidence = Evidence(keypoints, set_name, cameras, fitter.kinematics.points(start))
+        fitted = Bodies.of(fitter.fit(evidence, start).parameters, cameras)
+        # A mesh that parameters did not make has been replaced by one that they made.
+        return [replace(e, bodies=fitted[i], vertices=None, joints=None, camera=None) for i, e in enumerate(starts)]
+
+    def _fitter(self, set_name: str) -> KeypointFitter:
+        if set_name not in self._fitters:
+            self._fitters[set_name] = KeypointFitter(self._body, set_name, load_gmm(), self._config)
+        return self._fitters[set_name]
+
+
+def on_keypoints_of(
+    keypoints: Float[Tensor, "people points 3"], set_name: str, body: BodyModel
+) -> tuple[str, Float[Tensor, "people fitted 3"]]:
+    """The keypoints in a set that the body has: SMPL files know no BlazePose, so its points go by name."""
+    if set_name in body.keypoint_sets or set_name != BLAZEPOSE33.name:
+        return set_name, keypoints
+    moved = keypoints.new_zeros(len(keypoints), len(OPENPOSE25), 3)
+    for place, name in enumerate(OPENPOSE25.names):
+        same = name.replace("big_toe", "foot_index")
+        if same in BLAZEPOSE33.names:
+            moved[:, place] = keypoints[:, BLAZEPOSE33.index(same)]
+    return OPENPOSE25.name, moved
+
+
+def _through(bodies: Bodies, person: PersonInPhoto) -> Bodies:
+    """Bodies that appear in the person's own camera where they appear in theirs: those of crops are narrow."""
+    own, other = person.camera, bodies.camera
+    if _same(own, other):
+        return bodies
+    center, side = torch.tensor(person.crop_center.tolist()), torch.tensor(person.crop_side)
+    weak = weak_perspective_of(bodies.transl, other, center, side)
+    return replace(bodies, transl=full_image_translation(weak, own, center, side), camera=own)
+
+
+def _same(one: PerspectiveCamera, other: PerspectiveCamera) -> bool:
+    return torch.equal(one.focal_length, other.focal_length) and torch.equal(one.principal_point, other.principal_point)

@@ -1,0 +1,67 @@
+"""The systems of this house, by the names under which commands, runs and people know them.
+
+To add one: write its file, with a configuration that builds it, and a line here.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from kouros.body.model import BodyModel
+from kouros.systems.system import System
+
+PACKAGED = Path(__file__).with_name("weights")
+"""Folder of the weights that come with kouros, a run for each system that has some."""
+
+
+@runtime_checkable
+class SystemConfig(Protocol):
+    """The frozen dataclass that configures a system, and builds it."""
+
+    def build(self, body: BodyModel, num_samples: int) -> System:
+        """The system with fresh weights; ``num_samples`` of all data sets that it trains on, 0 if it does not."""
+        ...
+
+
+@dataclass(frozen=True)
+class SystemEntry:
+    """One system, loaded when it is asked for."""
+
+    name: str
+    """As commands have it."""
+    title: str
+    """As people have it."""
+    module: str
+    config: str
+    """Name of the configuration's class in the module."""
+    summary: str
+
+    @property
+    def config_type(self) -> type[Any]:
+        """The configuration's class (a `SystemConfig`)."""
+        return getattr(importlib.import_module(self.module), self.config)
+
+    @property
+    def packaged(self) -> Path | None:
+        """The run that comes with kouros; None: nobody has trained one worth shipping."""
+        folder = PACKAGED / self.name
+        return folder if folder.is_dir() else None
+
+
+SYSTEMS: Mapping[str, SystemEntry] = {
+    entry.name: entry
+    for entry in (
+        SystemEntry("spin", "SPIN", "kouros.systems.spin", "SpinConfig", "network and fits improve each other"),
+        SystemEntry("hkmr", "HKMR", "kouros.systems.hkmr", "HkmrConfig", "a regressor along the kinematic chains"),
+    )
+}
+
+
+def system_name(kind: type[Any]) -> str:
+    """What runs of a configuration's system are called: its name in `SYSTEMS`, or the class's own."""
+    for entry in SYSTEMS.values():
+        if (kind.__module__, kind.__qualname__) == (entry.module, entry.config):
+            return entry.name
+    return kind.__name__
