@@ -1,7 +1,6 @@
 """``kouros evaluate``: a system, a benchmark's protocol and a table in; the paper's table with one more row out."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,14 +13,11 @@ from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from kouros.body import BodyModel
-    from kouros.body.keypoints import KeypointSet
     from kouros.data.sources import Source
-    from kouros.evaluation.estimators import Estimate, PersonEstimator, PersonInPhoto
     from kouros.evaluation.judge import Verdict
     from kouros.evaluation.protocols import TruthBodies
+    from kouros.systems.estimator import Estimator
 
 ProtocolName = Literal[
     "3doh", "3dpw", "3dpw-smpl24", "densepose-coco", "human36m-p1-hmr", "human36m-p1-holopose",
@@ -30,21 +26,20 @@ ProtocolName = Literal[
     "synthetic-val", "table-2d", "table-3d", "up-3d", "up-3d-vertices",
 ]  # fmt: skip
 _SHOWN_PROBLEMS = 10
-LEAST_OVERLAP = 0.3
-"""Intersection over union of the found box and the data set's, from which on a found person is the one asked for."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Score a system by a benchmark's protocol, and print the papers' table with its row added.
 
-    SYSTEM is `default` (what `kouros reconstruct` does, told where people are), `search` (the same, finding them
-    itself), `blazepose` (the packaged detector alone), `mediapipe` (if it is installed), `mean-pose`, or the folder of
-    a training run. Every score is printed with the protocol's card. Needs kouros[train].
+    SYSTEM is what `kouros reconstruct --system` takes (told where people are), or `search` (the default, finding them
+    itself), `blazepose` (the packaged detector alone), `mediapipe` (if it is installed). Every score is printed with
+    the protocol's card. Needs kouros[train].
     """
 
     system: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SYSTEM")]
-    """default, search, blazepose, mediapipe, mean-pose, or the folder of a training run."""
+    """A name that `kouros models list` prints, search, blazepose, mediapipe, the folder of a training run, or a
+    published checkpoint."""
     on: ProtocolName
     """The protocol; table-3d and table-2d take any table."""
     data: Path
@@ -58,6 +53,8 @@ class Evaluate:
     """A licensed SMPL file for the system's own bodies; without it the free body."""
     which: Literal["last", "best"] = "last"
     """Of a training run: its newest weights, or its best by validation."""
+    refine: Flag = False
+    """Fit the system's bodies to the detected keypoints."""
     images: Path | None = None
     """A text file of picture names, one a line: no others are scored (such as UP-3D's namesUPlsp.txt)."""
     people: int | None = None
@@ -81,16 +78,16 @@ class Evaluate:
         from kouros.evaluation.judge import judge
         from kouros.evaluation.protocols import protocol
         from kouros.evaluation.reports import json_bytes, report
+        from kouros.pipeline.reconstructor import default_body
 
         chosen = protocol(self.on)
         source = source_for(self.data, self.on)
-        free = default_body()
-        estimator = system_of(self.system, load_body_of(self.body), self.which)
+        estimator = estimator_of(self.system, load_body_of(self.body), self.which, refine=self.refine)
         verdict = judge(
             chosen,
             source,
             estimator,
-            mean_body=free,
+            mean_body=default_body(),
             truth=truth_bodies(self.smpl),
             only=None if self.images is None else names_in(self.images),
             people=self.people,
@@ -137,110 +134,24 @@ def source_for(path: Path, protocol: str) -> "Source":
     return open_source(path)
 
 
-def default_body() -> "BodyModel":
-    """The free body, read once."""
-    from kouros.pipeline.estimate import default_body as free
-
-    return free()
-
-
-def system_of(name: str, body: "BodyModel | None", which: Literal["last", "best"] = "last") -> "PersonEstimator":
-    """The system that SYSTEM names; of a training run's weights, which.
+def estimator_of(
+    name: str, body: "BodyModel | None", which: Literal["last", "best"] = "last", *, refine: bool = False
+) -> "Estimator":
+    """The estimator that SYSTEM names, shown photos: where it starts from keypoints, the detector looks first.
 
     Raises:
-        UsageError: it is none of them, and no folder.
+        ValueError: there is no such system, or it cannot be had.
         ImportError: it needs a package that is not installed.
     """
-    from kouros.evaluation.estimators import BlazePose, MeanPose, MediaPipe
+    from kouros.detection import default_detector
+    from kouros.pipeline.detecting import Detecting, Searching
+    from kouros.pipeline.open import open_estimator
 
-    if name in ("default", "search"):
-        return DefaultPipeline(body, search=name == "search")
-    if name == "mean-pose":
-        return MeanPose(body or default_body())
-    if name in ("blazepose", "mediapipe"):
-        if body is not None:
-            raise UsageError(f"--body means nothing to {name}, which gives no bodies; leave it out.")
-        return BlazePose() if name == "blazepose" else MediaPipe()
-    folder = Path(name)
-    if not folder.is_dir():
-        raise UsageError(
-            f"SYSTEM {name!r} is neither default, search, blazepose, mediapipe nor mean-pose, nor the folder of a "
-            "training run."
-        )
-    return trained(folder, body, which)
-
-
-def trained(folder: Path, body: "BodyModel | None", which: Literal["last", "best"] = "last") -> "PersonEstimator":
-    """The system of a training run, with the body that it was trained on unless another is given.
-
-    Raises:
-        ValueError, OSError: the folder holds no run, or a damaged one.
-    """
-    from kouros.body import load_body
-    from kouros.evaluation.estimators import CropNetwork
-    from kouros.training.runs import RunFolder, load_run, read_config
-
-    if body is None:
-        path = read_config(RunFolder(folder)).get("body")
-        body = default_body() if path is None else load_body(path)
-    return CropNetwork(load_run(folder, body, which=which), body, folder.resolve().name)
-
-
-class DefaultPipeline:
-    """What `kouros.reconstruct` does, told the focal length where it is known.
-
-    Args:
-        body: the model of its bodies; default: the free body.
-        search: find the people, and answer with the one whose box overlaps the asked one most, by at least
-            `LEAST_OVERLAP`; else the boxes are given.
-    """
-
-    points_3d: "KeypointSet | None" = None
-    points_2d: "KeypointSet | None" = None
-
-    def __init__(self, body: "BodyModel | None" = None, *, search: bool = False) -> None:
-        self.name = "kouros default, finding people itself" if search else "kouros default"
-        self._given, self._search = body, search
-        self.body: BodyModel | None = body or default_body()
-
-    def estimate(self, people: "Sequence[PersonInPhoto]") -> "list[Estimate | None]":
-        """One body for each; None where the person is not found or too little of them is seen to make one."""
-        return [self._look(person) for person in people]
-
-    def _look(self, person: "PersonInPhoto") -> "Estimate | None":
-        from kouros.evaluation.estimators import Estimate, EstimatedBody
-        from kouros.geometry.rotations import rotvec_to_rotmat
-        from kouros.pipeline import reconstruct
-
-        focal_length = None if person.intrinsics is None else float(person.intrinsics[:2].mean())
-        boxes = None if self._search else person.box[None]
-        try:
-            found = reconstruct(person.image, boxes=boxes, focal_length=focal_length, body=self._given)
-        except ValueError:  # the box lies outside the photo, or too few keypoints are seen
-            return None
-        if self._search:
-            found = [one for one in found if overlap(one.box.numpy(), person.box) >= LEAST_OVERLAP]
-            found.sort(key=lambda one: -overlap(one.box.numpy(), person.box))
-        if not found:
-            return None
-        one = found[0]
-        return Estimate(
-            EstimatedBody(
-                rotvec_to_rotmat(one.global_orient),
-                rotvec_to_rotmat(one.body_pose.unflatten(0, (23, 3))),
-                one.betas,
-                one.transl,
-                one.camera,
-            )
-        )
-
-
-def overlap(a: "np.ndarray", b: "np.ndarray") -> float:
-    """Intersection over union of two boxes, x0, y0, x1, y1."""
-    low, high = [max(a[i], b[i]) for i in (0, 1)], [min(a[i], b[i]) for i in (2, 3)]
-    shared = max(0.0, high[0] - low[0]) * max(0.0, high[1] - low[1])
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return float(shared / (sum(areas) - shared)) if shared else 0.0
+    searching = name == "search"
+    estimator = open_estimator("default" if searching else name, body, which=which, refine=refine)
+    if searching:
+        return Searching(estimator, default_detector())
+    return Detecting(estimator, default_detector()) if estimator.needs_keypoints else estimator
 
 
 def truth_bodies(folder: Path | None) -> "TruthBodies":

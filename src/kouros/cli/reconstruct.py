@@ -13,6 +13,7 @@ from kouros.cli.usage import Flag, UsageError
 if TYPE_CHECKING:
     from kouros.body import BodyModel
     from kouros.export.destinations import Destinations
+    from kouros.pipeline import Reconstructor
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,15 @@ class Reconstruct:
     """Where people are, in place of the person detector: x0 y0 x1 y1 in pixels each; for one photo."""
     focal_length: float | None = None
     """Focal length in pixels; without it from EXIF, else the photo's diagonal."""
+    system: str = "default"
+    """Who estimates the bodies: a name that `kouros models list` prints, the folder of a training run, or a published
+    checkpoint."""
+    which: Literal["last", "best"] = "last"
+    """Of a training run: its newest weights, or its best by validation."""
+    refine: Flag = False
+    """Fit the system's bodies to the detected keypoints (the default's are)."""
     body: Path | None = None
-    """A licensed SMPL file (.pkl or .npz); without it the free body."""
+    """A licensed SMPL file (.pkl or .npz); without it the free body, or the run's."""
     quiet: Flag = False
     """Say nothing but errors."""
     json: Flag = False
@@ -65,9 +73,9 @@ class Reconstruct:
         if (self.keypoints or self.boxes) and len(sources) + len(failed) > 1:
             option = "--keypoints" if self.keypoints else "--boxes"
             raise UsageError(f"{option} belongs to one photo, but {len(sources)} are given; name one photo.")
-        body = load_body_of(self.body)
+        reconstructor = self._reconstructor()
         destinations = destinations_in(self.out, self.format, overlay=self.overlay)
-        jobs = [Job(p, lambda p=p: self._reconstruct(p, body, destinations)) for p in sources]  # type: ignore[misc]
+        jobs = [Job(p, lambda p=p: self._reconstruct(p, reconstructor, destinations)) for p in sources]  # type: ignore[misc]
         return run_jobs(jobs, Reporting(self.quiet, self.json, self.traceback), failed=failed)
 
     def _check(self) -> None:
@@ -79,11 +87,23 @@ class Reconstruct:
             raise UsageError(f"--max-people must be at least 1, not {self.max_people}.")
         check_focal_length(self.focal_length)
 
-    def _reconstruct(self, path: Path, body: "BodyModel | None", destinations: "Destinations") -> Done:
+    def _reconstructor(self) -> "Reconstructor":
+        body = load_body_of(self.body)
+        if self.system == "default" and not self.refine:
+            from kouros.pipeline.reconstructor import default_reconstructor
+
+            return default_reconstructor(body)
+        from kouros.pipeline.open import reconstructor_of
+
+        try:
+            return reconstructor_of(self.system, body, which=self.which, refine=self.refine)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--system {self.system}: {error}") from None
+
+    def _reconstruct(self, path: Path, reconstructor: "Reconstructor", destinations: "Destinations") -> Done:
         import numpy as np
 
         from kouros.data.images import ImageError, read_image
-        from kouros.pipeline import reconstruct
 
         try:
             photo = read_image(path)
@@ -94,13 +114,12 @@ class Reconstruct:
             keypoints, keypoint_set = read_keypoints(self.keypoints, image_name=path.name)
         boxes = np.array(self.boxes) if self.boxes else None
         try:
-            people = reconstruct(
+            people = reconstructor.reconstruct(
                 photo,
                 keypoints=keypoints,
                 keypoint_set=keypoint_set,
                 boxes=boxes,
                 focal_length=self.focal_length,
-                body=body,
                 max_people=self.max_people,
                 tiles=self.tiles,
             )

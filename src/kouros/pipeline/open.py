@@ -7,7 +7,7 @@ from typing import Literal
 
 from kouros.body import BodyModel, load_body
 from kouros.detection import default_detector
-from kouros.evaluation.baselines import MeanPose
+from kouros.evaluation.baselines import BlazePose, MeanPose, MediaPipe
 from kouros.pipeline.reconstructor import (
     Reconstructor,
     default_body,
@@ -22,8 +22,6 @@ from kouros.systems.table import SYSTEMS
 from kouros.training.runs import RunFolder, load_run, read_config
 from kouros.training.weights import load_learned
 
-WITHOUT_TRAINING = ("default", "learned-start", "mean-pose")
-"""Names of what makes people beside `SYSTEMS`."""
 Which = Literal["last", "best"]
 
 
@@ -63,7 +61,8 @@ def reconstructor_of(
     if system == "default" and not refine:
         return default_reconstructor(body)
     estimator = open_estimator(system, body, which=which, refine=refine)
-    assert estimator.body is not None
+    if estimator.body is None:
+        raise ValueError(f"{system} gives points and no bodies, so it makes no people; choose another system.")
     return Reconstructor(default_detector(), estimator, estimator.body)
 
 
@@ -77,13 +76,21 @@ def _named(name: str, body: BodyModel | None) -> Estimator:
             )
         body = body or default_body()
         return CropEstimator(load_run(entry.packaged, body), body, entry.title)
-    body = body or default_body()
-    makers: dict[str, Callable[[BodyModel], Estimator]] = {
-        "default": default_estimator,
-        "learned-start": LearnedStart,
-        "mean-pose": MeanPose,
-    }
-    return makers[name](body)
+    if name in _OF_POINTS:
+        if body is not None:
+            raise ValueError(f"a body means nothing to {name}, which gives no bodies; leave it out.")
+        return _OF_POINTS[name]()
+    return _OF_BODIES[name](body or default_body())
+
+
+_OF_BODIES: dict[str, Callable[[BodyModel], Estimator]] = {
+    "default": default_estimator,
+    "learned-start": LearnedStart,
+    "mean-pose": MeanPose,
+}
+_OF_POINTS: dict[str, Callable[[], Estimator]] = {"blazepose": BlazePose, "mediapipe": MediaPipe}
+WITHOUT_TRAINING = (*_OF_BODIES, *_OF_POINTS)
+"""Names of estimators beside `SYSTEMS`; the last two give points and no bodies."""
 
 
 def _in_files(path: Path, body: BodyModel | None, which: Which) -> Estimator:
