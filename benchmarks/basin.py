@@ -28,7 +28,7 @@ from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
 from kouros.fitting.schedules.starts import fit_from_several, several_starts, turned
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.geometry.cameras import PerspectiveCamera
-from kouros.geometry.rotations import angle_between, rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.geometry.rotations import angle_between, rotvec_to_rotmat
 from kouros.priors.gmm import load_gmm
 from kouros.priors.training.poses import read_poses
 from kouros.systems.lifter import load_weights, predict
@@ -130,10 +130,7 @@ class Fits:
             hips = [keypoint_set(SET).index(f"{side}_hip") for side in ("left", "right")]
             space = space - space[:, hips].mean(1, keepdim=True)
         lifted = predict(self.lifter, self.fitter.body, evidence.keypoints_2d, SET, evidence.camera, space)
-        rotations = torch.cat([lifted.global_orient[:, :count, None], lifted.body_pose[:, :count]], dim=2)
-        pose = rotmat_to_rotvec(rotations).flatten(2)
-        vector = torch.cat([pose, lifted.betas[:, :count], lifted.transl[:, :count]], dim=-1)
-        return BodyParameters.from_vector(vector.flatten(0, 1))
+        return lifted.answers[:, :count].map(lambda t: t.flatten(0, 1))
 
 
 def in_chunks(fit, evidence: Evidence, start: BodyParameters | None = None) -> tuple[BodyParameters, Tensor]:  # type: ignore[no-untyped-def]

@@ -20,12 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from kouros.data.images import read_image
-from kouros.detection import find_people
 from kouros.export.glb import glb_bytes
 from kouros.export.pictures import overlay_picture, png_bytes
 from kouros.export.results import json_bytes, npz_bytes
 from kouros.files import write_files
-from kouros.pipeline.estimate import ImageCamera, estimate
+from kouros.pipeline.reconstructor import default_reconstructor
 
 DEMO = Path(__file__).parents[1] / "src" / "kouros" / "data" / "demo"
 
@@ -41,9 +40,9 @@ def run(photo_file: Path, out: Path, seconds: dict[str, list[float]]) -> int:
 
     begin = time.perf_counter()
     photo = timed("read", read_image, photo_file)
-    found = timed("find people", find_people, photo.pixels)
-    width, height = photo.size
-    people = timed("estimate bodies", estimate, found, ImageCamera.of(width, height, photo.focal_length_px))
+    reconstructor = default_reconstructor()
+    seen = timed("find people", reconstructor.see, photo)
+    people = timed("estimate bodies", reconstructor.people, seen)
     files = {".glb": timed("glb", glb_bytes, people)}
     picture = timed("draw", overlay_picture, photo.pixels, people)
     files[".overlay.png"] = timed("png", png_bytes, picture)

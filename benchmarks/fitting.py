@@ -27,7 +27,6 @@ import numpy as np
 import scipy.sparse
 import smplx
 import torch
-from kouros.pipeline.estimate import learned_start
 from torch import Tensor
 
 import kouros
@@ -46,7 +45,7 @@ from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import angle_between, rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.priors.gmm import GaussianMixture, load_gmm
 from kouros.priors.training.poses import read_poses
-from kouros.systems.lifter import predict
+from kouros.systems.lifter import load_weights, predict
 
 SET = "spin49"
 NOISE_PIXELS, SHARE_MISSING, NOISE_METRES = 2.0, 0.1, 0.03
@@ -275,7 +274,7 @@ def evidence_kinds(ours: Smplify, people: Scene, seen: DefaultScene) -> list[dic
 def default_fit(people: Scene, seen: DefaultScene, repeats: int) -> list[dict[str, object]]:
     """Time of the default fit a person: as `kouros.reconstruct` calls it, the network that makes the start apart, and
     from the evidence alone."""
-    start, rows = learned_start(), []
+    start, rows = load_weights(), []
     for batch in (1, 8, 64):
         if batch > len(people.points):
             break

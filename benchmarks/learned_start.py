@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kouros.pipeline.estimate import fitter_for
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -25,11 +24,11 @@ import kouros
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.parameters import BodyParameters
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig, KeypointFitter
 from kouros.geometry.cameras import PerspectiveCamera
-from kouros.geometry.rotations import rotmat_to_rotvec
 from kouros.priors.gmm import load_gmm
 from kouros.systems.lifter import load_weights, predict
+from kouros.systems.refined import DETECTED
 
 FOCAL = 1000.0  # the shards hold rays; any focal length gives pixels
 JOINTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -51,17 +50,14 @@ def main(folder: Path) -> None:
     camera = PerspectiveCamera(torch.full((count,), FOCAL), torch.zeros(count, 2))
     keypoints = data["keypoints"] * torch.tensor([FOCAL, FOCAL, 1.0])
     landmarks = data["landmarks"]
-    fitter, exact = fitter_for(body, BLAZEPOSE33.name), KeypointFitter(body, BLAZEPOSE33.name, load_gmm())
+    fitter, exact = (KeypointFitter(body, BLAZEPOSE33.name, load_gmm(), config) for config in (DETECTED, FitConfig()))
     lifted = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera, landmarks)
-    rotations = torch.cat([lifted.global_orient[:, :1], lifted.body_pose[:, 0]], dim=1)
-    start = BodyParameters(rotmat_to_rotvec(rotations).flatten(1), lifted.betas[:, 0], lifted.transl[:, 0])
+    start = lifted.answers[:, 0]
     seen = Evidence(keypoints, BLAZEPOSE33.name, camera, landmarks)
     understood = replace(seen, landmarks_3d=fitter.kinematics.points(start))
 
     def points(found: BodyParameters) -> Tensor:
-        return body.keypoint_positions(
-            BLAZEPOSE33.name, betas=found.betas, body_pose=found.pose[:, 3:], global_orient=found.pose[:, :3]
-        )
+        return found.keypoints_by(body, BLAZEPOSE33.name) - found.transl[:, None]
 
     results = {
         "detector's landmarks": landmarks,

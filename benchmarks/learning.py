@@ -298,7 +298,7 @@ def note(row: dict[str, Any], path: Path) -> None:
 def scores(system: System, seen: Seen, body: kouros.BodyModel) -> dict[str, float]:
     """Millimetres over the 14 common joints, pixels of a crop of 224 over all annotated points."""
     pictures = (seen.rows(rows).image for rows in torch.arange(len(seen)).split(256))
-    parts = [keypoints_of(system.predict(p), body) for p in pictures]
+    parts = [keypoints_of(bodies, body) for p in pictures if (bodies := system.predict(p).bodies) is not None]
     found = Keypoints(torch.cat([k.space for k in parts]), torch.cat([k.crop for k in parts]))
     distance, known = (each[:, ANNOTATED] for each in errors_2d(found, seen.known))
     return {**_errors(found.space, seen.known), "pixels": float(distance.sum() / known.sum())}

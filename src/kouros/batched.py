@@ -22,7 +22,7 @@ class Batched:
         assert is_dataclass(self)
         return replace(self, **{f.name: _mapped(getattr(self, f.name), change) for f in fields(self)})
 
-    def __getitem__(self: _B, rows: Tensor | slice | int) -> _B:
+    def __getitem__(self: _B, rows: Tensor | slice | int | tuple[slice | int, ...]) -> _B:
         """The chosen rows: by indices, a mask or a slice; by a number one row, without its axis."""
         return self.map(lambda tensor: tensor[rows])
 

@@ -10,11 +10,12 @@ import tyro
 from PIL import Image
 
 from kouros.body.keypoints import SMPL24
-from kouros.cli.evaluate import Evaluate, ProtocolName, names_in, overlap, source_for, system_of
+from kouros.cli.evaluate import Evaluate, ProtocolName, estimator_of, names_in, source_for
 from kouros.cli.usage import UsageError
 from kouros.data.schema import Sample, TableInfo
 from kouros.data.tables import write_table
 from kouros.evaluation.protocols import all_protocols
+from kouros.pipeline.detecting import overlap
 
 
 def evaluate(*arguments: object) -> int:
@@ -85,10 +86,12 @@ def test_a_missing_table_and_a_folder_of_none_or_two_are_explained(table: Path, 
 
 
 def test_systems_that_are_none_are_refused(tmp_path: Path, free_body):
-    with pytest.raises(UsageError, match="neither default, search, blazepose, mediapipe nor mean-pose"):
-        system_of("defualt", None)
-    with pytest.raises(UsageError, match="--body means nothing to blazepose"):
-        system_of("blazepose", free_body)
+    with pytest.raises(ValueError, match=r"there is no system 'defualt': expected default, .*, spin, hkmr, the folder"):
+        estimator_of("defualt", None)
+    with pytest.raises(ValueError, match="a body means nothing to blazepose"):
+        estimator_of("blazepose", free_body)
+    with pytest.raises(ValueError, match="no weights of SPIN come with kouros; train some"):
+        estimator_of("spin", None)
 
 
 def test_mediapipe_is_asked_for_by_name_where_it_is_missing():
@@ -96,9 +99,9 @@ def test_mediapipe_is_asked_for_by_name_where_it_is_missing():
         import mediapipe  # noqa: F401
     except ImportError:
         with pytest.raises(ImportError, match="pip install mediapipe"):
-            system_of("mediapipe", None)
+            estimator_of("mediapipe", None)
     else:
-        assert system_of("mediapipe", None).name == "MediaPipe Pose"
+        assert estimator_of("mediapipe", None).name == "MediaPipe Pose"
 
 
 def test_options_that_make_no_sense(table: Path, tmp_path: Path):

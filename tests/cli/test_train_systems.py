@@ -53,8 +53,8 @@ def test_a_table_becomes_a_system_that_predicts(table: Path, tmp_path: Path, cap
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["system"] == system and config["config"]["backbone"] == 18
     assert config["data"]["crops"]["crop_size"] == 64
-    bodies = load_run(tmp_path / "run", which="best").predict(torch.rand(3, 3, 64, 64))
-    assert bodies.body_pose.shape == (3, 23, 3, 3)
+    bodies = load_run(tmp_path / "run", which="best").predict(torch.rand(3, 3, 64, 64)).bodies
+    assert bodies.pose.shape == (3, 72)
 
     assert main([*command, *_SMALL]) == 1
     assert "add --resume" in capsys.readouterr().err

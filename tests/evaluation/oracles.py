@@ -1,19 +1,20 @@
 """Tables in memory, and estimators that know the truth of a table or miss it by a known amount."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from kouros.evaluation.estimators import Estimate, EstimatedBody, PersonInPhoto
 from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet
 from kouros.body.model import BodyModel
+from kouros.body.parameters import Bodies
 from kouros.data.images import ImageError
 from kouros.data.schema import Sample, TableInfo, check_sample
 from kouros.geometry.cameras import PerspectiveCamera
-from kouros.geometry.rotations import rotvec_to_rotmat
+from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.systems.estimator import Estimate, PersonInPhoto
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +68,11 @@ class Oracle:
         field: str = "keypoints_3d",
         flat: bool = False,
         change: Callable[[Tensor], Tensor] = lambda points: points,
-        change_body: Callable[[EstimatedBody], EstimatedBody] = lambda body: body,
+        change_body: Callable[[Bodies], Bodies] = lambda body: body,
         misses: tuple[int, ...] = (),
     ) -> None:
         self.name = "oracle"
+        self.needs_keypoints = False
         self.body = body
         self.points_3d: KeypointSet | None = None if body or flat else source.info.keypoints_3d
         self.points_2d: KeypointSet | None = source.info.keypoints_2d if flat else None
@@ -87,18 +89,24 @@ class Oracle:
         if row in self._misses:
             return None
         if self.body is not None:
-            return Estimate(self._change_body(true_body(sample, self.body)))
+            return Estimate(bodies=self._change_body(true_body(sample, self.body)))
         if self.points_2d is not None:
             return Estimate(points_2d=self._change(torch.tensor(np.array(sample.keypoints_2d, np.float32))[:, :2]))
         points = torch.tensor(np.array(getattr(sample, self._field), np.float32))[:, :3]
         return Estimate(points_3d=self._change(points))
 
 
-def true_body(sample: Sample, model: BodyModel) -> EstimatedBody:
+def true_body(sample: Sample, model: BodyModel) -> Bodies:
     """The sample's own parameters."""
-    rotations = rotvec_to_rotmat(torch.tensor(np.array(sample.pose, np.float32)).unflatten(0, (24, 3)))
+    pose = torch.tensor(np.array(sample.pose, np.float32))
     transl = [0.0, 0.0, 4.0] if sample.transl is None else list(map(float, sample.transl))
     fx, fy, cx, cy = [500.0, 500.0, 320.0, 240.0] if sample.intrinsics is None else list(map(float, sample.intrinsics))
     camera = PerspectiveCamera(torch.tensor((fx + fy) / 2), torch.tensor([cx, cy]))
     betas = torch.tensor(np.array(sample.betas, np.float32))
-    return EstimatedBody(rotations[0], rotations[1:], betas, torch.tensor(transl), camera)
+    return Bodies(pose, betas, torch.tensor(transl), camera)
+
+
+def turned_by(turn: Tensor, body: Bodies) -> Bodies:
+    """The body turned about its pelvis, in camera space."""
+    orient = rotmat_to_rotvec(turn @ rotvec_to_rotmat(body.global_orient))
+    return replace(body, pose=torch.cat([orient, body.body_pose]))

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from oracles import Oracle, Rows, box, true_body
+from oracles import Oracle, Rows, box, true_body, turned_by
 
+from kouros.batched import stack
 from kouros.body.keypoints import BLAZEPOSE33, COCO17, H36M17, MPI_INF_3DHP17, MPII16, SMPL24, SPIN49
 from kouros.data.schema import Sample, TableInfo
 from kouros.evaluation.judge import judge
@@ -235,10 +236,7 @@ def test_up_3d_turned_bodies_have_the_turn_as_rotation_error(free_body):
     source = smpl_rows("up_3d", "val")
     turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
-    def turned(body):
-        return replace(body, global_orient=turn @ body.global_orient)
-
-    oracle = Oracle(source, body=free_body, change_body=turned)
+    oracle = Oracle(source, body=free_body, change_body=lambda body: turned_by(turn, body))
     scores = result("up-3d", source, oracle, free_body, truth=truth(free_body))
     assert scores["rotation"] == pytest.approx(np.pi / 2 / 24, rel=1e-4)  # one of 24 joints is off by a quarter turn
     assert scores["pa_mpjpe"] == pytest.approx(0, abs=1e-2) and scores["mpjpe"] > 100
@@ -270,11 +268,7 @@ def test_3dpw_joints_of_the_files_need_no_model(free_body):
     rows = smpl_rows("3dpw", "test", "male")
     samples = []
     for sample in rows.samples:
-        body = true_body(sample, free_body)
-        joints = free_body.joint_positions(
-            betas=body.betas[None], body_pose=body.body_pose[None], global_orient=body.global_orient[None],
-            transl=body.transl[None], pose2rot=False,
-        )[0]  # fmt: skip
+        joints = stack([true_body(sample, free_body)]).posed_by(free_body).joints[0]
         samples.append(replace(sample, keypoints_3d=np.c_[joints.numpy(), np.ones(24)]))
     source = Rows(info("3dpw", keypoints_3d=SMPL24), samples)
     scores = result("3dpw-smpl24", source, Oracle(source, body=free_body), free_body)

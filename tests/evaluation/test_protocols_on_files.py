@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from kouros.evaluation.estimators import Estimate, EstimatedBody
-from oracles import Oracle, Rows, box, true_body
+from oracles import Oracle, Rows, box, true_body, turned_by
 from PIL import Image
 
+from kouros.batched import stack
+from kouros.body.parameters import Bodies
 from kouros.body.surface import face_labels, part_set
 from kouros.data.images import read_image
 from kouros.data.importers.humaneva import import_humaneva
@@ -20,8 +21,8 @@ from kouros.data.tables import AnnotationTable
 from kouros.evaluation.judge import judge
 from kouros.evaluation.protocols import ProtocolError, protocol
 from kouros.evaluation.protocols.densepose_coco import OWN_CHARTS, OfficialCharts, own_charts
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.render.rasterize import rasterize
+from kouros.systems.estimator import Estimate
 
 
 class Table:
@@ -99,15 +100,11 @@ def test_humaneva_takes_walking_and_box_of_camera_1(tmp_path, free_body):
 # --- LSP -------------------------------------------------------------------------------------------------------
 
 
-def drawn_parts(sample: Sample, body: EstimatedBody, model, size: tuple[int, int]) -> np.ndarray:
+def drawn_parts(sample: Sample, body: Bodies, model, size: tuple[int, int]) -> np.ndarray:
     """Part labels drawn straight into the photo."""
     labels = torch.from_numpy(face_labels(model, part_set("lsp6")))
-    vertices = model(
-        betas=body.betas[None], body_pose=body.body_pose[None], global_orient=body.global_orient[None],
-        transl=body.transl[None], pose2rot=False,
-    ).vertices  # fmt: skip
-    camera = PerspectiveCamera(body.camera.focal_length[None], body.camera.principal_point[None])
-    seen = rasterize(vertices, model.faces, camera, (size[1], size[0]))
+    batch = stack([body])
+    seen = rasterize(batch.posed_by(model).vertices, model.faces, batch.camera, (size[1], size[0]))
     return torch.where(seen.face >= 0, labels[seen.face.clamp(min=0)], 0)[0].numpy().astype(np.uint8)
 
 
@@ -142,12 +139,12 @@ def lsp(tmp_path, free_body):
 class Always(Oracle):
     """Answers with one body."""
 
-    def __init__(self, source, model, body: EstimatedBody) -> None:
+    def __init__(self, source, model, body: Bodies) -> None:
         super().__init__(source, body=model)
         self._one = body
 
     def _answer(self, row, sample):
-        return Estimate(self._one)
+        return Estimate(bodies=self._one)
 
 
 def test_lsp_silhouettes_of_the_body_itself_agree_to_the_pixel(lsp, free_body):
@@ -168,7 +165,7 @@ def test_lsp_a_body_out_of_the_picture_leaves_background(lsp, free_body):
 def test_lsp_left_and_right_are_told_apart(lsp, free_body):
     source, body, _, _ = lsp
     half_turn = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]])
-    behind = replace(body, global_orient=half_turn @ body.global_orient)
+    behind = turned_by(half_turn, body)
     scored = scores("lsp", source, Always(source, free_body, behind), free_body)
     assert scored["fb_accuracy"] > 93 and scored["part_f1"] < 60  # much the same outline, arms and legs swapped
 
@@ -198,13 +195,8 @@ def dense(free_body):
         "a.jpg", pose=pose, betas=np.zeros(10), transl=np.array([0.0, 0.2, 4.0]), gender="neutral",
         intrinsics=np.array([500.0, 500.0, 320.0, 240.0]), **box(0),
     )  # fmt: skip
-    body = true_body(sample, free_body)
-    vertices = free_body(
-        betas=body.betas[None], body_pose=body.body_pose[None], global_orient=body.global_orient[None],
-        transl=body.transl[None], pose2rot=False,
-    ).vertices  # fmt: skip
-    camera = PerspectiveCamera(body.camera.focal_length[None], body.camera.principal_point[None])
-    seen = rasterize(vertices, free_body.faces, camera, (480, 640))
+    batch = stack([true_body(sample, free_body)])
+    seen = rasterize(batch.posed_by(free_body).vertices, free_body.faces, batch.camera, (480, 640))
     charts = own_charts(free_body)
     cells = torch.nonzero(seen.face[0] >= 0)[::211]
     face = seen.face[0][cells[:, 0], cells[:, 1]]
@@ -232,6 +224,20 @@ def test_densepose_a_body_beside_the_points_fails_them_all(dense, free_body):
     shifted = scores("densepose-coco", dense, near, free_body)
     # Four centimetres along the skin cost AUC10 two fifths; a little more at outlines and where the skin slants.
     assert 0.4 < shifted["auc10"] < 0.65 and shifted["fr10"] < 15
+
+
+class Meshed(Oracle):
+    """Answers with a mesh that no parameters made."""
+
+    def _answer(self, row, sample):
+        batch = stack([true_body(sample, self.body)])
+        posed = batch.posed_by(self.body)
+        return Estimate(vertices=posed.vertices[0], joints=posed.joints[0], camera=batch.camera[0])
+
+
+def test_densepose_scores_meshes_without_parameters_too(dense, free_body):
+    scored = scores("densepose-coco", dense, Meshed(dense, body=free_body), free_body)
+    assert scored["auc10"] > 0.99 and scored["fr10"] == 0
 
 
 def test_densepose_of_smpl_needs_smpl(dense, free_body):

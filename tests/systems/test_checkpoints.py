@@ -113,15 +113,14 @@ def test_a_converted_network_gives_the_original_ones_numbers(state, free_body, t
     system = found.config.build(free_body, 0)
     system.load_state_dict(dict(found.tensors))
     picture = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    bodies = system.predict(picture)
+    bodies = system.predict(picture).bodies
     rotations, betas, camera = original(state, picture)
     assert (camera - torch.tensor([0.9, 0.0, 0.0])).abs().max() > 0.05  # the weights do something
     assert (rotations[0] - rotations[1]).abs().max() > 0.01
-    ours = torch.cat([bodies.global_orient[:, None], bodies.body_pose], dim=1)
-    assert_close(ours.double(), rotations, atol=1e-4, rtol=0)
+    assert_close(bodies.rotations.double(), rotations, atol=1e-4, rtol=0)
     assert_close(bodies.betas.double(), betas, atol=1e-4, rtol=1e-4)
-    assert_close(bodies.camera.scale.double(), camera[:, 0], atol=1e-4, rtol=1e-4)
-    assert_close(bodies.camera.translation.double(), camera[:, 1:], atol=1e-4, rtol=1e-4)
+    assert_close(2 * 5000 / (224 * bodies.transl[:, 2].double()), camera[:, 0], atol=1e-4, rtol=1e-4)
+    assert_close(bodies.transl[:, :2].double(), camera[:, 1:], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("wrapper", ["model", "state_dict", "gen_state_dict", None])

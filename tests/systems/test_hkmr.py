@@ -17,6 +17,7 @@ from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.estimates import Regressed
 from kouros.networks.kinematic_regressor import KinematicConfig, KinematicRegressor
 from kouros.priors.gmm import load_gmm
+from kouros.systems.estimator import CropNetwork
 from kouros.systems.hkmr import (
     Hkmr,
     HkmrConfig,
@@ -28,7 +29,6 @@ from kouros.systems.hkmr import (
     read_real_poses,
 )
 from kouros.systems.spin import SpinConfig
-from kouros.systems.system import Estimator
 
 SIZE = 32
 SMALL = HkmrConfig(crop_size=SIZE, backbone=18)
@@ -143,7 +143,7 @@ def test_the_true_bodies_cost_nothing_but_the_prior(free_body):
 def test_a_pose_whose_latents_are_standard_normal_has_no_kl_loss(free_body):
     system, batch = build(free_body), people(free_body)
     assert system.training_step(batch).terms["kl"] > 10
-    for head in (system._outside.vae.latent_mean, system._outside.vae.latent_log_variance):
+    for head in (system.vae.latent_mean, system.vae.latent_log_variance):
         head.weight.zero_(), head.bias.zero_()
     assert_close(system.training_step(batch).terms["kl"], torch.tensor(0.0), atol=1e-6, rtol=0)
 
@@ -151,7 +151,7 @@ def test_a_pose_whose_latents_are_standard_normal_has_no_kl_loss(free_body):
 def test_the_kl_loss_makes_poses_likelier_and_leaves_the_prior_as_it_is(free_body):
     only = HkmrWeights(parameters=0.0, keypoints_3d=0.0, keypoints_2d=0.0, kl=1.0)
     system, batch = build(free_body, replace(SMALL, weights=only, learning_rate=1e-4)), people(free_body)
-    prior = [p.clone() for p in system._outside.vae.parameters()]
+    prior = [p.clone() for p in system.vae.buffers()]
     before = system.training_step(batch).terms["kl"]
     (optimizer,) = system.optimizers()
     for _ in range(6):
@@ -159,7 +159,7 @@ def test_the_kl_loss_makes_poses_likelier_and_leaves_the_prior_as_it_is(free_bod
         system.training_step(batch).losses[0].backward()
         optimizer.step()
     assert system.training_step(batch).terms["kl"] < before - 1
-    assert all(torch.equal(a, b) for a, b in zip(prior, system._outside.vae.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(prior, system.vae.buffers(), strict=True))
 
 
 @pytest.mark.parametrize("missing", ["keypoints_2d", "keypoints_3d", "pose", "betas"])
@@ -209,7 +209,7 @@ def test_it_learns_a_batch_by_heart(free_body):
     for name, share in {"keypoints_2d": 0.25, "keypoints_3d": 0.4, "parameters": 0.35}.items():
         assert last[name] < share * first[name], name
     # Not one body for all: each is nearest to its own.
-    predicted = steps[-1].predicted.body_pose.flatten(1)
+    predicted = steps[-1].predicted.bodies.rotations[:, 1:].flatten(1)
     true = rotvec_to_rotmat(batch.pose[:, 3:].unflatten(1, (23, 3))).flatten(1)
     assert torch.cdist(predicted, true).argmin(1).tolist() == [0, 1, 2]
 
@@ -288,12 +288,11 @@ def test_real_poses_that_nobody_would_look_at_are_refused():
 
 def test_it_estimates_each_person_alone_and_goes_on_training(free_body):
     system, image = build(free_body), people(free_body).image
-    assert isinstance(system, Estimator) and system.crop_size == SIZE
+    assert isinstance(system, CropNetwork) and system.crop_size == SIZE
     together, alone = system.predict(image), system.predict(image[2:3])
-    assert system.training and not together.body_pose.requires_grad
-    assert_close(together.body_pose[2:3], alone.body_pose, atol=1e-5, rtol=0)
-    assert_close(together.global_orient[2:3], alone.global_orient, atol=1e-5, rtol=0)
-    assert_close(together.camera.scale[2:3], alone.camera.scale, atol=1e-5, rtol=0)
+    assert system.training and not together.bodies.pose.requires_grad
+    assert_close(together[2:3].bodies.rotations, alone.bodies.rotations, atol=1e-5, rtol=0)
+    assert_close(together[2:3].bodies.transl, alone.bodies.transl, atol=1e-5, rtol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_step(free_body):
@@ -310,7 +309,7 @@ def test_checkpoints_hold_the_networks_and_nothing_else(free_body):
     other = build(free_body, ADVERSARIAL, seed=1)
     other.load_state_dict(system.state_dict())
     image = people(free_body).image
-    assert torch.equal(system.predict(image).body_pose, other.predict(image).body_pose)
+    assert torch.equal(system.predict(image).bodies.pose, other.predict(image).bodies.pose)
 
 
 def test_all_that_training_needs_moves_with_it(free_body):

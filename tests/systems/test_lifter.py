@@ -15,7 +15,7 @@ from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import mirror_rotmat, random_rotmat, rotvec_to_rotmat
 from kouros.systems.lifter import (
     BodyPoints,
-    LiftedBodies,
+    Lifted,
     Lifter,
     LifterConfig,
     View,
@@ -183,14 +183,9 @@ def test_placement_and_pelvis_are_inverse(dice: torch.Generator):
 # --- Answers ---------------------------------------------------------------------------------------------------
 
 
-def _assert_proper(found: LiftedBodies) -> None:
-    for name, value in vars(found).items():
-        assert torch.isfinite(value.float()).all(), name
-    for rotations in (found.global_orient, found.body_pose):
-        eye = torch.eye(3).expand_as(rotations)
-        assert_close(rotations @ rotations.mT, eye, atol=1e-4, rtol=0)
-        assert_close(torch.linalg.det(rotations), torch.ones(rotations.shape[:-2]), atol=1e-4, rtol=0)
-    assert (found.betas.abs() <= 3).all()
+def _assert_proper(found: Lifted) -> None:
+    assert torch.isfinite(found.answers.vector).all() and torch.isfinite(found.spread).all()
+    assert (found.answers.betas.abs() <= 3).all()
     assert (found.spread > 0).all()
 
 
@@ -201,12 +196,11 @@ def test_mirrored_keypoints_give_mirrored_bodies(network: Lifter, free_body: Bod
     reflected = keypoints[:, order] * flip + torch.tensor([640.0, 0.0, 0.0])
     one = predict(network, free_body, keypoints, "blazepose33", _camera(COUNT), landmarks)
     other = predict(network, free_body, reflected, "blazepose33", _camera(COUNT), landmarks[:, order] * flip)
-    assert_close(other.global_orient[:, 0], mirror_rotmat(one.global_orient[:, 0]), atol=2e-3, rtol=0)
-    body_order = [MIRROR[j] - 1 for j in range(1, 24)]
-    assert_close(other.body_pose[:, 0], mirror_rotmat(one.body_pose[:, 0, body_order]), atol=2e-3, rtol=0)
-    assert_close(other.betas[:, 0], one.betas[:, 0], atol=2e-3, rtol=0)
+    best, reflected_best = one.answers[:, 0], other.answers[:, 0]
+    assert_close(reflected_best.rotations, mirror_rotmat(best.rotations[:, list(MIRROR)]), atol=2e-3, rtol=0)
+    assert_close(reflected_best.betas, best.betas, atol=2e-3, rtol=0)
     assert_close(other.spread, one.spread[:, list(MIRROR)], atol=2e-3, rtol=1e-3)
-    assert_close(other.transl[:, 0], one.transl[:, 0] * flip, atol=5e-3, rtol=2e-3)
+    assert_close(reflected_best.transl, best.transl * flip, atol=5e-3, rtol=2e-3)
 
 
 def _nowhere(k: Tensor) -> Tensor:
@@ -253,8 +247,9 @@ def test_an_untrained_network_answers_with_somebody_who_faces_the_camera(free_bo
     network = Lifter(LifterConfig(width=16, blocks=1, answers=2)).eval()
     found = predict(network, free_body, _keypoints(dice), "blazepose33", _camera(COUNT))
     _assert_proper(found)
-    assert found.body_pose.shape == (COUNT, 2, 23, 3, 3)
-    up, ahead = found.global_orient[:, 0, :, 1], found.global_orient[:, 0, :, 2]
+    assert found.answers.pose.shape == (COUNT, 2, 72)
+    orient = found.answers[:, 0].rotations[:, 0]
+    up, ahead = orient[:, :, 1], orient[:, :, 2]
     assert (up[:, 1] < 0).all()  # body's up is the image's up: y is down
     assert (ahead[:, 2] < 0).all()
 
@@ -270,13 +265,7 @@ def test_the_packaged_network_finds_the_person_whose_keypoints_it_is_shown(netwo
     camera = _camera(1)
     pixels = camera.project(keypoints + torch.tensor([0.0, 0.0, 4.0]))
     found = predict(network, free_body, torch.cat([pixels, torch.ones(1, 33, 1)], -1), "blazepose33", camera)
-    placed = free_body.joint_positions(
-        betas=found.betas[:, 0],
-        body_pose=found.body_pose[:, 0],
-        global_orient=found.global_orient[:, :1],
-        transl=found.transl[:, 0],
-        pose2rot=False,
-    )
+    placed = found.answers[:, 0].posed_by(free_body).joints
     assert (placed - placed[:, :1] - joints).norm(dim=-1).max() < 0.15
     assert (placed[0, 0] - torch.tensor([0.0, 0.0, 4.0])).norm() < 1.0
     shown = camera.project(placed)
@@ -296,7 +285,7 @@ def test_weights_survive_the_file_to_half_precision(tmp_path: Path, free_body: B
     assert not again.training and not any(p.requires_grad for p in again.parameters())
     keypoints = _keypoints(dice)
     one, other = (predict(n, free_body, keypoints, "blazepose33", _camera(COUNT)) for n in (network, again))
-    assert_close(other.body_pose, one.body_pose, atol=5e-3, rtol=0)
+    assert_close(other.answers.rotations, one.answers.rotations, atol=5e-3, rtol=0)
 
 
 def test_missing_weights_say_how_to_make_some(tmp_path: Path):

@@ -11,17 +11,8 @@ from torch.testing import assert_close
 from kouros.body.keypoints import SPIN49
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.estimates import Regressed
-from kouros.systems.losses import (
-    LossWeights,
-    as_bodies,
-    betas_loss,
-    camera_loss,
-    keypoint_loss_2d,
-    keypoint_loss_3d,
-    mean_where,
-    regressed_keypoints,
-    rotation_loss,
-)
+from kouros.systems.losses import betas_loss, mean_where, rotation_loss
+from kouros.systems.spin import LossWeights, camera_loss, keypoint_loss_2d, keypoint_loss_3d, regressed_keypoints
 
 
 def _seen(count: int = 2) -> torch.Tensor:
@@ -123,8 +114,9 @@ def test_keypoints_are_where_the_weak_camera_sees_them(free_body):
     assert_close(points.picture, regressed.weak_perspective.project(points.space), atol=0.03, rtol=0)
     mesh = free_body(betas=regressed.betas, global_orient=rotations[:, 0], body_pose=rotations[:, 1:], pose2rot=False)
     assert_close(points.space, free_body.keypoints_3d(mesh, "spin49"), atol=1e-4, rtol=0)
-    bodies = as_bodies(regressed)
-    assert_close(bodies.camera.project(points.space), regressed.weak_perspective.project(points.space))
+    bodies = regressed.bodies
+    pixels = bodies.camera.project(bodies.keypoints_by(free_body, "spin49"))
+    assert_close(2 * pixels / 224 - 1, points.picture, atol=1e-4, rtol=0)
 
 
 def _mean_of_mine(rank: int, folder: str) -> None:

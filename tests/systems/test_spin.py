@@ -22,8 +22,9 @@ from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.estimates import Regressed
 from kouros.networks.resnet import ResNet
 from kouros.systems.backbone_weights import begin_backbone
+from kouros.systems.estimator import CropNetwork
 from kouros.systems.spin import Spin, SpinConfig, SpinStart
-from kouros.systems.system import Estimator, Step
+from kouros.systems.system import Step
 
 COUNT, SIZE = 4, 64
 SMALL = SpinConfig(crop_size=SIZE, backbone=18, learning_rate=1e-4, dropout=0.0)
@@ -110,7 +111,7 @@ def test_what_is_drawn_as_target_is_the_best_fit_where_the_keypoints_are(free_bo
     )
     drawn = (step.target.camera.project(points) + 1) / 2 * SIZE
     assert (drawn - batch.keypoints_2d[..., :2]).norm(dim=-1).mean() < 1.0
-    assert not step.target.betas.requires_grad and not step.predicted.betas.requires_grad
+    assert not step.target.betas.requires_grad and not step.predicted.bodies.betas.requires_grad
 
 
 def _pose_gradient(system: Spin, batch: Batch) -> tuple[Step, Tensor]:
@@ -251,7 +252,7 @@ def test_half_precision_stays_within_the_networks(free_body, batch):
     system = _built(free_body)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         step = system.training_step(batch)
-    rotations = step.predicted.body_pose
+    rotations = step.predicted.bodies.rotations[:, 1:]
     assert rotations.dtype == torch.float32
     assert_close(rotations @ rotations.mT, torch.eye(3).expand(COUNT, 23, 3, 3), atol=1e-5, rtol=0)
     exact = _built(free_body).training_step(batch)
@@ -273,10 +274,10 @@ def test_a_gpu_gives_the_cpus_losses_and_fits(free_body, batch):
 
 def test_it_predicts_in_evaluation_mode_and_goes_on_training(free_body, batch):
     system = _built(free_body, replace(SMALL, dropout=0.5))
-    assert isinstance(system, Estimator)
+    assert isinstance(system, CropNetwork)
     first, second = system.predict(batch.image), system.predict(batch.image[:1])
-    assert_close(first.body_pose[:1], second.body_pose, atol=1e-5, rtol=1e-4)
-    assert not first.betas.requires_grad
+    assert_close(first.bodies.rotations[:1], second.bodies.rotations, atol=1e-5, rtol=1e-4)
+    assert not first.bodies.betas.requires_grad
     assert system.training and system.backbone.bn1.training
 
 
@@ -291,7 +292,7 @@ def test_moving_the_system_moves_what_it_works_with_and_not_the_callers_body(fre
     changed = {f: getattr(batch, f).double() for f in ("image", "keypoints_2d", "keypoints_3d", "pose", "betas")}
     with torch.no_grad():
         assert system(changed["image"])[-1].rotations.dtype == torch.float64
-    assert system._outside.body.v_template.dtype == torch.float64
+    assert system.body.v_template.dtype == torch.float64
     assert free_body.v_template.dtype == torch.float32
 
 

@@ -11,9 +11,10 @@ pytest.importorskip("lightning")
 from tests.training.toy import body
 
 from kouros.body.keypoints import SPIN49
+from kouros.body.parameters import Bodies
 from kouros.data.schema import Sample, TableInfo
-from kouros.geometry.cameras import WeakPerspectiveCamera
-from kouros.systems.system import Bodies
+from kouros.geometry.cameras import WeakPerspectiveCamera, nominal_crop_camera, perspective_translation
+from kouros.systems.estimator import Estimate
 from kouros.training.judging import Judge, Scores
 
 _UPRIGHT = torch.diag(torch.tensor([1.0, -1.0, -1.0]))[None]
@@ -24,11 +25,12 @@ class _AtRest:
 
     crop_size = 32
 
-    def predict(self, image: torch.Tensor) -> Bodies:
-        count = len(image)
-        rest = torch.eye(3).expand(count, 23, 3, 3)
-        camera = WeakPerspectiveCamera(torch.full((count,), 0.8), torch.zeros(count, 2))
-        return Bodies(_UPRIGHT.expand(count, 3, 3), rest, torch.zeros(count, 10), camera)
+    def predict(self, image: torch.Tensor) -> Estimate:
+        pose = torch.zeros(len(image), 72)
+        pose[:, 0] = torch.pi
+        weak = WeakPerspectiveCamera(torch.full((len(image),), 0.8), torch.zeros(len(image), 2))
+        camera = nominal_crop_camera(len(image), image)
+        return Estimate(bodies=Bodies(pose, torch.zeros(len(image), 10), perspective_translation(weak), camera))
 
 
 @dataclass(frozen=True)

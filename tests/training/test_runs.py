@@ -46,15 +46,15 @@ def test_a_loaded_run_predicts_with_the_averaged_weights(run: Path, free_body):
     image = torch.rand(2, 3, SIZE, SIZE)
     average = load_archive(run / "checkpoints" / "last.ckpt")["kouros"]["average"]
     numbers = image.flatten(1) @ average["linear.weight"].T + average["linear.bias"]
-    torch.testing.assert_close(system.predict(image).betas, numbers[:, 72:82])
+    torch.testing.assert_close(system.predict(image).bodies.betas, numbers[:, 72:82])
     assert len(load_run(run, kind=ToyConfig).best_fits) == 0
 
 
 def test_without_a_file_of_weights_the_last_checkpoint_serves(run: Path, free_body):
     image = torch.rand(1, 3, SIZE, SIZE)
-    before = load_run(run, free_body, kind=ToyConfig).predict(image)
+    before = load_run(run, free_body, kind=ToyConfig).predict(image).bodies
     (run / "weights.pt").unlink()
-    after = load_run(run, free_body, kind=ToyConfig).predict(image)
+    after = load_run(run, free_body, kind=ToyConfig).predict(image).bodies
     assert torch.equal(before.betas, after.betas)
 
 

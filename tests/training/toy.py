@@ -19,12 +19,13 @@ from torch import Tensor, nn
 import kouros
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
+from kouros.body.parameters import Bodies
 from kouros.data.batch import Batch
 from kouros.data.schema import Sample, TableInfo
 from kouros.fitting.schedules.fits_store import Augmentation, Fits, FitsStore
-from kouros.geometry.cameras import WeakPerspectiveCamera
-from kouros.geometry.rotations import rotvec_to_rotmat
-from kouros.systems.system import Bodies, Step, System
+from kouros.geometry.cameras import WeakPerspectiveCamera, nominal_crop_camera, perspective_translation
+from kouros.systems.estimator import Estimate
+from kouros.systems.system import Step, System
 from kouros.training.engine import EngineOptions, Outcome, TrainingData, train
 
 SIZE = 16
@@ -181,17 +182,17 @@ class Toy(System):
             judged = (self.adversary(fake.detach()) + 1).square().mean() + (self.adversary(real) - 1).square().mean()
             losses = (loss + 0.1 * (self.adversary(fake) - 1).square().mean(), judged)
         terms = {"pose": errors.mean().detach(), "betas": betas.detach()}
-        return Step(losses, terms, _bodies(found), _bodies(found))
+        return Step(losses, terms, Estimate(bodies=_bodies(found)), _bodies(found))
 
     @torch.no_grad()
-    def predict(self, image: Tensor) -> Bodies:
-        return _bodies(self.linear(image.flatten(1)))
+    def predict(self, image: Tensor) -> Estimate:
+        return Estimate(bodies=_bodies(self.linear(image.flatten(1))))
 
 
 def _bodies(numbers: Tensor) -> Bodies:
-    rotations = rotvec_to_rotmat(numbers[:, :72].unflatten(1, (24, 3)))
     camera = WeakPerspectiveCamera(1 + 0.1 * numbers[:, 82].tanh(), numbers[:, 83:].tanh())
-    return Bodies(rotations[:, 0], rotations[:, 1:], numbers[:, 72:82], camera)
+    transl = perspective_translation(camera)
+    return Bodies(numbers[:, :72], numbers[:, 72:82], transl, nominal_crop_camera(len(numbers), numbers))
 
 
 def run_toy(

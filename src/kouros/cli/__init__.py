@@ -13,6 +13,7 @@ import tyro
 
 from kouros import __version__
 from kouros.cli.body import Body
+from kouros.cli.compare import Compare
 from kouros.cli.data import Data
 from kouros.cli.demo import Demo
 from kouros.cli.evaluate import Evaluate
@@ -27,6 +28,7 @@ from kouros.cli.usage import UsageError
 
 Command = (
     Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Body, tyro.conf.subcommand("body")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]

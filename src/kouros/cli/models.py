@@ -1,23 +1,74 @@
-"""``kouros models convert``: published checkpoints as runs of kouros."""
+"""``kouros models``: what comes with kouros, and published checkpoints as runs of kouros."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
+from kouros.cli.consoles import table_console
+from kouros.cli.usage import UsageError
+
 
 @dataclass(frozen=True)
-class Models:
-    """convert: make a published SPIN checkpoint a run, which is used like one that was trained here.
+class ListModels:
+    """What comes with kouros, and which systems can be trained."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        from rich.table import Table
+
+        from kouros.cards import model_cards
+        from kouros.systems.table import SYSTEMS
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column, justify in (("name", "left"), ("kind", "left"), ("MB", "right"), ("what", "left")):
+            table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        cards = model_cards()
+        for card in cards.values():
+            table.add_row(card.name, card.kind, f"{card.megabytes:.1f}", card.title)
+        for entry in SYSTEMS.values():
+            if entry.name not in cards:
+                table.add_row(
+                    entry.name, "system", "-", f"{entry.title}: {entry.summary}; train it, no weights come along"
+                )
+        table_console().print(table)
+        return 0
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The card of one model: what it was made of and how, its licence, figures and limits."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """As `kouros models list` has it."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        from kouros.cards import model_cards
+
+        cards = model_cards()
+        if self.name not in cards:
+            raise UsageError(f"there is no model {self.name!r}; there are {', '.join(cards)}.")
+        card = cards[self.name]
+        print(f"{card.name}: {card.title} ({card.kind}, {card.megabytes:.1f} MB)")
+        rows = [("licence", card.licence), ("made from", card.made_from), ("made by", card.command)]
+        rows += [("figure", figure) for figure in card.figures] + [("limits", card.limits)]
+        rows += [("file", file) for file in card.files]
+        for title, text in rows:
+            print(f"  {title:10s} {text}")
+        return 0
+
+
+@dataclass(frozen=True)
+class ConvertModel:
+    """Make a published SPIN checkpoint a run, which is used like one that was trained here.
 
     Reads files with the weights of SPIN's network, also with prefixes and from half precision; nothing in them is
     executed. They belong to whoever published them, and so do the bodies that they estimate.
     """
 
-    action: Annotated[Literal["convert"], tyro.conf.Positional]
-    """What to do."""
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """The checkpoint, such as model_checkpoint.pt."""
     out: Path
@@ -35,7 +86,8 @@ class Models:
             from kouros.networks.estimates import MeanParameters
             from kouros.systems.checkpoints import read_published
             from kouros.systems.losses import require_regressable
-            from kouros.training.runs import RunFolder, system_name, write_config
+            from kouros.systems.table import system_name
+            from kouros.training.runs import RunFolder, write_config
             from kouros.training.weights import Weights, save_weights
 
             run = RunFolder(self.out)
@@ -55,3 +107,19 @@ class Models:
             return 1
         print(f"wrote {self.out}: SPIN with ResNet-{published.config.backbone}")
         return 0
+
+
+@dataclass(frozen=True)
+class Models:
+    """What comes with kouros; published checkpoints."""
+
+    action: Annotated[
+        Annotated[ListModels, tyro.conf.subcommand("list")]
+        | Annotated[ModelInfo, tyro.conf.subcommand("info")]
+        | Annotated[ConvertModel, tyro.conf.subcommand("convert")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        return self.action.run()

@@ -3,11 +3,12 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Union
 
 import tyro
 
 from kouros.cli.usage import UsageError
+from kouros.systems.table import SYSTEMS, SystemEntry
 
 
 @dataclass(frozen=True)
@@ -105,46 +106,37 @@ class _Command(Protocol):
         ...
 
 
-class Spin(_Command):
-    """Stands for `kouros.cli.train_systems.TrainSpin`, whose options are those of the system itself."""
+def _subcommand(entry: SystemEntry) -> Any:
+    """``kouros train NAME``, whose options are those of the system itself.
+
+    Systems bring torch along, so they are looked at only where somebody asks for `kouros train`.
+    """
+
+    def load() -> type:
+        from kouros.cli.train_systems import command_for
+
+        return command_for(entry)
+
+    about = tyro.conf.subcommand(
+        entry.name, description=f"Train {entry.title}: {entry.summary}.", constructor_factory=load
+    )
+    return Annotated[type(entry.config, (_Command,), {}), about]
 
 
-class Hkmr(_Command):
-    """Stands for `kouros.cli.train_systems.TrainHkmr`."""
-
-
-def _spin() -> type:
-    from kouros.cli.train_systems import TrainSpin
-
-    return TrainSpin
-
-
-def _hkmr() -> type:
-    from kouros.cli.train_systems import TrainHkmr
-
-    return TrainHkmr
-
-
-# Systems bring torch along, so their options are looked at only where somebody asks for `kouros train`.
-_SPIN = tyro.conf.subcommand(
-    "spin", description="Train SPIN: network and fits improve each other.", constructor_factory=_spin
-)
-_HKMR = tyro.conf.subcommand(
-    "hkmr", description="Train HKMR: a regressor along the kinematic chains.", constructor_factory=_hkmr
-)
+# An operator cannot join what is not known beforehand.
+_What: Any = Union[
+    Annotated[Prior, tyro.conf.subcommand("prior")],
+    Annotated[Lifter, tyro.conf.subcommand("lifter")],
+    *map(_subcommand, SYSTEMS.values()),
+]
 
 
 @dataclass(frozen=True)
 class Train:
     """Train priors and networks."""
 
-    what: Annotated[
-        Annotated[Prior, tyro.conf.subcommand("prior")]
-        | Annotated[Lifter, tyro.conf.subcommand("lifter")]
-        | Annotated[Spin, _SPIN]
-        | Annotated[Hkmr, _HKMR],
-        tyro.conf.arg(name=""),
-    ]
+    what: Annotated[_What, tyro.conf.arg(name="")]
+    """What to train."""
 
     def run(self) -> int:
         """Do it; returns the exit status."""

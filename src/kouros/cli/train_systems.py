@@ -1,27 +1,25 @@
-"""``kouros train spin`` and ``kouros train hkmr``: systems from pictures, by the engine.
+"""``kouros train SYSTEM``: systems from pictures, by the engine.
 
 Loaded only where somebody asks for them, because the systems' own dataclasses are their options.
 """
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from kouros.cli.sources import open_source
-from kouros.cli.train import Hkmr, Spin
 from kouros.cli.usage import Flag, UsageError
 from kouros.data.augment import AugmentConfig
-from kouros.systems.hkmr import HkmrConfig
-from kouros.systems.spin import SpinConfig
+from kouros.systems.system import SystemConfig
+from kouros.systems.table import SystemEntry
 from kouros.training.options import EngineOptions, TrainingError
 
 if TYPE_CHECKING:
     from kouros.training.engine import Outcome
-    from kouros.training.runs import SystemConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ class _TrainSystem:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How crops are changed; as SPIN does."""
 
-    def _train(self, config: "SystemConfig") -> int:
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        config: SystemConfig = self.system  # type: ignore[attr-defined]
         if self.ratios and len(self.ratios) != len(self.data):
             raise UsageError(f"--ratios has {len(self.ratios)} numbers for {len(self.data)} data sets; give one each.")
         if self.ratios and not (min(self.ratios) >= 0 and 0 < math.fsum(self.ratios) < math.inf):
@@ -76,7 +76,7 @@ class _TrainSystem:
             print(_summary(outcome, self.out))
         return 0
 
-    def _run(self, config: "SystemConfig") -> "Outcome":
+    def _run(self, config: SystemConfig) -> "Outcome":
         from kouros.body.files import load_body
         from kouros.data.stream import StreamConfig
         from kouros.training.engine import TrainingData, train
@@ -98,28 +98,16 @@ class _TrainSystem:
         return train(config, body, data, self.out, self.engine, **given)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class TrainSpin(_TrainSystem, Spin):
-    """Train SPIN: network and fits improve each other."""
-
-    system: Annotated[SpinConfig, tyro.conf.arg(name="")] = field(default_factory=SpinConfig)
-    """The published numbers."""
-
-    def run(self) -> int:
-        """Do it; returns the exit status."""
-        return self._train(self.system)
-
-
-@dataclass(frozen=True)
-class TrainHkmr(_TrainSystem, Hkmr):
-    """Train HKMR: a regressor along the kinematic chains."""
-
-    system: Annotated[HkmrConfig, tyro.conf.arg(name="")] = field(default_factory=HkmrConfig)
-    """The published numbers."""
-
-    def run(self) -> int:
-        """Do it; returns the exit status."""
-        return self._train(self.system)
+def command_for(entry: SystemEntry) -> type[_TrainSystem]:
+    """The command that trains a system: its own configuration beside what all systems are told."""
+    config = entry.config_type
+    system = field(default_factory=config)
+    options = [("system", Annotated[config, tyro.conf.arg(name="")], system)]
+    made = make_dataclass(
+        f"Train{entry.config.removesuffix('Config')}", options, bases=(_TrainSystem,), frozen=True, kw_only=True
+    )
+    made.__doc__ = f"Train {entry.title}: {entry.summary}."
+    return made
 
 
 def _summary(outcome: "Outcome", out: Path) -> str:

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kouros.export.people import PosedPerson, colour_of, require_people
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.render.shading import overlay, side_view
 
 MAX_SIDE = 1024
@@ -28,20 +27,27 @@ def overlay_picture(
         ValueError: there is nobody.
     """
     require_people(people)
-    height, width = pixels.shape[:2]
-    factor = min(1.0, max_side / max(height, width))
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    photo = pixels if factor == 1.0 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    camera = PerspectiveCamera(
-        focal_length=people[0].camera.focal_length * factor,
-        principal_point=people[0].camera.principal_point * factor,
-    )
+    photo, factor = photo_to_draw_on(pixels, max_side)
+    height, width = photo.shape[:2]
+    camera = people[0].camera.scaled(factor)
     meshes = [(person.vertices, person.body.faces) for person in people]
     colours = [colour_of(i) for i in range(len(people))]
-    over = overlay(np.ascontiguousarray(photo), meshes, camera, colours)
-    side = side_view(meshes, camera, (size[1], _side_width(*size)), colours)
-    gap = np.full((size[1], _GAP, 3), 255, dtype=np.uint8)
+    over = overlay(photo, meshes, camera, colours)
+    side = side_view(meshes, camera, (height, _side_width(width, height)), colours)
+    gap = np.full((height, _GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([over, gap, side], axis=1)
+
+
+def photo_to_draw_on(
+    pixels: UInt8[np.ndarray, "height width 3"], max_side: int
+) -> tuple[UInt8[np.ndarray, "drawn_height drawn_width 3"], float]:
+    """The photo, made smaller where its longer side is above ``max_side``, and by which factor."""
+    height, width = pixels.shape[:2]
+    factor = min(1.0, max_side / max(height, width))
+    if factor == 1.0:
+        return np.ascontiguousarray(pixels), factor
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), factor
 
 
 def _side_width(width: int, height: int) -> int:

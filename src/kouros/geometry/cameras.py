@@ -29,6 +29,10 @@ class PerspectiveCamera(Batched):
         scaled = self.focal_length[..., None, None] * points[..., :2] / points[..., 2:]
         return scaled + self.principal_point[..., None, :]
 
+    def scaled(self, factor: float) -> "PerspectiveCamera":
+        """Of the same picture, ``factor`` times as large."""
+        return PerspectiveCamera(self.focal_length * factor, self.principal_point * factor)
+
     def rays(self, pixels: Float[Tensor, "*batch points 2"]) -> Float[Tensor, "*batch points 3"]:
         """Points at depth 1 that project to ``pixels``."""
         xy = (pixels - self.principal_point[..., None, :]) / self.focal_length[..., None, None]

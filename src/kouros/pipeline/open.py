@@ -17,7 +17,7 @@ from kouros.pipeline.reconstructor import (
 from kouros.systems.checkpoints import read_published
 from kouros.systems.estimator import CropEstimator, Estimator
 from kouros.systems.lifter import LearnedStart
-from kouros.systems.refined import Refined
+from kouros.systems.refined import ANY_START, DETECTED, Refined
 from kouros.systems.table import SYSTEMS
 from kouros.training.runs import RunFolder, load_run, read_config
 from kouros.training.weights import load_learned
@@ -46,7 +46,9 @@ def open_estimator(
         if str(system) in (*WITHOUT_TRAINING, *SYSTEMS)
         else _in_files(Path(system), body, which)
     )
-    return Refined(estimator) if refine else estimator
+    if not refine:
+        return estimator
+    return Refined(estimator, DETECTED if isinstance(estimator, LearnedStart) else ANY_START)
 
 
 @lru_cache(maxsize=4)

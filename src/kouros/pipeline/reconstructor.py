@@ -10,13 +10,12 @@ import numpy as np
 
 from kouros.body import BodyModel, load_body
 from kouros.data.images import Photo, read_image
-from kouros.detection import DetectedPerson, PoseDetector, default_detector, find_people, landmarks_in_boxes
-from kouros.geometry.cameras import PerspectiveCamera
+from kouros.detection import PoseDetector, default_detector, find_people, landmarks_in_boxes
 from kouros.pipeline.given import people_from_keypoints
 from kouros.pipeline.person import Person
-from kouros.systems.estimator import Estimator, PersonInPhoto, assumed_camera
+from kouros.systems.estimator import Estimator, PersonInPhoto, assumed_camera, in_photo_camera
 from kouros.systems.lifter import LearnedStart
-from kouros.systems.refined import Refined
+from kouros.systems.refined import DETECTED, Refined
 
 MINIMUM_KEYPOINTS = 4
 """A body cannot be placed by fewer."""
@@ -43,6 +42,43 @@ class Reconstructor:
         tiles: bool = True,
     ) -> list[Person]:
         """As `kouros.reconstruct`."""
+        seen = self.see(
+            image,
+            keypoints=keypoints,
+            keypoint_set=keypoint_set,
+            boxes=boxes,
+            focal_length=focal_length,
+            max_people=max_people,
+            tiles=tiles,
+        )
+        return [person for person in self.people(seen) if person is not None]
+
+    def fit(
+        self,
+        keypoints_2d: np.ndarray,
+        keypoint_set: str,
+        *,
+        image_size: tuple[int, int],
+        focal_length: float | None = None,
+    ) -> list[Person]:
+        """As `kouros.fit`."""
+        camera = assumed_camera(*image_size, focal_length)
+        found = people_from_keypoints(keypoints_2d, keypoint_set, image_size)
+        seen = [PersonInPhoto.found(person, None, image_size, camera) for person in found]
+        return [person for person in self.people(seen) if person is not None]
+
+    def see(
+        self,
+        image: str | Path | bytes | np.ndarray | Photo | Any,
+        *,
+        keypoints: np.ndarray | None = None,
+        keypoint_set: str | None = None,
+        boxes: np.ndarray | None = None,
+        focal_length: float | None = None,
+        max_people: int | None = None,
+        tiles: bool = True,
+    ) -> list[PersonInPhoto]:
+        """The first half of `reconstruct`: who is in the photo, and where."""
         photo = read_image(image)
         width, height = photo.size
         camera = assumed_camera(width, height, photo.focal_length_px if focal_length is None else focal_length)
@@ -57,55 +93,32 @@ class Reconstructor:
             found = landmarks_in_boxes(photo.pixels, wanted, detector=self.detector)
         else:
             found = find_people(photo.pixels, max_people=max_people, tiles=tiles, detector=self.detector)
-        return self.people(found, photo.pixels, (width, height), camera)
+        return [PersonInPhoto.found(person, photo.pixels, (width, height), camera) for person in found]
 
-    def fit(
-        self,
-        keypoints_2d: np.ndarray,
-        keypoint_set: str,
-        *,
-        image_size: tuple[int, int],
-        focal_length: float | None = None,
-    ) -> list[Person]:
-        """As `kouros.fit`."""
-        camera = assumed_camera(*image_size, focal_length)
-        found = people_from_keypoints(keypoints_2d, keypoint_set, image_size)
-        return self.people(found, None, image_size, camera)
-
-    def people(
-        self,
-        found: Sequence[DetectedPerson],
-        pixels: np.ndarray | None,
-        size: tuple[int, int],
-        camera: PerspectiveCamera,
-    ) -> list[Person]:
-        """The people whom somebody found in one image, in the same order, less those of whom nothing can be said.
-
-        Args:
-            found: with their keypoints.
-            pixels: RGB; None where only keypoints are known.
-            size: width and height, pixels.
-            camera: of the whole image.
+    def people(self, seen: Sequence[PersonInPhoto]) -> list[Person | None]:
+        """The second half: what the estimator makes of detected people, in the same order; None where nothing.
 
         Raises:
             ValueError: a person has fewer than `MINIMUM_KEYPOINTS` keypoints, the body model lacks their set, or the
                 estimator cannot do without the photo.
         """
-        for which, person in enumerate(found):
-            seen = int((np.asarray(person.keypoints_2d)[:, 2] > 0).sum())
-            if seen < MINIMUM_KEYPOINTS:
+        for which, person in enumerate(seen):
+            count = int((person.keypoints[:, 2] > 0).sum())
+            if count < MINIMUM_KEYPOINTS:
                 raise ValueError(
-                    f"person {which} has {seen} visible keypoints; at least {MINIMUM_KEYPOINTS} are needed to place a "
+                    f"person {which} has {count} visible keypoints; at least {MINIMUM_KEYPOINTS} are needed to place a "
                     "body."
                 )
-        people = [PersonInPhoto.found(person, pixels, size, camera) for person in found]
-        answers = self.estimator.estimate(people) if people else []
-        return [Person.of(e, p, self.body) for e, p in zip(answers, people, strict=True) if e is not None]
+        answers = self.estimator.estimate(seen) if seen else []
+        return [
+            None if answer is None else Person.of(in_photo_camera(answer, person), person, self.body)
+            for answer, person in zip(answers, seen, strict=True)
+        ]
 
 
 def default_estimator(body: BodyModel) -> Refined:
     """What kouros does unless it is told otherwise: the learned start, fitted to the keypoints."""
-    return Refined(LearnedStart(body), name="kouros default")
+    return Refined(LearnedStart(body), DETECTED, name="kouros default")
 
 
 @lru_cache(maxsize=1)

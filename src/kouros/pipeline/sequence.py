@@ -27,7 +27,7 @@ from kouros.pipeline.person import Person
 from kouros.pipeline.reconstructor import MINIMUM_KEYPOINTS, default_reconstructor
 from kouros.pipeline.tracking import Sighting, track_people
 from kouros.priors.gmm import load_gmm
-from kouros.systems.estimator import assumed_camera
+from kouros.systems.estimator import PersonInPhoto, assumed_camera
 from kouros.systems.refined import on_keypoints_of
 
 _CHUNK = 128
@@ -164,7 +164,12 @@ def fit_video(
     def fitted(track: list[Sighting]) -> PersonTrack:
         found = [usable[s.frame][s.person] for s in track]
         chunks = (found[c : c + _CHUNK] for c in range(0, len(found), _CHUNK))
-        people = [p for chunk in chunks for p in reconstructor.people(chunk, None, image_size, camera)]
+        people = [
+            p
+            for chunk in chunks
+            for p in reconstructor.people([PersonInPhoto.found(d, None, image_size, camera) for d in chunk])
+            if p is not None
+        ]
         if smooth and len({p.keypoint_set for p in found}) == 1:
             times = torch.tensor([numbers[s.frame] for s in track], dtype=torch.float64) / frame_rate
             people = _smoothed(people, times, config)

@@ -21,7 +21,13 @@ from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
 from kouros.data.crops import CropTransform, square_around
 from kouros.detection.people import DetectedPerson
-from kouros.geometry.cameras import SPIN_CROP_SIZE, SPIN_FOCAL_LENGTH, PerspectiveCamera
+from kouros.geometry.cameras import (
+    SPIN_CROP_SIZE,
+    SPIN_FOCAL_LENGTH,
+    PerspectiveCamera,
+    full_image_translation,
+    weak_perspective_of,
+)
 from kouros.render.maps import DenseMaps
 
 OUTSIDE_TRUST = 0.3
@@ -263,3 +269,29 @@ def _in_photo(row: Estimate, person: PersonInPhoto, crop_size: int) -> Estimate:
         points_2d=points_2d,
         square=torch.cat([center, torch.tensor([person.crop_side])]),
     )
+
+
+def in_photo_camera(estimate: Estimate, person: PersonInPhoto) -> Estimate:
+    """The same people where the photo's own camera sees them as large and in the same place.
+
+    A crop network's camera is another for each person and far away; people of one photo stand in one space.
+    """
+    own, other = person.camera, estimate.seen_by
+    if other is None or _same(own, other):
+        return estimate
+    bodies, joints = estimate.bodies, estimate.joints
+    assert bodies is not None or joints is not None
+    origin = bodies.transl if bodies is not None else joints[0]  # type: ignore[index]
+    center, side = torch.tensor(person.crop_center.tolist()), torch.tensor(person.crop_side)
+    moved = full_image_translation(weak_perspective_of(origin, other, center, side), own, center, side) - origin
+    return replace(
+        estimate,
+        bodies=None if bodies is None else replace(bodies, transl=bodies.transl + moved, camera=own),
+        vertices=None if estimate.vertices is None else estimate.vertices + moved,
+        joints=None if joints is None else joints + moved,
+        camera=own,
+    )
+
+
+def _same(one: PerspectiveCamera, other: PerspectiveCamera) -> bool:
+    return torch.equal(one.focal_length, other.focal_length) and torch.equal(one.principal_point, other.principal_point)

@@ -12,13 +12,15 @@ from kouros.body.keypoints import BLAZEPOSE33, OPENPOSE25, KeypointSet
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
 from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig, KeypointFitter
-from kouros.geometry.cameras import PerspectiveCamera, full_image_translation, weak_perspective_of
 from kouros.priors.gmm import load_gmm
-from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, by_keypoint_set
+from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, by_keypoint_set, in_photo_camera
 
 DETECTED = FitConfig(keypoint_sigma=0.016, keypoint_outlier=3.0, landmark_sigma=(0.03, 0.03, 0.03))
 """Trust in a detector's keypoints and in where a start has them in space, measured on renders with the learned start:
 see docs/results/learned_start.md."""
+
+ANY_START = replace(DETECTED, landmark_sigma=(0.1, 0.1, 0.1))
+"""The same for a start of which nothing was measured: regressors' joints are some ten centimetres off."""
 
 
 class Refined:
@@ -40,7 +42,7 @@ class Refined:
     points_3d: KeypointSet | None = None
     points_2d: KeypointSet | None = None
 
-    def __init__(self, start: Estimator, config: FitConfig = DETECTED, name: str | None = None) -> None:
+    def __init__(self, start: Estimator, config: FitConfig = ANY_START, name: str | None = None) -> None:
         if start.body is None:
             raise ValueError(
                 f"{start.name} gives points and no bodies, so there is nothing that a fit could begin with."
@@ -55,7 +57,8 @@ class Refined:
         """The start's answers, refined; None where it has none."""
         answers = self.start.estimate(people)
         for members in by_keypoint_set(people).values():
-            starts = {i: e for i in members if (e := answers[i]) is not None and e.bodies is not None}
+            begun = {i: e for i in members if (e := answers[i]) is not None and e.bodies is not None}
+            starts = {i: in_photo_camera(e, people[i]) for i, e in begun.items()}
             if starts:
                 refined = self._fitted([people[i] for i in starts], list(starts.values()))
                 for i, estimate in zip(starts, refined, strict=True):
@@ -67,7 +70,7 @@ class Refined:
         detected = people[0].detected
         assert detected is not None
         cameras = stack([p.camera for p in people])
-        start = stack([_through(e.bodies, p) for e, p in zip(starts, people, strict=True) if e.bodies is not None])
+        start = stack([e.bodies for e in starts if e.bodies is not None])
         keypoints = torch.stack([p.keypoints for p in people])
         set_name, keypoints = on_keypoints_of(keypoints, detected.keypoint_set, self._body)
         fitter = self._fitter(set_name)
@@ -95,17 +98,3 @@ def on_keypoints_of(
         if same in BLAZEPOSE33.names:
             moved[:, place] = keypoints[:, BLAZEPOSE33.index(same)]
     return OPENPOSE25.name, moved
-
-
-def _through(bodies: Bodies, person: PersonInPhoto) -> Bodies:
-    """Bodies that appear in the person's own camera where they appear in theirs: those of crops are narrow."""
-    own, other = person.camera, bodies.camera
-    if _same(own, other):
-        return bodies
-    center, side = torch.tensor(person.crop_center.tolist()), torch.tensor(person.crop_side)
-    weak = weak_perspective_of(bodies.transl, other, center, side)
-    return replace(bodies, transl=full_image_translation(weak, own, center, side), camera=own)
-
-
-def _same(one: PerspectiveCamera, other: PerspectiveCamera) -> bool:
-    return torch.equal(one.focal_length, other.focal_length) and torch.equal(one.principal_point, other.principal_point)

@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from kouros.body.keypoints import KeypointSet
+from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
 from kouros.data.batch import Batch
 from kouros.fitting.schedules.fits_store import FitsStore
@@ -63,3 +65,12 @@ class System(nn.Module, ABC):
     @abstractmethod
     def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Estimate:
         """As in `kouros.systems.estimator.CropNetwork`."""
+
+
+@runtime_checkable
+class SystemConfig(Protocol):
+    """The frozen dataclass that configures a system, and builds it."""
+
+    def build(self, body: BodyModel, num_samples: int) -> System:
+        """The system with fresh weights; ``num_samples`` of all data sets that it trains on, 0 if it does not."""
+        ...

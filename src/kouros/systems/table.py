@@ -1,28 +1,17 @@
 """The systems of this house, by the names under which commands, runs and people know them.
 
-To add one: write its file, with a configuration that builds it, and a line here.
+To add one: write its file, with a configuration that builds it, and a line here. Imports none of them, so that the
+command line answers at once.
 """
 
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-from kouros.body.model import BodyModel
-from kouros.systems.system import System
+from typing import Any
 
 PACKAGED = Path(__file__).with_name("weights")
 """Folder of the weights that come with kouros, a run for each system that has some."""
-
-
-@runtime_checkable
-class SystemConfig(Protocol):
-    """The frozen dataclass that configures a system, and builds it."""
-
-    def build(self, body: BodyModel, num_samples: int) -> System:
-        """The system with fresh weights; ``num_samples`` of all data sets that it trains on, 0 if it does not."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +29,7 @@ class SystemEntry:
 
     @property
     def config_type(self) -> type[Any]:
-        """The configuration's class (a `SystemConfig`)."""
+        """The configuration's class, a `kouros.systems.system.SystemConfig`."""
         return getattr(importlib.import_module(self.module), self.config)
 
     @property

@@ -25,7 +25,8 @@ from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig
 from kouros.data.table_source import require_fields
 from kouros.sentences import first_line
-from kouros.systems.system import System
+from kouros.systems.system import System, SystemConfig
+from kouros.systems.table import system_name
 from kouros.training.averaging import WeightAverage
 from kouros.training.checkpoints import CheckpointKeeper, WholeFiles
 from kouros.training.config_json import to_json
@@ -43,11 +44,9 @@ from kouros.training.options import EngineOptions, TrainingError
 from kouros.training.reporting import Reporter, Validation
 from kouros.training.runs import (
     RunFolder,
-    SystemConfig,
     note_environment,
     read_config,
     read_run_state,
-    system_name,
     write_config,
 )
 from kouros.training.steps import MakeStream, Mixed, NumberedBatch, plain_batches, step_batches

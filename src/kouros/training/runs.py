@@ -30,8 +30,8 @@ from kouros import __version__
 from kouros.body.files import load_body
 from kouros.body.model import BodyModel
 from kouros.files import write_file
-from kouros.systems.system import System
-from kouros.systems.table import SYSTEMS, SystemConfig, system_name
+from kouros.systems.system import System, SystemConfig
+from kouros.systems.table import SYSTEMS, system_name
 from kouros.training.config_json import from_json, to_json
 from kouros.training.weights import load_archive, load_learned, read_weights
 
