@@ -1,5 +1,6 @@
 """Every system makes people: by name, from a run, from a published checkpoint, alone and refined."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ from torch.testing import assert_close
 import kouros
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.export.comparison import comparison_picture
+from kouros.export.glb import glb_bytes
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.resnet import ResNet
 from kouros.pipeline.comparing import compare
 from kouros.pipeline.open import open_estimator, reconstructor_of
 from kouros.pipeline.reconstructor import default_reconstructor
-from kouros.systems.estimator import PersonInPhoto, in_photo_camera
+from kouros.systems.estimator import Estimate, PersonInPhoto, in_photo_camera
 from kouros.systems.spin import SpinConfig
 from kouros.training.runs import RunFolder, write_config
 from kouros.training.weights import Weights, learned_state, save_weights
@@ -93,6 +95,35 @@ def test_a_published_checkpoint_is_a_system(tmp_path: Path, seen):
     (tmp_path / "noise.pt").write_bytes(b"no checkpoint")
     with pytest.raises(ValueError, match="expected a checkpoint of SPIN's network"):
         open_estimator(tmp_path / "noise.pt")
+
+
+class Meshes:
+    """Answers with the default's meshes and forgets the parameters."""
+
+    name = "meshes"
+    needs_keypoints = True
+    points_3d = points_2d = None
+
+    def __init__(self, default) -> None:
+        self._default, self.body = default, default.body
+
+    def estimate(self, people):
+        answers = []
+        for estimate in self._default.estimate(people):
+            posed = estimate.bodies.map(lambda t: t[None]).posed_by(self.body)
+            answers.append(Estimate(vertices=posed.vertices[0], joints=posed.joints[0], camera=estimate.bodies.camera))
+        return answers
+
+
+def test_meshes_that_no_parameters_made_get_a_rig_and_stay_as_they_are(seen):
+    default = default_reconstructor()
+    people = replace(default, estimator=Meshes(default.estimator)).people(seen[:1])
+    (person,), (expected,) = people, default.people(seen[:1])
+    assert person is not None and expected is not None
+    assert_close(person.vertices, expected.vertices)
+    rigged = person.parameters.map(lambda t: t[None]).posed_by(person.body).vertices[0]
+    assert float((rigged - person.vertices).norm(dim=-1).mean()) < 2e-3
+    assert len(glb_bytes([person])) > 100_000
 
 
 def test_keypoints_alone_are_not_enough_for_who_looks_at_pictures(run: Path, seen):

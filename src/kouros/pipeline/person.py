@@ -10,6 +10,7 @@ from torch import Tensor
 from kouros.body import BodyModel
 from kouros.body.model import BodyOutput
 from kouros.body.parameters import Bodies
+from kouros.fitting.schedules.mesh import fit_to_mesh
 from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
 from kouros.render.maps import DenseMaps
 from kouros.systems.estimator import Estimate, PersonInPhoto
@@ -43,17 +44,18 @@ class Person:
 
     @staticmethod
     def of(estimate: Estimate, seen: PersonInPhoto, body: BodyModel) -> "Person":
-        """The person of whom that is the estimate.
+        """The person of whom that is the estimate. A mesh without parameters gets those that come nearest to it.
 
         Raises:
-            ValueError: nothing was detected of the person, or the estimate has no parameters.
+            ValueError: nothing was detected of the person, or the estimate has neither parameters nor a mesh.
         """
-        if seen.detected is None or estimate.bodies is None:
-            raise ValueError("a person is made of a detection and an estimate with parameters.")
+        parameters = estimate.bodies or _of_mesh(estimate, body)
+        if seen.detected is None or parameters is None:
+            raise ValueError("a person is made of a detection and an estimate with parameters or a mesh.")
         half = seen.crop_side / 2
         center = torch.tensor(seen.crop_center.tolist())
         return Person(
-            parameters=estimate.bodies,
+            parameters=parameters,
             crop_box=torch.cat([center - half, center + half]),
             box=torch.from_numpy(seen.box).float(),
             score=float(seen.detected.score),
@@ -148,3 +150,9 @@ class Person:
             KeyError: there is no such set, or the body has no regressor for it.
         """
         return self.camera.project(self.keypoints_3d(keypoint_set))
+
+
+def _of_mesh(estimate: Estimate, body: BodyModel) -> Bodies | None:
+    if estimate.vertices is None or estimate.joints is None or estimate.camera is None:
+        return None
+    return Bodies.of(fit_to_mesh(body, estimate.vertices[None], estimate.joints[None])[0], estimate.camera)
