@@ -18,6 +18,7 @@ from kouros.cli.demo import Demo
 from kouros.cli.evaluate import Evaluate
 from kouros.cli.fit import Fit
 from kouros.cli.importing import Import
+from kouros.cli.late import late_rules
 from kouros.cli.models import Models
 from kouros.cli.reconstruct import Reconstruct
 from kouros.cli.surface import Surface
@@ -62,11 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=_DESCRIPTION,
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes,),
+            registry=late_rules(arguments),
         )
         return command.run()
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.status
     except SystemExit as ended:  # tyro has said what it did not understand, or has printed the help
         return ended.code if isinstance(ended.code, int) else 2
     except KeyboardInterrupt:
