@@ -2,6 +2,7 @@
 does it.
 
 Only tyro is imported here; a command loads what it needs when it runs, so that ``--help`` answers at once.
+May import: everything below.
 """
 
 import os

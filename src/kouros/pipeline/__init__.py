@@ -1,4 +1,4 @@
-"""From photos to people: load, detect, estimate, refine, collect. May import everything below the command line."""
+"""From photos to people: load, detect, estimate, refine, collect. May import: everything below."""
 
 from kouros.pipeline.person import Person
 from kouros.pipeline.reconstruct import fit, reconstruct
