@@ -20,9 +20,8 @@ from kouros.data.batch import Batch
 from kouros.data.images import ImageError
 from kouros.data.occlusion import DEGREES, SHAPES, Occluder
 from kouros.data.schema import Sample, TableInfo
-from kouros.data.sources import Source
+from kouros.data.sources import Source, source_name
 from kouros.data.spin_joints import from_pelvis, spin49_slots, to_spin49
-from kouros.data.table_source import source_name
 from kouros.fitting.schedules.fits_store import Augmentation
 
 BOX_MARGIN = 1.2
