@@ -1,5 +1,6 @@
 """What many tests share: the sample data beside the checkout, and one free body."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,20 @@ def free_body():
     import kouros
 
     return kouros.load_body()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-snapshots", action="store_true", help="write what is now the case as what must be")
+
+
+@pytest.fixture
+def snapshot(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Compares a text with a file of what must be."""
+
+    def check(file: Path, text: str) -> None:
+        if request.config.getoption("--update-snapshots"):
+            file.write_text(text, encoding="utf-8")
+        again = f"pytest {request.node.nodeid.split('::')[0]} --update-snapshots"
+        assert text == file.read_text(encoding="utf-8"), f"{file.name} says otherwise; if that is wanted: {again}"
+
+    return check

@@ -6,6 +6,8 @@ The public names live here; each loads what it needs when it is first used, so `
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kouros.forks import survive_forks
+
 if TYPE_CHECKING:
     from kouros.body import BodyModel, load_body
     from kouros.pipeline import Person, Reconstructor, fit, reconstruct
@@ -21,6 +23,8 @@ _HOMES = {
     "fit": "kouros.pipeline",
     "reconstruct": "kouros.pipeline",
 }
+
+survive_forks()
 
 
 def __getattr__(name: str) -> Any:

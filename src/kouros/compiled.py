@@ -1,13 +1,12 @@
 """How the package's numba kernels are compiled, and shared between threads.
 
-Imports nothing of kouros; loads numba.
+Imports nothing of kouros; loads numba where a kernel is defined.
 """
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,6 +24,8 @@ def compiled(*, fuse: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]
         fuse: whether a multiplication and an addition may be rounded as one. Nothing is ever reordered or
             assumed finite; without fusing, results are those of plain IEEE arithmetic, to the bit.
     """
+    import numba  # absent on some training machines, where torch does all
+
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     if fuse:
         options["fastmath"] = {"contract"}

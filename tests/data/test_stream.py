@@ -19,10 +19,10 @@ from kouros.data.batch import Batch
 from kouros.data.images import ImageError
 from kouros.data.occlusion import FILL
 from kouros.data.schema import Sample, TableInfo
-from kouros.data.sources import Source
+from kouros.data.sources import Source, require_fields
 from kouros.data.spin_joints import from_pelvis, spin49_slots, to_spin49
 from kouros.data.stream import StreamConfig, TrainingStream, person_square, plain_batch
-from kouros.data.table_source import TableSource, require_fields
+from kouros.data.table_source import TableSource
 from kouros.data.tables import TableError, write_table
 
 STILL = AugmentConfig(flipped=0.0, turned=0.0, scale=Spread(0.0), colour=0.0)

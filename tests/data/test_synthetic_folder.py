@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -47,6 +48,19 @@ def test_a_pickled_source_draws_the_same_picture(folder):
     expected = source.image(last)
     there.image(0)
     np.testing.assert_array_equal(there.image(last), expected)
+
+
+def test_drawing_leaves_opencv_its_threads_and_is_the_same_with_any_number(folder):
+    threads = cv2.getNumThreads()
+    try:
+        pictures = []
+        for count in (3, 1):
+            cv2.setNumThreads(count)
+            pictures.append(SyntheticSource(folder).image(0))
+            assert cv2.getNumThreads() == count
+    finally:
+        cv2.setNumThreads(threads)
+    np.testing.assert_array_equal(*pictures)
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(folder, tmp_path):

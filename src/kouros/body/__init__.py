@@ -1,6 +1,6 @@
 """The parametric body: model files, skinning, skeleton, keypoint sets, surface, and the free body.
 
-May import geometry.
+May import: geometry.
 """
 
 from kouros.body.files import BodyFileError, load_body

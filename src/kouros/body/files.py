@@ -267,7 +267,8 @@ def _read(path: Path) -> Mapping[str, Any]:
             EOFError,
             RuntimeError,
         ) as error:
-            raise BodyFileError(f"{path} cannot be read as a body file: {error}. Pass an SMPL .pkl or .npz.") from error
+            why = str(error).rstrip(".")
+            raise BodyFileError(f"{path} cannot be read as a body file: {why}. Pass an SMPL .pkl or .npz.") from error
     if not isinstance(values, dict):
         raise BodyFileError(f"{path} holds no body, but a {type(values).__name__}; pass an SMPL .pkl or .npz.")
     return values

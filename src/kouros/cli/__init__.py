@@ -2,6 +2,7 @@
 does it.
 
 Only tyro is imported here; a command loads what it needs when it runs, so that ``--help`` answers at once.
+May import: everything below.
 """
 
 import os
@@ -19,6 +20,7 @@ from kouros.cli.demo import Demo
 from kouros.cli.evaluate import Evaluate
 from kouros.cli.fit import Fit
 from kouros.cli.importing import Import
+from kouros.cli.late import late_rules
 from kouros.cli.models import Models
 from kouros.cli.reconstruct import Reconstruct
 from kouros.cli.surface import Surface
@@ -64,11 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=_DESCRIPTION,
             args=arguments,
             config=(tyro.conf.OmitSubcommandPrefixes,),
+            registry=late_rules(arguments),
         )
         return command.run()
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.status
     except SystemExit as ended:  # tyro has said what it did not understand, or has printed the help
         return ended.code if isinstance(ended.code, int) else 2
     except KeyboardInterrupt:

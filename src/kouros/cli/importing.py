@@ -1,89 +1,57 @@
-"""``kouros import``: a data set's own files in, an annotation table (or motion files) out."""
+"""``kouros import``: a data set's own files in, an annotation table (or motion files) out.
 
-import inspect
+Each data set is a sub-command whose options and help are the importer function's own; here is only where it is.
+"""
+
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Union
 
 import tyro
 
-from kouros.cli.usage import Flag, UsageError
+from kouros.cli.late import LateCommand, late_command
+from kouros.cli.usage import UsageError
 
-if TYPE_CHECKING:
-    from kouros.data.importers.running import ImportReport
-
-Dataset = Literal[
-    "3doh", "3dpw", "aist", "amass", "cmu", "coco", "densepose", "eft", "human36m", "humaneva", "lsp", "lsp-extended",
-    "mpi-inf-3dhp-npz", "mpi-inf-3dhp-test", "mpi-inf-3dhp-train", "mpii", "openpose", "pose-bank", "spin-npz", "up-3d",
-]  # fmt: skip
 _SHOWN_PROBLEMS = 10
+IMPORTERS = {
+    "3doh": ("importers.three_doh:import_3doh", "3DOH50K: people behind objects, with SMPL fits."),
+    "3dpw": ("importers.three_dpw:import_3dpw", "3D Poses in the Wild: video of people outdoors, with SMPL fits."),
+    "aist": ("mocap.aist:import_aist", "AIST++: dances as SMPL motions, into clips."),
+    "amass": ("mocap.amass:import_amass", "AMASS: many archives of motion capture, into clips."),
+    "cmu": ("mocap.cmu:import_cmu", "CMU's motion capture, into clips."),
+    "coco": ("importers.coco:import_coco", "COCO: people in photos, with 17 keypoints and masks."),
+    "densepose": ("importers.densepose:import_densepose", "DensePose-COCO: points on people's surface."),
+    "eft": ("importers.eft:import_eft", "EFT's SMPL fits of people in other data sets' photos."),
+    "human36m": ("importers.human36m:import_human36m", "Human3.6M as its owners distribute it."),
+    "humaneva": ("importers.humaneva:import_humaneva", "HumanEva-I, as VideoPose3D's preparation exports it."),
+    "lsp": ("importers.lsp:import_lsp", "Leeds Sports Pose."),
+    "lsp-extended": ("importers.lsp_extended:import_lsp_extended", "Leeds Sports Pose Extended, and HR-LSPET."),
+    "mpi-inf-3dhp-npz": ("importers.mpi_inf_3dhp:import_mpi_inf_3dhp_npz", "MPI-INF-3DHP, as mmpose's .npz."),
+    "mpi-inf-3dhp-test": ("importers.mpi_inf_3dhp:import_mpi_inf_3dhp_test", "MPI-INF-3DHP's test sequences."),
+    "mpi-inf-3dhp-train": ("importers.mpi_inf_3dhp:import_mpi_inf_3dhp_train", "MPI-INF-3DHP's training sequences."),
+    "mpii": ("importers.mpii:import_mpii", "MPII Human Pose."),
+    "openpose": ("importers.openpose:join_openpose", "OpenPose's detections, joined to a table."),
+    "pose-bank": ("mocap.bank:make_pose_bank", "A folder of clips, into a bank of poses."),
+    "spin-npz": ("importers.spin_npz:import_spin_npz", "The .npz files of SPIN and its successors."),
+    "up-3d": ("importers.up_3d:import_up_3d", "UP-3D: photos with SMPL fits."),
+}
+"""By name: the function, within `kouros.data`, and what the list of data sets says of it."""
 
 
 @dataclass(frozen=True)
-class Import:
-    """Read a data set's own files and write what they say of each person as a table, DIR/NAME_SPLIT.parquet.
-
-    Pictures stay where they are. Motion capture (aist, amass, cmu) becomes one .npz file a clip, and a folder of clips,
-    by pose-bank, a bank of poses. openpose joins OpenPose's detections to a table. An interrupted import goes on where
-    it was. Needs kouros[train].
-    """
-
-    name: Annotated[Dataset, tyro.conf.Positional]
-    """The data set."""
-    source: Annotated[Path, tyro.conf.Positional]
-    """Its folder, as its owners distribute it; or the annotation file (coco, densepose, eft, and those in -npz); or the
-    table (openpose) or folder of clips (pose-bank)."""
-    out: Path
-    """Folder for the table; made where it is missing."""
-    split: str | None = None
-    """Which part of it, by the data set's own word; without it, the importer's default."""
-    images: Path | None = None
-    """Folder of the pictures, where they are not where the data set has them."""
-    stride: int | None = None
-    """Keep every so many-th frame of a video (human36m, mpi-inf-3dhp-train)."""
-    cameras: tuple[int, ...] | None = None
-    """Cameras of mpi-inf-3dhp-train, 0 to 13; without it, 0 1 2 4 5 6 7 8."""
-    frame_rate: float | None = None
-    """Frames a second to keep of motion capture."""
-    source_rate: float | None = None
-    """Frames a second that cmu was recorded at; without it, 120."""
-    dataset: str | None = None
-    """Name of the table (spin-npz), by which evaluation knows it; without it, the file's."""
-    people: Path | None = None
-    """Which people of mpii (with --split val): the hourglass network's valid.h5, HRNet's mpii_val.json, or a file
-    of image names (.txt)."""
-    detections: Path | None = None
-    """Folder of OpenPose's files (openpose)."""
-    fits: Path | None = None
-    """SPIN's fits (.npz) of the rows of spin-npz."""
-    masks: Path | None = None
-    """UPi-S1h's folder, for the silhouettes of lsp and of spin-npz."""
-    mosh: Path | None = None
-    """Folder of SMPL fits of Human3.6M."""
-    complete_limbs: Flag = False
-    """COCO: only people whose arms and legs are annotated whole."""
-    like_spin: Flag = False
-    """Take annotations as SPIN did, flaws included (lsp-extended, mpii, openpose)."""
-    turned: float | None = None
-    """Degrees that some joint must turn from one pose of pose-bank to the next; without it, 15."""
-    poses: int | None = None
-    """Most poses of pose-bank; without it, 500000."""
-    check_images: bool = True
-    """Open each picture's header; leave out those that are missing or broken, and list them."""
+class Importing(LateCommand):
+    """An importer, and what it is to be called with."""
 
     def run(self) -> int:
         """Do it; returns the exit status."""
-        if self.stride is not None and self.stride < 1:
-            raise UsageError(f"--stride must be at least 1, not {self.stride}.")
+        if self.arguments.get("stride", 1) < 1:
+            raise UsageError(f"--stride must be at least 1, not {self.arguments['stride']}.")
         for option in ("frame_rate", "source_rate", "turned", "poses"):
-            value = getattr(self, option)
-            if value is not None and not 0 < value < float("inf"):
+            value = self.arguments.get(option, 1)
+            if not 0 < value < float("inf"):
                 raise UsageError(f"--{option.replace('_', '-')} must be a positive number, not {value}.")
         try:
-            function = importers()[self.name]
-            report = function(self.source, self.out, **self._options(function))
+            report = self.function(**self.arguments)
         except (ImportError, OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -96,88 +64,22 @@ class Import:
         print(f"{report.table}: {report.rows} {what}, {len(report.problems)} left out{before}")
         return 0
 
-    def _options(self, function: "Callable[..., ImportReport]") -> dict[str, object]:
-        """The options that were given, all of which the importer must know."""
-        given: dict[str, object] = {
-            "split": self.split,
-            "images": self.images,
-            "stride": self.stride,
-            "cameras": self.cameras,
-            "frame_rate": self.frame_rate,
-            "source_rate": self.source_rate,
-            "dataset": self.dataset,
-            "people": self.people,
-            "detections": self.detections,
-            "fits": self.fits,
-            "masks": self.masks,
-            "mosh": self.mosh,
-            "complete_limbs": self.complete_limbs or None,
-            "like_spin": self.like_spin or None,
-            "turned": self.turned,
-            "poses": self.poses,
-            "check_images": None if self.check_images else False,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        known = inspect.signature(function).parameters
-        for name in given:
-            if name not in known:
-                option = "no-check-images" if name == "check_images" else name.replace("_", "-")
-                raise UsageError(f"--{option} means nothing to {self.name}; leave it out.")
-        for name, parameter in known.items():
-            needed = parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is inspect.Parameter.empty
-            if needed and name not in given:
-                raise UsageError(f"{self.name} needs --{name.replace('_', '-')}.")
-        return given
+
+def _importers() -> Any:
+    return Union[tuple(late_command(Importing, n, f"kouros.data.{at}", says) for n, (at, says) in IMPORTERS.items())]  # noqa: UP007
 
 
-def importers() -> "dict[str, Callable[..., ImportReport]]":
-    """The function for each name.
+@dataclass(frozen=True)
+class Import:
+    """Read a data set's own files and write what they say of each person as a table, DIR/NAME_SPLIT.parquet.
 
-    Raises:
-        ImportError: pyarrow is not installed.
+    Pictures stay where they are. Motion capture (aist, amass, cmu) becomes one .npz file a clip, and a folder of clips,
+    by pose-bank, a bank of poses. openpose joins OpenPose's detections to a table. An interrupted import goes on where
+    it was. `kouros import NAME --help` explains one. Needs kouros[train].
     """
-    from kouros.data.importers.coco import import_coco
-    from kouros.data.importers.densepose import import_densepose
-    from kouros.data.importers.eft import import_eft
-    from kouros.data.importers.human36m import import_human36m
-    from kouros.data.importers.humaneva import import_humaneva
-    from kouros.data.importers.lsp import import_lsp
-    from kouros.data.importers.lsp_extended import import_lsp_extended
-    from kouros.data.importers.mpi_inf_3dhp import (
-        import_mpi_inf_3dhp_npz,
-        import_mpi_inf_3dhp_test,
-        import_mpi_inf_3dhp_train,
-    )
-    from kouros.data.importers.mpii import import_mpii
-    from kouros.data.importers.openpose import join_openpose
-    from kouros.data.importers.spin_npz import import_spin_npz
-    from kouros.data.importers.three_doh import import_3doh
-    from kouros.data.importers.three_dpw import import_3dpw
-    from kouros.data.importers.up_3d import import_up_3d
-    from kouros.data.mocap.aist import import_aist
-    from kouros.data.mocap.amass import import_amass
-    from kouros.data.mocap.bank import make_pose_bank
-    from kouros.data.mocap.cmu import import_cmu
 
-    return {
-        "3doh": import_3doh,
-        "3dpw": import_3dpw,
-        "aist": import_aist,
-        "amass": import_amass,
-        "cmu": import_cmu,
-        "coco": import_coco,
-        "densepose": import_densepose,
-        "eft": import_eft,
-        "human36m": import_human36m,
-        "humaneva": import_humaneva,
-        "lsp": import_lsp,
-        "lsp-extended": import_lsp_extended,
-        "mpi-inf-3dhp-npz": import_mpi_inf_3dhp_npz,
-        "mpi-inf-3dhp-test": import_mpi_inf_3dhp_test,
-        "mpi-inf-3dhp-train": import_mpi_inf_3dhp_train,
-        "mpii": import_mpii,
-        "openpose": join_openpose,
-        "pose-bank": make_pose_bank,
-        "spin-npz": import_spin_npz,
-        "up-3d": import_up_3d,
-    }
+    what: Annotated[Importing, tyro.conf.arg(name="", constructor_factory=_importers)]
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        return self.what.run()

@@ -28,6 +28,10 @@ class Surface:
 
         body = load_body_of(self.body) or load_body()
         joints = "lsp14" if "lsp14" in body.keypoint_sets else "smpl24"
+        if self.uv is not None and not self.uv.is_file():
+            raise UsageError(f"--uv {self.uv}: there is no such file.")
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out}: this is a file; expected a folder, or a name to make one.")
         try:
             surface = body_surface(body, obj=self.uv, joints=joints)
             self.out.mkdir(parents=True, exist_ok=True)

@@ -7,4 +7,13 @@ Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 class UsageError(Exception):
-    """Options that make no sense, by themselves or together; the message is one sentence. Exit status 2."""
+    """Options that make no sense, by themselves or together; the message is one sentence."""
+
+    status = 2
+    """Exit status."""
+
+
+class MissingExtraError(UsageError):
+    """What was asked for needs a package that is not installed; the message names the extra that has it."""
+
+    status = 1

@@ -1,1 +1,4 @@
-"""Sample schema, annotation tables, importers, augmentation, synthetic people. May import geometry, body, render."""
+"""Sample schema, annotation tables, importers, augmentation, synthetic people.
+
+May import: detection, fitting, priors, render, body, geometry.
+"""

@@ -1,5 +1,6 @@
 """Where samples with their pictures come from: a table of photos, or people drawn on demand."""
 
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -36,3 +37,35 @@ class Source(Protocol):
     def has(self, name: str) -> bool:
         """Whether any sample knows a field."""
         ...
+
+
+def source_name(source: Source) -> str:
+    """What to call a source in a message: its file or folder, or else the data set and split."""
+    path = getattr(source, "path", None)
+    return str(path) if path is not None else f"{source.info.dataset} ({source.info.split})"
+
+
+def require_fields(
+    sources: Sequence[Source], needs: Iterable[str], names: Sequence[str] = (), learner: str = "this system"
+) -> None:
+    """Stop sources that could teach nothing.
+
+    Args:
+        sources: to learn from.
+        needs: fields of `Sample` that every source must know of some sample.
+        names: what to call the sources; default: `source_name`.
+        learner: who would learn from them.
+
+    Raises:
+        ValueError: with the source, the fields that it lacks and what to do.
+    """
+    needs = tuple(needs)
+    for source, name in zip(sources, names or map(source_name, sources), strict=True):
+        if not len(source):
+            raise ValueError(f"{name} has no samples; import the data set again, or leave it out.")
+        missing = [field for field in needs if not source.has(field)]
+        if missing:
+            raise ValueError(
+                f"{name} knows no {' and no '.join(missing)}, without which it teaches {learner} nothing; leave it "
+                "out, or import it with these annotations."
+            )

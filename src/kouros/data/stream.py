@@ -21,9 +21,8 @@ from kouros.data.crops import CropTransform, person_square
 from kouros.data.images import ImageError
 from kouros.data.occlusion import DEGREES, SHAPES, Occluder
 from kouros.data.schema import Sample, TableInfo
-from kouros.data.sources import Source
+from kouros.data.sources import Source, source_name
 from kouros.data.spin_joints import from_pelvis, spin49_slots, to_spin49
-from kouros.data.table_source import source_name
 from kouros.fitting.schedules.fits_store import Augmentation
 
 _STEPS = 1 << 40

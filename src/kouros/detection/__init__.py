@@ -1,6 +1,6 @@
 """People and their keypoints in images: the built-in detector, and files of other detectors.
 
-The built-in one runs MediaPipe Pose's two networks, without MediaPipe. May import geometry, body, networks.
+The built-in one runs MediaPipe Pose's two networks, without MediaPipe. May import: networks, body, geometry.
 """
 
 from kouros.detection.find import PoseDetector, default_detector, find_people, landmarks_in_boxes

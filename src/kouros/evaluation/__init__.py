@@ -1,1 +1,1 @@
-"""Metrics, benchmark protocols and reports. May import everything below training."""
+"""Metrics, benchmark protocols and reports. May import: everything below."""

@@ -4,5 +4,5 @@
 those before it: `kernels` (compiled loops), `terms` (what a fit weighs), `solvers` (how it is minimized), `schedules`
 (from where, in which stages, with which weights: SMPLify, the default fit, synergy, videos, SPIN's loop).
 
-May import geometry, body and priors.
+May import: priors, body, geometry.
 """

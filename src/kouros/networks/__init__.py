@@ -1,1 +1,1 @@
-"""Backbones, decoders, heads: modules with no losses and no files. May import geometry, body, priors."""
+"""Backbones, decoders, heads: modules with no losses and no files. May import: priors, body, geometry."""

@@ -1,4 +1,4 @@
-"""From photos to people: load, detect, estimate, refine, collect. May import everything below the command line."""
+"""From photos to people: load, detect, estimate, refine, collect. May import: everything below."""
 
 from kouros.pipeline.api import fit, reconstruct
 from kouros.pipeline.person import Person

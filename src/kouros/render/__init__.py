@@ -1,1 +1,1 @@
-"""Rasterizer, shading and dense maps. May import geometry and body."""
+"""Rasterizer, shading and dense maps. May import: body, geometry."""

@@ -1,1 +1,1 @@
-"""Trains what systems and priors define. May import everything but the pipeline and the command line."""
+"""Trains what systems and priors define. May import: everything below."""

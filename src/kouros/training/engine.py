@@ -21,9 +21,8 @@ from torch import Tensor
 
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
-from kouros.data.sources import Source
+from kouros.data.sources import Source, require_fields
 from kouros.data.stream import StreamConfig
-from kouros.data.table_source import require_fields
 from kouros.sentences import first_line
 from kouros.systems.system import System, SystemConfig
 from kouros.systems.table import system_name

@@ -37,9 +37,12 @@ def import_coco(
     Args:
         source: the folder with ``annotations/person_keypoints_<split>.json`` and ``<split>/``, or such a JSON
             file.
+        out: folder for the table; made where it is missing.
+        split: train2017, val2017 or the like; of a JSON file, the table's name for it.
         images: folder of the images; default: ``<split>`` in the source; of a JSON file, its own folder or, where
             that holds none of them, a ``train2017`` or the like beside it or above it.
         complete_limbs: keep only people whose twelve limb keypoints are all labelled, as SPIN does.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the file is missing or is no COCO annotation file.

@@ -29,8 +29,10 @@ def import_densepose(
     Args:
         source: a file ``densepose_coco_2014_<split>.json``, or the folder that holds it (or ``annotations/``
             with it).
+        out: folder for the table; made where it is missing.
         split: train, valminusminival or minival.
         images: folder of COCO's ``train2014`` or ``val2014`` images; default: that folder in the source.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the file or the images' folder is missing, or the file is no COCO annotation file.

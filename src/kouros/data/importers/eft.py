@@ -26,8 +26,11 @@ def import_eft(
     """Import a file of fits, such as ``COCO2014-All-ver01.json``.
 
     Args:
+        source: the file.
+        out: folder for the table; made where it is missing.
         images: folder of the pictures, or of their ``train2014``, ``val2014`` or ``images``; default: the file's own.
         split: name of the table's split; the file does not say it.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the file is missing or is none of EFT's.

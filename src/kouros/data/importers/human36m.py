@@ -55,9 +55,13 @@ def import_human36m(
 
     Args:
         source: the folder with ``S1`` ... ``S11`` and, if it is there, ``metadata.xml`` with the cameras.
+        out: folder for the table; made where it is missing.
+        split: train or test.
+        stride: keep every so many-th frame.
         images: folder of extracted pictures ``S9_Directions_1.54138969_000001.jpg``; default: the videos are
             named.
         mosh: folder of ``S1/<Action>_cam<k>_aligned.pkl`` with SMPL fits at 10 frames a second.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the folder holds no Human3.6M, or the split is unknown.

@@ -90,8 +90,11 @@ def import_humaneva(
     where that begins; of a trial whose alignment is unknown it counts rows.
 
     Args:
-        source: ``converted_15j``.
+        source: the folder ``converted_15j``.
+        out: folder for the table; made where it is missing.
+        split: Train or Validate.
         images: folder of the videos, ``S1/Image_Data/Walking_1_(C1).avi``; default: the source's parent.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the folder holds no such export.

@@ -28,8 +28,12 @@ def import_lsp(
     All joints are annotated, hidden ones by guess: their confidence is 1, and ``visible`` tells them apart.
 
     Args:
+        source: the folder with ``joints.mat`` and ``images/``.
+        out: folder for the table; made where it is missing.
+        split: train or test.
         masks: folder of UPi-S1h, whose silhouettes and part maps (of ``lsp_dataset``'s size) are noted when
             given.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the folder holds no LSP; the split is unknown.

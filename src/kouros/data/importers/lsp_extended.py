@@ -26,7 +26,10 @@ def import_lsp_extended(source: Path, out: Path, *, like_spin: bool = False, che
     annotated.
 
     Args:
+        source: the folder with ``joints.mat``.
+        out: folder for the table; made where it is missing.
         like_spin: give all 14 joints confidence 1, whatever their flags, as SPIN does.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the folder holds no LSP-extended, or not as many images of HR-LSPET as annotations.

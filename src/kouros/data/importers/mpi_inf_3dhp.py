@@ -56,6 +56,13 @@ def import_mpi_inf_3dhp_npz(
     """Import mmpose's form: ``imgname center scale part S`` with 17 joints in the test's order, absolute
     metres.
 
+    Args:
+        source: the file.
+        out: folder for the table; made where it is missing.
+        images: folder that ``imgname`` is relative to; default: the file's own.
+        split: name of the table's split; the file does not say it.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
+
     Raises:
         DatasetError: the file is none of this kind.
     """
@@ -108,8 +115,11 @@ def import_mpi_inf_3dhp_train(
     ``video_<k>/000001.jpg`` (mmhuman3d), else the videos themselves.
 
     Args:
-        cameras: numbers of the cameras to take.
+        source: the folder with ``S1`` ... ``S8``.
+        out: folder for the table; made where it is missing.
+        cameras: numbers of the cameras to take, 0 to 13; default: those at chest height.
         stride: keep every so many-th frame.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: there is no ``S<k>/Seq<k>/annot.mat``; a camera is none of the 14.
@@ -192,6 +202,11 @@ def import_mpi_inf_3dhp_test(source: Path, out: Path, *, check_images: bool = Tr
 
     Metrics are computed on ``keypoints_3d_universal``. The files hold no intrinsics: they are what best takes the
     joints to their pixels.
+
+    Args:
+        source: the folder with ``TS1`` ... ``TS6``, or with ``mpi_inf_3dhp_test_set``.
+        out: folder for the table; made where it is missing.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: there is no ``TS<k>/annot_data.mat``.

@@ -31,9 +31,12 @@ def import_mpii(
 
     Args:
         source: the folder with ``annotations/mpii_human_pose_v1_u12_1.mat`` and ``images/``.
+        out: folder for the table; made where it is missing.
         split: name of the table; MPII itself has only ``train``, any other is what ``people`` lists.
-        people: list of the people to import, see `kouros.data.importers.mpii_people`; default: all.
+        people: list of the people to import: the hourglass network's ``valid.h5``, HRNet's ``mpii_val.json``, or
+            image names (``.txt``); default: all.
         like_spin: leave out people who lack a keypoint or have one at coordinates not above 0, as SPIN does.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the folder holds no MPII, the list is none, or another split than train was asked without it.

@@ -49,6 +49,7 @@ def join_openpose(
         detections: folder of ``<picture>_keypoints.json``, flat or with the pictures' own folders.
         like_spin: SPIN's own rule: all twelve limb joints must be annotated, and of MPII and COCO people far
             detections are refused only where the people are small, elsewhere never.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the table has no 2D keypoints, ``out`` is its folder, or there are no detections.

@@ -100,11 +100,14 @@ def import_spin_npz(
 
     Args:
         source: the file.
+        out: folder for the table; made where it is missing.
         images: folder that ``imgname`` is relative to; default: the file's own.
         masks: folder that ``maskname`` and ``partname`` are relative to (UPi-S1h's); default: the images'.
         fits: SPIN's fits of the same rows, which take the place of the file's own: ``pose``, ``betas`` and
             ``valid_fit`` (or ``shape`` and ``has_smpl``) in an ``.npz``.
-        dataset: name of the table; default: the file's.
+        dataset: name of the table, by which evaluation knows it; default: the file's.
+        split: name of the table's split; the file does not say it.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: a file is none of this kind, or the fits are of other rows.

@@ -23,6 +23,12 @@ _FOLDERS = {"train": ("trainset", "train"), "test": ("testset", "test")}
 def import_3doh(source: Path, out: Path, *, split: str = "test", check_images: bool = True) -> ImportReport:
     """Import a split of 3DOH50K.
 
+    Args:
+        source: the folder with ``trainset`` or ``testset``.
+        out: folder for the table; made where it is missing.
+        split: train or test.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
+
     Raises:
         DatasetError: the folder holds no such split.
     """

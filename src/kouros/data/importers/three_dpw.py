@@ -42,6 +42,12 @@ def import_3dpw(source: Path, out: Path, *, split: str = "test", check_images: b
     Boxes go around the OpenPose detections, as in SPIN's protocol; where there are none, around the projected
     joints.
 
+    Args:
+        source: the folder with ``sequenceFiles`` and ``imageFiles``.
+        out: folder for the table; made where it is missing.
+        split: train, validation or test.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
+
     Raises:
         DatasetError: the folder holds no 3DPW, or not this split.
     """

@@ -22,7 +22,9 @@ def import_up_3d(source: Path, out: Path, *, split: str = "train", check_images:
 
     Args:
         source: the folder with ``train.txt`` and ``00000_image.png``.
+        out: folder for the table; made where it is missing.
         split: name of the list: train, val, trainval or test.
+        check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: there is no such list.

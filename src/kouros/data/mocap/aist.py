@@ -46,6 +46,11 @@ def read_aist(path: Path) -> Motion:
 def import_aist(source: Path, out: Path, *, frame_rate: float = 30.0) -> ImportReport:
     """Convert ``motions/*.pkl`` but those named in ``ignore_list.txt``.
 
+    Args:
+        source: the folder with ``motions``.
+        out: folder for the clips; made where it is missing.
+        frame_rate: frames a second to keep.
+
     Raises:
         DatasetError: there are none.
     """

@@ -56,6 +56,11 @@ def read_amass(path: Path) -> Motion:
 def import_amass(source: Path, out: Path, *, frame_rate: float = 30.0) -> ImportReport:
     """Convert all motions below ``source`` (``<Subset>/<subject>/<motion>_poses.npz``), keeping the folders.
 
+    Args:
+        source: a folder above the motions.
+        out: folder for the clips; made where it is missing.
+        frame_rate: frames a second to keep.
+
     Raises:
         DatasetError: there are none.
     """

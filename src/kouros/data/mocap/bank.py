@@ -28,8 +28,10 @@ def make_pose_bank(
 
     Args:
         source: folder of motion files, as imported; searched with its sub-folders.
+        out: folder for the bank; made where it is missing.
         turned: degrees by which some joint must have turned since the last pose taken.
         poses: at most so many are kept, drawn at random.
+        seed: of that draw, where there are more.
 
     Raises:
         DatasetError: there are no motions, or not one can be read.

@@ -69,6 +69,8 @@ def import_cmu(source: Path, out: Path, *, frame_rate: float = 30.0, source_rate
     """Convert all ``<subject>_<trial>.amc`` below ``source`` that lie beside their ``<subject>.asf``.
 
     Args:
+        source: a folder above the trials.
+        out: folder for the clips; made where it is missing.
         frame_rate: frames a second to keep.
         source_rate: frames a second of the recordings, which the files do not say: 120 but for a few subjects with 60.
 

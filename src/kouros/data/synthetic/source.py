@@ -5,7 +5,6 @@ from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -146,6 +145,5 @@ class SyntheticSource:
     def stage(self) -> Stage:
         """What renders; made when first needed."""
         if self._stage is None:
-            cv2.setNumThreads(1)
             self._stage = Stage(backgrounds=self._backgrounds)
         return self._stage
