@@ -61,7 +61,7 @@ def test_people_of_different_photos_are_not_mixed(people):
 
 
 def test_json_refuses_numbers_that_are_none(people):
-    broken = replace(people[0], betas=people[0].betas * float("nan"))
+    broken = people[0].moved(people[0].parameters.map(lambda t: t * float("nan")))
     with pytest.raises(ValueError):
         json_bytes([broken])
 

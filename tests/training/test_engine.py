@@ -14,6 +14,7 @@ pytest.importorskip("lightning")
 from tests.training import toy
 from tests.training.toy import MakeToyStream, People, ToyConfig, batch_of, run_toy
 
+from kouros.geometry.cameras import WeakPerspectiveCamera, perspective_translation
 from kouros.systems.spin import SpinConfig
 from kouros.training.engine import EngineOptions, TrainingData, train
 from kouros.training.logging_pictures import people_sheet
@@ -269,8 +270,8 @@ def test_pictures_show_predictions_over_crops(free_body):
     """Of two people in black crops only the visible one's is drawn; the target's column has another colour."""
     step = ToyConfig(dropout=0.0).build(free_body, 24).training_step(batch_of(People(), [0, 1]))
     size = 64
-    camera = replace(step.predicted.camera, scale=torch.tensor([0.9, -1.0]), translation=torch.zeros(2, 2))
-    bodies = replace(step.predicted, camera=camera)
+    weak = WeakPerspectiveCamera(torch.tensor([0.9, -1.0]), torch.zeros(2, 2))
+    bodies = replace(step.predicted.bodies, transl=perspective_translation(weak))
     sheet = people_sheet(torch.zeros(2, 3, size, size), bodies, bodies, free_body)
     assert sheet.shape == (2 * size + 4, 3 * size + 8, 3)
     crop, predicted, target = (sheet[:size, i * (size + 4) : i * (size + 4) + size] for i in range(3))

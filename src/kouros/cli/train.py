@@ -112,15 +112,17 @@ def _subcommand(entry: SystemEntry) -> Any:
     Systems bring torch along, so they are looked at only where somebody asks for `kouros train`.
     """
 
+    stand_in = type(entry.config, (_Command,), {})
+
     def load() -> type:
         from kouros.cli.train_systems import command_for
 
-        return command_for(entry)
+        return command_for(entry, stand_in)
 
     about = tyro.conf.subcommand(
         entry.name, description=f"Train {entry.title}: {entry.summary}.", constructor_factory=load
     )
-    return Annotated[type(entry.config, (_Command,), {}), about]
+    return Annotated[stand_in, about]
 
 
 # An operator cannot join what is not known beforehand.

@@ -98,13 +98,21 @@ class _TrainSystem:
         return train(config, body, data, self.out, self.engine, **given)  # type: ignore[arg-type]
 
 
-def command_for(entry: SystemEntry) -> type[_TrainSystem]:
-    """The command that trains a system: its own configuration beside what all systems are told."""
+def command_for(entry: SystemEntry, stand_in: type) -> type[_TrainSystem]:
+    """The command that trains a system: its own configuration beside what all systems are told.
+
+    Args:
+        stand_in: the class that has the command's place while nobody asks for it.
+    """
     config = entry.config_type
     system = field(default_factory=config)
     options = [("system", Annotated[config, tyro.conf.arg(name="")], system)]
     made = make_dataclass(
-        f"Train{entry.config.removesuffix('Config')}", options, bases=(_TrainSystem,), frozen=True, kw_only=True
+        f"Train{entry.config.removesuffix('Config')}",
+        options,
+        bases=(_TrainSystem, stand_in),
+        frozen=True,
+        kw_only=True,
     )
     made.__doc__ = f"Train {entry.title}: {entry.summary}."
     return made
