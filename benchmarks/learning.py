@@ -52,8 +52,8 @@ from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.hkmr import Hkmr, HkmrConfig
 from kouros.systems.losses import ANNOTATED
 from kouros.systems.spin import LearnFrom, Spin, SpinConfig
+from kouros.systems.measures import COMMON14, Keypoints, errors_2d, keypoints_of
 from kouros.systems.system import System
-from kouros.training.judging import COMMON14, Keypoints, errors_2d, keypoints_of
 from kouros.training.options import EngineOptions
 
 RUNS, OCCLUDED = "runs.jsonl", "occluded.jsonl"

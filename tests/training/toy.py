@@ -24,8 +24,9 @@ from kouros.data.batch import Batch
 from kouros.data.schema import Sample, TableInfo
 from kouros.fitting.schedules.fits_store import Augmentation, Fits, FitsStore
 from kouros.geometry.cameras import WeakPerspectiveCamera, nominal_crop_camera, perspective_translation
+from kouros.systems.batches import CropBatches
 from kouros.systems.estimator import Estimate
-from kouros.systems.system import Step, System
+from kouros.systems.system import CropSystem, Step
 from kouros.training.engine import EngineOptions, Outcome, TrainingData, train
 
 SIZE = 16
@@ -102,12 +103,15 @@ class ToyStream:
 
 
 @dataclass(frozen=True)
-class MakeToyStream:
-    batch_size: int
+class ToyBatches(CropBatches):
     event: tuple[int, Callable[[], object]] | None = None
 
-    def __call__(self, sources, rank: int, world: int) -> ToyStream:
-        return ToyStream(tuple(sources), self.batch_size, rank, world, self.event)
+    def stream(self, sources, ratios, batch_size, seed, *, rank=0, world=1) -> ToyStream:
+        return ToyStream(tuple(sources), batch_size, rank, world, self.event)
+
+
+EVENT: tuple[int, Callable[[], object]] | None = None
+"""Of the next run; not in its configuration, which is saved."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,7 @@ class ToyConfig:
         return BUILT[-1]
 
 
-class Toy(System):
+class Toy(CropSystem):
     """Pose, betas and camera linearly from the pixels; every prediction is a fit; optionally an adversary."""
 
     needs = ("keypoints_2d", "pose")
@@ -149,6 +153,10 @@ class Toy(System):
     @property
     def crop_size(self) -> int:
         return SIZE
+
+    @property
+    def batches(self) -> ToyBatches:
+        return ToyBatches(SIZE, event=EVENT)
 
     def begin(self, samples) -> None:
         if self.config.begins_at is not None:
@@ -199,13 +207,14 @@ def run_toy(
     out: Path, config=None, *, resume=False, source=None, start=None, event=None, validation=None, **given
 ) -> Outcome:
     """Train the toy; ``given`` are the engine's options."""
+    global EVENT
+    EVENT = event
     options = EngineOptions(
         **({"max_steps": 12, "batch_size": 8, "workers": 0, "log_every": 5, "pictures_every": 0} | given)
     )
     source = People() if source is None else source
-    data = TrainingData((source,), validation=validation, names=("toy people",), validation_name="toy judges")
-    make = MakeToyStream(options.batch_size, event)
-    return train(config or ToyConfig(), body(), data, out, options, make_stream=make, start=start, resume=resume)
+    data = TrainingData((source,), validation=validation or {}, names=("toy people",))
+    return train(config or ToyConfig(), body(), data, out, options, start=start, resume=resume)
 
 
 def send_this_process(sign: signal.Signals) -> None:

@@ -77,6 +77,11 @@ class RunFolder:
         """The best checkpoint by validation."""
         return self.checkpoints / "best.ckpt"
 
+    @property
+    def beginning(self) -> Path:
+        """First fits, as far as they are made, before there is a checkpoint."""
+        return self.checkpoints / "beginning.pt"
+
     def checkpoint(self, steps: int) -> Path:
         """The checkpoint after so many steps."""
         return self.checkpoints / f"step-{steps}.ckpt"
