@@ -1,7 +1,6 @@
 """Two processes train as one does with the whole batch, and agree about everything."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 def _two_processes(out: Path, options: dict, port: int) -> subprocess.CompletedProcess:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = toy.environment()
     command = [*torchrun, toy.__file__, str(out), json.dumps(options)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
 

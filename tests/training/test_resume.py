@@ -1,6 +1,5 @@
 """A run that was ended and goes on ends with the very weights of one that was not."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -55,7 +54,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_weights(
     """With dropout, an average, clipping, optimizers' state and a store of fits."""
     config = '{"adversary": true}' if adversary else "{}"
     script = [sys.executable, toy.__file__, str(tmp_path / "killed"), _OPTIONS % (sign, config)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = toy.environment()
     ended = subprocess.run(script, env=environment, capture_output=True, timeout=200)
     assert ended.returncode == status, ended.stderr.decode()
     assert load_archive(tmp_path / "killed" / "checkpoints" / "last.ckpt")["kouros"]["steps"] == kept

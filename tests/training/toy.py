@@ -217,6 +217,12 @@ def run_toy(
     return train(config or ToyConfig(), body(), data, out, options, start=start, resume=resume)
 
 
+def environment() -> dict[str, str]:
+    """For this file as a script."""
+    root = Path(__file__).parents[2]
+    return os.environ | {"PYTHONPATH": os.pathsep.join((str(root), str(root / "src"))), "OMP_NUM_THREADS": "1"}
+
+
 def send_this_process(sign: signal.Signals) -> None:
     os.kill(os.getpid(), sign)
 

@@ -3,7 +3,8 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Union
+from types import new_class
+from typing import Annotated, Any, Literal, Protocol, Union, runtime_checkable
 
 import tyro
 
@@ -98,6 +99,7 @@ class Lifter:
         return 0
 
 
+@runtime_checkable
 class _Command(Protocol):
     """What a sub-command that is loaded late looks like."""
 
@@ -120,7 +122,8 @@ def _subcommand(entry: SystemEntry) -> Any:
     about = tyro.conf.subcommand(
         entry.name, description=f"Train {entry.title}: {entry.summary}.", constructor_factory=load
     )
-    return Annotated[type(entry.config, (_Command,), {}), about]
+    # A class that is known by its name only: whatever the one that is loaded makes, fits it.
+    return Annotated[runtime_checkable(new_class(entry.config, (_Command, Protocol))), about]  # type: ignore[misc]
 
 
 # An operator cannot join what is not known beforehand.

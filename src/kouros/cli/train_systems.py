@@ -27,7 +27,7 @@ class _TrainSystem:
     """What all systems are told."""
 
     data: tuple[Path, ...]
-    """Annotation tables (.parquet) and folders of synthetic people, mixed in every batch."""
+    """Annotation tables (.parquet), folders of synthetic people, motion capture; mixed in every batch."""
     out: Path
     """Folder of the run."""
     ratios: tuple[float, ...] = ()
@@ -79,7 +79,7 @@ class _TrainSystem:
         data = TrainingData(
             sources=[open_source(path) for path in self.data],
             ratios=self.ratios or None,
-            validation=dict(zip(_names(self.val), map(open_source, self.val), strict=True)),
+            validation=dict(zip(_names(self.val), [open_source(path, "val") for path in self.val], strict=True)),
             names=[str(path) for path in self.data],
         )
         body_path = self.body and self.body.resolve()

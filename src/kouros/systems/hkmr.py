@@ -162,13 +162,13 @@ class Hkmr(CropSystem):
 
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> tuple[Regressed, ...]:
         """What the regressor estimates after each outer iteration."""
-        return self.regressor(self.backbone(image))
+        return self.regressor(self.features(image))
 
     # ---- Eq. 3
 
     def training_step(self, batch: Batch) -> Step:
         """Estimate, and add up the losses of all outer iterations."""
-        estimates = self(batch.image)
+        estimates = self.regressor(self.seen(batch))
         weights = self.config.weights
         # Half precision, which a training loop may have switched on, is too coarse for what follows.
         with torch.autocast(batch.image.device.type, enabled=False):

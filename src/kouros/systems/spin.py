@@ -279,13 +279,13 @@ class Spin(CropSystem):
 
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> tuple[Regressed, ...]:
         """What the regressor answers after each of its iterations."""
-        return self.regressor(self.backbone(image))
+        return self.regressor(self.features(image))
 
     # ---- Sec. 3.3-3.5: one training step
 
     def training_step(self, batch: Batch) -> Step:
         """Regress, fit from there, keep the better fit, and learn from it."""
-        regressed = self(batch.image)[-1]
+        regressed = self.regressor(self.seen(batch))[-1]
         # Half precision, which a training loop may have switched on, is too coarse for what follows.
         with torch.autocast(batch.image.device.type, enabled=False):
             return self._learn(batch, regressed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -114,6 +115,10 @@ class CropSystem(System):
     """
 
     body: BodyModel
+    backbone: nn.Module
+    """Of those that have one which can be held."""
+    held = False
+    """Whether the backbone stays as it is; see `hold_backbone`."""
     needs = ("keypoints_2d",)
     judged_by = ("keypoints_3d", "keypoints_2d")
     best_by = (Best("pa_mpjpe"), Best("mpjpe"), Best("keypoints_2d"))
@@ -136,6 +141,33 @@ class CropSystem(System):
     @abstractmethod
     def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Estimate:
         """As in `kouros.systems.estimator.CropNetwork`."""
+
+    def features(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch *features"]:
+        """All that the rest of the network sees of crops: what the backbone makes of them."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
+            return self.backbone(image)
+
+    def seen(self, batch: Batch) -> Float[Tensor, "batch *features"]:
+        """`features` of a batch, to learn from: those that it brings, else of its crops."""
+        return self.features(batch.image) if batch.features is None else batch.features
+
+    def hold_backbone(self) -> None:
+        """Leave the backbone as it is from now on: not trained, and in evaluation mode whatever the rest is in.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not hasattr(self, "backbone"):
+            raise ValueError(f"{type(self).__name__} has no backbone that can be held; leave --hold-backbone out.")
+        self.held = True
+        self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "CropSystem":
+        """As every module's, but for a backbone that is held."""
+        super().train(mode)
+        if self.held:
+            self.backbone.eval()
+        return self
 
     def measures(self, batch: Batch) -> Mapping[str, Sum]:
         """Of the bodies that it predicts; none where it predicts others things."""

@@ -23,11 +23,12 @@ import torch.distributed as dist
 from kouros.body.model import BodyModel
 from kouros.data.sources import Source, require_fields
 from kouros.sentences import first_line
-from kouros.systems.system import System, SystemConfig
+from kouros.systems.system import CropSystem, System, SystemConfig
 from kouros.systems.table import system_name
 from kouros.training.averaging import WeightAverage
 from kouros.training.checkpoints import CheckpointKeeper, WholeFiles
 from kouros.training.config_json import to_json
+from kouros.training.features import cached
 from kouros.training.judging import Scores
 from kouros.training.lightning_import import (
     DDPStrategy,
@@ -51,7 +52,9 @@ from kouros.training.starting import Taken, read_starts, start_from
 from kouros.training.steps import NumberedBatch, plain_batches, step_batches
 from kouros.training.weights import load_archive, save_archive
 
-_UNCHANGED_OPTIONS = ("batch_size", "accumulate", "precision", "schedule", "warmup", "clip", "ema", "seed")
+_UNCHANGED_OPTIONS = (
+    "batch_size", "accumulate", "precision", "schedule", "warmup", "clip", "ema", "hold_backbone", "seed"
+)  # fmt: skip
 """Those that a run's outcome depends on; the others may change when it goes on."""
 _SAVE_FITS_EVERY = 60.0
 """Seconds between saves of the first fits."""
@@ -119,6 +122,10 @@ def train(
     _require_fields(system, data)
     if options.accumulate > 1 and options.precision == "16-mixed" and len(system.optimizers()) > 1:
         raise ValueError("--accumulate in 16-mixed precision is for systems of one optimizer; choose bf16-mixed.")
+    if options.hold_backbone:
+        if not isinstance(system, CropSystem):
+            raise ValueError(f"{type(system).__name__} looks at no crops, so it has no backbone to hold.")
+        system.hold_backbone()
     name = system_name(type(config))
     described = _described(data, options, start, body_path)
     checkpoint = _newest_of_this(run, config, described, resume)
@@ -163,9 +170,11 @@ class RunModule(SystemModule):
     def train_dataloader(self) -> Iterable[NumberedBatch]:
         """Batches from the step that is next."""
         options, place = self.options, {"rank": self.global_rank, "world": self.trainer.world_size}
-        stream = self.system.batches.stream(
-            self._data.sources, self._data.ratios, options.batch_size, options.seed, **place
-        )
+        batches, sources = self.system.batches, self._data.sources
+        if options.cache_features is not None:
+            how = (self.device, options.batch_size, options.workers)
+            batches = cached(self.system, sources, options.cache_features, *how)
+        stream = batches.stream(sources, self._data.ratios, options.batch_size, options.seed, **place)
         return step_batches(stream, self.steps_done, options.max_steps, options.workers)
 
     def on_fit_start(self) -> None:
@@ -321,7 +330,7 @@ def _described(
         },
         "body": None if body_path is None else str(body_path),
         "start": None if start is None else str(start),
-        "options": asdict(options),
+        "options": to_json(options),
     }
 
 
@@ -410,8 +419,8 @@ def _interrupts_pass(trainer: Trainer) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
-        if trainer.interrupted:
+    except SystemExit as left:
+        if trainer.interrupted and left.code == 1:
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
         raise

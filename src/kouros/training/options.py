@@ -5,6 +5,7 @@ Imports nothing heavy, so that commands can show them at once.
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from kouros.systems.recipe import Recipe
@@ -28,6 +29,11 @@ class EngineOptions(Recipe):
     """Machines."""
     accumulate: int = 1
     """Parts in which each device learns from its share of a batch, one after the other, in less memory."""
+    hold_backbone: bool = False
+    """Leave the backbone as it begins, and train the rest."""
+    cache_features: Path | None = None
+    """Folder for what a held backbone makes of each crop, which is then looked at once; for crops that nothing
+    changes, and several runs may share it."""
     seed: int = 0
     """Of everything random."""
     workers: int = 2
@@ -56,6 +62,8 @@ class EngineOptions(Recipe):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(0 <= self.ema < 1, "ema", self.ema, "at least 0 and below 1")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "0 or more, and below 2^63")
+        if self.cache_features is not None and not self.hold_backbone:
+            raise ValueError("--cache-features is for a backbone that stays as it is; add --hold-backbone.")
         if self.precision == "16-mixed" and self.accelerator == "cpu":
             raise ValueError("--precision 16-mixed needs --accelerator gpu; CPUs have bf16-mixed.")
 
