@@ -69,6 +69,27 @@ def test_a_run_that_was_ended_goes_on_to_the_same_weights(
     assert bool(torch.isfinite(fits["loss"]).all())  # everyone has been seen
 
 
+def test_first_fits_go_on_where_they_were_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """24 people in batches of 8, of which two are done when somebody asks to leave."""
+    config = ToyConfig(first_fits=True)
+    run_toy(tmp_path / "whole", config)
+    assert [list(range(i, i + 8)) for i in (0, 8, 16)] == toy.FITTED
+    monkeypatch.setattr(toy, "LEAVES_AFTER", 2)
+    with pytest.raises(SystemExit) as left:
+        run_toy(tmp_path / "broken", config)
+    assert left.value.code == 128 + signal.SIGTERM and len(toy.FITTED) == 2
+    assert not (tmp_path / "broken" / "checkpoints" / "last.ckpt").exists()
+
+    with pytest.raises(ValueError, match="add --resume"):
+        run_toy(tmp_path / "broken", config)
+    with pytest.raises(ValueError, match=r"config\.dropout 0\.5, now asked for 0\.1"):
+        run_toy(tmp_path / "broken", ToyConfig(first_fits=True, dropout=0.1), resume=True)
+    run_toy(tmp_path / "broken", config, resume=True)
+    assert [list(range(16, 24))] == toy.FITTED
+    _same(_state(tmp_path / "broken"), _state(tmp_path / "whole"))
+    assert not (tmp_path / "broken" / "checkpoints" / "beginning.pt").exists()
+
+
 def test_seeds_differ_and_repeat(tmp_path: Path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         run_toy(tmp_path / name, seed=seed)

@@ -123,7 +123,7 @@ def _subcommand(entry: SystemEntry) -> Any:
         entry.name, description=f"Train {entry.title}: {entry.summary}.", constructor_factory=load
     )
     # A class that is known by its name only: whatever the one that is loaded makes, fits it.
-    return Annotated[runtime_checkable(new_class(entry.config, (_Command, Protocol))), about]  # type: ignore[misc]
+    return Annotated[runtime_checkable(new_class(entry.config, (_Command, Protocol))), about]
 
 
 # An operator cannot join what is not known beforehand.

@@ -66,8 +66,9 @@ class Chain(nn.Module):
             raise ValueError(f"{type(wrong).__name__} takes nothing from a stage before it; it can only come first.")
         self.stages = nn.ModuleList(stages)
         self._first, self._later = (stages[0],), tuple(later)  # in tuples: they are registered once
-        last = [s for s in (*self._first, *later) if s.points_3d or s.points_2d]
-        self.points_3d, self.points_2d = (last[-1].points_3d, last[-1].points_2d) if last else (None, None)
+        both: list[CropNetwork | LaterStage] = [*self._first, *self._later]
+        self.points_3d: KeypointSet | None = next((s.points_3d for s in reversed(both) if s.points_3d), None)
+        self.points_2d: KeypointSet | None = next((s.points_2d for s in reversed(both) if s.points_2d), None)
 
     @property
     def crop_size(self) -> int:

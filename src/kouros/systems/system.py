@@ -115,7 +115,7 @@ class CropSystem(System):
     """
 
     body: BodyModel
-    backbone: nn.Module
+    backbone: Any
     """Of those that have one which can be held."""
     held = False
     """Whether the backbone stays as it is; see `hold_backbone`."""

@@ -276,9 +276,10 @@ def _trainer(
     elif SLURMEnvironment.detect():
         # Jobs that are queued again go on with --resume; Lightning's own files for that would be in the way.
         plugins.append(SLURMEnvironment(auto_requeue=False))
-    if options.batch_size % (devices * nodes):
+    if options.batch_size % (devices * nodes * options.accumulate):
+        parts = f" in {options.accumulate} parts" if options.accumulate > 1 else ""
         raise ValueError(
-            f"--batch-size {options.batch_size} cannot be shared equally among {devices * nodes} processes; "
+            f"--batch-size {options.batch_size} cannot be shared equally among {devices * nodes} processes{parts}; "
             "choose a multiple."
         )
     strategy: Any = "auto"
