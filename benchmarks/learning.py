@@ -51,9 +51,9 @@ from kouros.networks.kinematic_regressor import KinematicConfig
 from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.hkmr import Hkmr, HkmrConfig
 from kouros.systems.losses import ANNOTATED
+from kouros.systems.measures import COMMON14, Keypoints, errors_2d, keypoints_of
 from kouros.systems.spin import LearnFrom, Spin, SpinConfig
-from kouros.systems.system import System
-from kouros.training.judging import COMMON14, Keypoints, errors_2d, keypoints_of
+from kouros.systems.system import CropSystem
 from kouros.training.options import EngineOptions
 
 RUNS, OCCLUDED = "runs.jsonl", "occluded.jsonl"
@@ -252,7 +252,7 @@ class Experiment:
         return self.out / f"{name.replace(' ', '_').replace(',', '')}_{seed}.pt"
 
 
-def run(name: str, seed: int, system: System, on: Experiment) -> None:
+def run(name: str, seed: int, system: CropSystem, on: Experiment) -> None:
     """Train a system, score it as it goes, and note it."""
     system.backbone = LaterLayers()
     body = kouros.load_body()
@@ -295,7 +295,7 @@ def note(row: dict[str, Any], path: Path) -> None:
 
 
 @torch.no_grad()
-def scores(system: System, seen: Seen, body: kouros.BodyModel) -> dict[str, float]:
+def scores(system: CropSystem, seen: Seen, body: kouros.BodyModel) -> dict[str, float]:
     """Millimetres over the 14 common joints, pixels of a crop of 224 over all annotated points."""
     pictures = (seen.rows(rows).image for rows in torch.arange(len(seen)).split(256))
     parts = [keypoints_of(bodies, body) for p in pictures if (bodies := system.predict(p).bodies) is not None]
@@ -376,7 +376,7 @@ def occluded_runs(on: Experiment, seeds: range) -> None:
             if not on.state(name, seed).exists():
                 continue
             system = with_regressor(name)
-            system.backbone = LaterLayers()  # type: ignore[assignment]
+            system.backbone = LaterLayers()
             system.load_state_dict(torch.load(on.state(name, seed), weights_only=True))
             found = {look: scores(system, seen, body) for look, seen in looks.items()}
             note({"name": name, "seed": seed, "hidden": found}, on.out / OCCLUDED)

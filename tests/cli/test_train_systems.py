@@ -52,7 +52,7 @@ def test_a_table_becomes_a_system_that_predicts(table: Path, tmp_path: Path, cap
     assert "PA-MPJPE" in said.out and "(best)" in said.err
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["system"] == system and config["config"]["backbone"] == 18
-    assert config["data"]["crops"]["crop_size"] == 64
+    assert config["config"]["crop_size"] == 64 and config["config"]["augment"]["flipped"] == 0.5
     bodies = load_run(tmp_path / "run", which="best").predict(torch.rand(3, 3, 64, 64)).bodies
     assert bodies.pose.shape == (3, 72)
 

@@ -12,12 +12,15 @@ from torch.testing import assert_close
 pytest.importorskip("lightning")
 
 from tests.training import toy
-from tests.training.toy import MakeToyStream, People, ToyConfig, batch_of, run_toy
+from tests.training.toy import People, ToyBatches, ToyConfig, batch_of, run_toy
 
 from kouros.geometry.cameras import WeakPerspectiveCamera, perspective_translation
+<<<<<<< HEAD
+=======
+from kouros.systems.pictures import people_sheet
+>>>>>>> engine
 from kouros.systems.spin import SpinConfig
 from kouros.training.engine import EngineOptions, TrainingData, train
-from kouros.training.logging_pictures import people_sheet
 from kouros.training.options import TrainingError
 from kouros.training.weights import load_archive
 
@@ -48,7 +51,7 @@ def test_steps_are_those_of_a_plain_loop(tmp_path: Path, free_body, adversary: b
     run_toy(tmp_path, config, max_steps=6, clip=0.05)
     torch.manual_seed(0)
     system = config.build(free_body, 24)
-    stream = MakeToyStream(8)((People(),), 0, 1)
+    stream = ToyBatches(toy.SIZE).stream((People(),), None, 8, 0)
     networks = [system.linear] + [system.adversary] * adversary
     optimizers = system.optimizers()
     for step in range(6):
@@ -244,7 +247,7 @@ def test_failures_that_users_can_mend_come_with_the_remedy(tmp_path: Path, compl
 
 def test_people_who_say_nothing_cannot_judge(tmp_path: Path):
     with pytest.raises(ValueError, match="toy judges has neither keypoints_3d nor keypoints_2d"):
-        run_toy(tmp_path, validation=People(fields=("pose",)))
+        run_toy(tmp_path, validation={"toy judges": People(fields=("pose",))})
     assert not tmp_path.joinpath("config.json").exists()
 
 
@@ -259,7 +262,7 @@ def test_a_run_without_a_terminal_says_how_it_is_doing(tmp_path: Path, capsys):
 def test_a_gpu_trains_on_after_judging_and_drawing(tmp_path: Path, free_body):
     """Judging moves the judge's body, no one else's."""
     everyone = People(fields=("keypoints_2d", "pose", "betas"))
-    data = TrainingData((everyone,), validation=everyone, names=("toy people",))
+    data = TrainingData((everyone,), validation={"toy people": everyone}, names=("toy people",))
     options = EngineOptions(4, batch_size=8, workers=0, accelerator="gpu", validate_every=1, pictures_every=1)
     config = SpinConfig(crop_size=toy.SIZE * 4, backbone=18)
     assert train(config, free_body, data, tmp_path, options).steps == 4
@@ -270,8 +273,13 @@ def test_pictures_show_predictions_over_crops(free_body):
     """Of two people in black crops only the visible one's is drawn; the target's column has another colour."""
     step = ToyConfig(dropout=0.0).build(free_body, 24).training_step(batch_of(People(), [0, 1]))
     size = 64
+<<<<<<< HEAD
     weak = WeakPerspectiveCamera(torch.tensor([0.9, -1.0]), torch.zeros(2, 2))
     bodies = replace(step.predicted.bodies, transl=perspective_translation(weak))
+=======
+    seen = WeakPerspectiveCamera(torch.tensor([0.9, -1.0]), torch.zeros(2, 2))
+    bodies = replace(step.predicted.bodies, transl=perspective_translation(seen))
+>>>>>>> engine
     sheet = people_sheet(torch.zeros(2, 3, size, size), bodies, bodies, free_body)
     assert sheet.shape == (2 * size + 4, 3 * size + 8, 3)
     crop, predicted, target = (sheet[:size, i * (size + 4) : i * (size + 4) + size] for i in range(3))

@@ -1,6 +1,5 @@
 """A run that was ended and goes on ends with the very weights of one that was not."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -55,7 +54,7 @@ def test_a_run_that_was_ended_goes_on_to_the_same_weights(
     """With dropout, an average, clipping, optimizers' state and a store of fits."""
     config = '{"adversary": true}' if adversary else "{}"
     script = [sys.executable, toy.__file__, str(tmp_path / "killed"), _OPTIONS % (sign, config)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = toy.environment()
     ended = subprocess.run(script, env=environment, capture_output=True, timeout=200)
     assert ended.returncode == status, ended.stderr.decode()
     assert load_archive(tmp_path / "killed" / "checkpoints" / "last.ckpt")["kouros"]["steps"] == kept
@@ -68,6 +67,27 @@ def test_a_run_that_was_ended_goes_on_to_the_same_weights(
     _same(*(load_archive(tmp_path / name / "weights.pt") for name in ("killed", "whole")))
     fits = _state(tmp_path / "whole")["kouros"]["best_fits"]
     assert bool(torch.isfinite(fits["loss"]).all())  # everyone has been seen
+
+
+def test_first_fits_go_on_where_they_were_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """24 people in batches of 8, of which two are done when somebody asks to leave."""
+    config = ToyConfig(first_fits=True)
+    run_toy(tmp_path / "whole", config)
+    assert [list(range(i, i + 8)) for i in (0, 8, 16)] == toy.FITTED
+    monkeypatch.setattr(toy, "LEAVES_AFTER", 2)
+    with pytest.raises(SystemExit) as left:
+        run_toy(tmp_path / "broken", config)
+    assert left.value.code == 128 + signal.SIGTERM and len(toy.FITTED) == 2
+    assert not (tmp_path / "broken" / "checkpoints" / "last.ckpt").exists()
+
+    with pytest.raises(ValueError, match="add --resume"):
+        run_toy(tmp_path / "broken", config)
+    with pytest.raises(ValueError, match=r"config\.dropout 0\.5, now asked for 0\.1"):
+        run_toy(tmp_path / "broken", ToyConfig(first_fits=True, dropout=0.1), resume=True)
+    run_toy(tmp_path / "broken", config, resume=True)
+    assert [list(range(16, 24))] == toy.FITTED
+    _same(_state(tmp_path / "broken"), _state(tmp_path / "whole"))
+    assert not (tmp_path / "broken" / "checkpoints" / "beginning.pt").exists()
 
 
 def test_seeds_differ_and_repeat(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""``kouros models``: what comes with kouros, and published checkpoints as runs of kouros."""
+"""``kouros models``: what comes with kouros, and runs made of others: published checkpoints, chains, averages."""
 
 import sys
 from dataclasses import dataclass
@@ -110,13 +110,41 @@ class ConvertModel:
 
 
 @dataclass(frozen=True)
+class ChainModels:
+    """Put trained systems one behind the other: a run of the later ones sees what those before it have estimated.
+
+    The chain's folder is used like any run (`kouros reconstruct --system`, `kouros evaluate`); it names the stages.
+    """
+
+    stages: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folders of the runs, in order."""
+    out: Path
+    """Folder of the chain to make."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        from kouros.training.runs import write_chain
+
+        if len(self.stages) < 2:
+            raise UsageError("a chain has two stages or more; name their runs.")
+        try:
+            write_chain(self.out, self.stages)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        print(f"wrote {self.out}: {len(self.stages)} stages")
+        return 0
+
+
+@dataclass(frozen=True)
 class Models:
     """What comes with kouros; published checkpoints."""
 
     action: Annotated[
         Annotated[ListModels, tyro.conf.subcommand("list")]
         | Annotated[ModelInfo, tyro.conf.subcommand("info")]
-        | Annotated[ConvertModel, tyro.conf.subcommand("convert")],
+        | Annotated[ConvertModel, tyro.conf.subcommand("convert")]
+        | Annotated[ChainModels, tyro.conf.subcommand("chain")],
         tyro.conf.arg(name=""),
     ]
 

@@ -1,4 +1,4 @@
-"""What a path on the command line names: a table of photos, or a folder of synthetic people."""
+"""What a path on the command line names: a table of photos, synthetic people, or motion capture."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,18 +9,26 @@ if TYPE_CHECKING:
     from kouros.data.sources import Source
 
 
-def open_source(path: Path) -> "Source":
-    """The samples and pictures of a table (.parquet), of a folder with one table, or of synthetic people.
+def open_source(path: Path, split: str = "train") -> "Source":
+    """The samples and pictures of a table (.parquet), of a folder with one table, or of synthetic people; or poses
+    without pictures of motion capture (.npz, or a folder of such files).
+
+    Args:
+        split: of files that hold several.
 
     Raises:
         UsageError: a folder with no table, or with several.
-        ValueError: the file is no annotation table.
+        ValueError: the file is no annotation table, or no motion capture.
     """
     folder = path if path.is_dir() else path.parent
     if (folder / "synthetic.json").is_file():
         from kouros.data.synthetic import SyntheticSource
 
         return SyntheticSource(folder)
+    if path.suffix == ".npz" or (path.is_dir() and not any(path.glob("*.parquet")) and any(path.rglob("*.npz"))):
+        from kouros.data.mocap.source import MocapSource
+
+        return MocapSource(path, split)
     from kouros.data.table_source import TableSource
 
     if path.is_dir():

@@ -69,6 +69,12 @@ class AugmentConfig:
         if self.scale.limit >= 1:
             raise ValueError(f"scale may change by {self.scale.limit}; expected less than 1, or crops vanish.")
 
+    @property
+    def still(self) -> bool:
+        """Whether every crop stays as it was photographed."""
+        spreads = (self.rotation if self.turned else Spread(0.0), self.scale, self.shift)
+        return not (self.flipped or self.colour or self.occluded or any(spread.limit for spread in spreads))
+
     def draw(self, dice: np.random.Generator) -> "Change":
         """The changes of one crop."""
         # All numbers are drawn whether they are used or not: an option changes nothing but its own part.

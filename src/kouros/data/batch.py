@@ -38,6 +38,8 @@ class Batch:
     """Pixels of the photo."""
     crop_side: Float[Tensor, " batch"]
     """Of the square that the crop shows, pixels of the photo."""
+    features: Float[Tensor, "batch *features"] | None = None
+    """What a held backbone has made of the crops before, which are black then."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -60,7 +62,7 @@ class Batch:
             value = getattr(self, f.name)
             if isinstance(value, Augmentation):
                 value = Augmentation(change(value.rotation), change(value.flipped))
-            else:
+            elif value is not None:
                 value = change(value)
             values[f.name] = value
         return Batch(**values)

@@ -15,7 +15,7 @@ from kouros.pipeline.reconstructor import (
     default_reconstructor,
 )
 from kouros.systems.checkpoints import read_published
-from kouros.systems.estimator import CropEstimator, Estimator
+from kouros.systems.estimator import Estimator
 from kouros.systems.lifter import LearnedStart
 from kouros.systems.refined import ANY_START, DETECTED, Refined
 from kouros.systems.table import SYSTEMS
@@ -77,7 +77,7 @@ def _named(name: str, body: BodyModel | None) -> Estimator:
                 "of the run."
             )
         body = body or default_body()
-        return CropEstimator(load_run(entry.packaged, body), body, entry.title)
+        return load_run(entry.packaged, body).estimator(body, entry.title)
     if name in _OF_POINTS:
         if body is not None:
             raise ValueError(f"a body means nothing to {name}, which gives no bodies; leave it out.")
@@ -113,7 +113,7 @@ def _run(folder: Path, body: BodyModel | None, which: Which) -> Estimator:
     if body is None:
         path = read_config(RunFolder(folder)).get("body")
         body = default_body() if path is None else load_body(path)
-    return CropEstimator(load_run(folder, body, which=which), body, folder.resolve().name)
+    return load_run(folder, body, which=which).estimator(body, folder.resolve().name)
 
 
 def _published(path: Path, body: BodyModel | None) -> Estimator:
@@ -121,4 +121,4 @@ def _published(path: Path, body: BodyModel | None) -> Estimator:
     body = body or default_body()
     system = published.config.build(body, 0)
     load_learned(system, published.tensors, str(path))
-    return CropEstimator(system.eval().requires_grad_(False), body, path.stem)
+    return system.eval().requires_grad_(False).estimator(body, path.stem)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch.optim import Adam, Optimizer
 from kouros.batched import concatenate
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
+from kouros.data.augment import SPIN_AUGMENTATION, AugmentConfig
 from kouros.data.batch import Batch
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import rotvec_to_rotmat
@@ -46,7 +47,8 @@ from kouros.systems.losses import (
     rotation_loss,
     to_crop_coordinates,
 )
-from kouros.systems.system import Step, System
+from kouros.systems.recipe import Recipe
+from kouros.systems.system import CropSystem, Step
 
 # ---- configuration
 
@@ -81,6 +83,7 @@ class HkmrStart:
 class HkmrConfig:
     """The full model; the rows of Tables 2 and 3 are ``pose_prior`` and options of the regressor."""
 
+    recipe: ClassVar[Recipe] = Recipe(max_steps=250_000, batch_size=64)
     crop_size: int = 224
     """Side of the crops, pixels."""
     backbone: Backbone = 50
@@ -96,6 +99,8 @@ class HkmrConfig:
     discriminator_learning_rate: float = 1e-4
     """HMR's."""
     weights: HkmrWeights = field(default_factory=HkmrWeights)
+    augment: AugmentConfig = SPIN_AUGMENTATION
+    """How crops are changed."""
     start: HkmrStart = field(default_factory=HkmrStart)
 
     def __post_init__(self) -> None:
@@ -115,13 +120,14 @@ class HkmrConfig:
         return Hkmr(self, body)
 
 
-class Hkmr(System):
+class Hkmr(CropSystem):
     """Network, pose prior, and losses."""
 
     def __init__(self, config: HkmrConfig, body: BodyModel) -> None:
         super().__init__()
         require_regressable(body)
         self.config = config
+        self.augment = config.augment
         self.backbone = build_backbone(config.backbone)
         self.regressor = config.regressor.build(self.backbone.num_features)
         self.discriminator = PoseDiscriminator() if config.pose_prior == "discriminator" else None
@@ -156,13 +162,13 @@ class Hkmr(System):
 
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> tuple[Regressed, ...]:
         """What the regressor estimates after each outer iteration."""
-        return self.regressor(self.backbone(image))
+        return self.regressor(self.features(image))
 
     # ---- Eq. 3
 
     def training_step(self, batch: Batch) -> Step:
         """Estimate, and add up the losses of all outer iterations."""
-        estimates = self(batch.image)
+        estimates = self.regressor(self.seen(batch))
         weights = self.config.weights
         # Half precision, which a training loop may have switched on, is too coarse for what follows.
         with torch.autocast(batch.image.device.type, enabled=False):

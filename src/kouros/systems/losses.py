@@ -67,7 +67,6 @@ def mean_where(values: Float[Tensor, " batch"], where: Bool[Tensor, " batch"]) -
 
 
 @torch.no_grad()
-@torch.no_grad()
 def predicted(network: nn.Module, image: Float[Tensor, "batch 3 size size"]) -> Estimate:
     """What a network whose iterations answer with `Regressed` answers last, in evaluation mode."""
     training = network.training

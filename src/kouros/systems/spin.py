@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +18,7 @@ from torch.optim import Adam, Optimizer
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
+from kouros.data.augment import SPIN_AUGMENTATION, AugmentConfig
 from kouros.data.batch import Batch
 from kouros.fitting.schedules.fits_store import FitCriteria, FitsStore
 from kouros.fitting.schedules.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits
@@ -40,7 +41,8 @@ from kouros.systems.losses import (
     rotation_loss,
     to_crop_coordinates,
 )
-from kouros.systems.system import Step, System
+from kouros.systems.recipe import Recipe
+from kouros.systems.system import CropSystem, Step
 
 LearnFrom = Literal["fits-in-the-loop", "static-fits", "reprojection"]
 
@@ -93,6 +95,7 @@ class SpinStart:
 class SpinConfig:
     """The published numbers."""
 
+    recipe: ClassVar[Recipe] = Recipe(max_steps=250_000, batch_size=64)
     crop_size: int = 224
     """Side of the crops, pixels."""
     backbone: Backbone = 50
@@ -114,6 +117,8 @@ class SpinConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     criteria: FitCriteria = field(default_factory=FitCriteria)
     """Which fits are trusted."""
+    augment: AugmentConfig = SPIN_AUGMENTATION
+    """How crops are changed."""
     start: SpinStart = field(default_factory=SpinStart)
 
     def __post_init__(self) -> None:
@@ -214,7 +219,7 @@ def camera_loss(regressed: Regressed) -> Float[Tensor, ""]:
 # ---- the system
 
 
-class Spin(System):
+class Spin(CropSystem):
     """Network, fits in the loop, and losses."""
 
     best_fits: FitsStore
@@ -225,6 +230,7 @@ class Spin(System):
         super().__init__()
         require_regressable(body)
         self.config = config
+        self.augment = config.augment
         self.backbone = build_backbone(config.backbone)
         self.regressor = regressor(self.backbone.num_features)
         self.best_fits = FitsStore.empty(num_samples)
@@ -273,13 +279,13 @@ class Spin(System):
 
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> tuple[Regressed, ...]:
         """What the regressor answers after each of its iterations."""
-        return self.regressor(self.backbone(image))
+        return self.regressor(self.features(image))
 
     # ---- Sec. 3.3-3.5: one training step
 
     def training_step(self, batch: Batch) -> Step:
         """Regress, fit from there, keep the better fit, and learn from it."""
-        regressed = self(batch.image)[-1]
+        regressed = self.regressor(self.seen(batch))[-1]
         # Half precision, which a training loop may have switched on, is too coarse for what follows.
         with torch.autocast(batch.image.device.type, enabled=False):
             return self._learn(batch, regressed)

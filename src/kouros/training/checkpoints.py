@@ -6,6 +6,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 class CheckpointKeeper(Callback):
-    """Saves every few steps, at the end, when asked to, and when the one process is asked to leave; tidies up."""
+    """Saves every few steps, at the end, when it is the best, and before leaving where that is asked for; tidies up."""
 
     def __init__(self, run: RunFolder, files: WholeFiles) -> None:
         self._run = run
@@ -47,16 +48,18 @@ class CheckpointKeeper(Callback):
         """Save what a new run begins with, which may have taken long (first fits)."""
         if module.steps_done == 0 and module.begun:
             self._save(trainer, module, best=False)
+            if trainer.is_global_zero:
+                self._run.beginning.unlink(missing_ok=True)
 
     def on_train_batch_end(self, trainer: Trainer, module: SystemModule, *_: Any) -> None:  # type: ignore[override]
         """Save where a checkpoint is due."""
         options, done = module.options, module.steps_done
         best = module.new_best
-        # Several processes hear of it at steps of their own, and would wait for each other for ever.
-        leaving = trainer.received_sigterm and trainer.world_size == 1
-        if best or leaving or done % options.checkpoint_every == 0 or done == options.max_steps:
+        if best or module.leaving or done % options.checkpoint_every == 0 or done == options.max_steps:
             self._save(trainer, module, best)
             module.new_best = False
+        if module.leaving and done < options.max_steps:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def _save(self, trainer: Trainer, module: SystemModule, best: bool) -> None:
         module.require_finite_weights()

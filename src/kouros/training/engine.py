@@ -10,26 +10,26 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
 
 from kouros.body.model import BodyModel
-from kouros.data.batch import Batch
 from kouros.data.sources import Source, require_fields
-from kouros.data.stream import StreamConfig
 from kouros.sentences import first_line
-from kouros.systems.system import System, SystemConfig
+from kouros.systems.system import CropSystem, System, SystemConfig
 from kouros.systems.table import system_name
 from kouros.training.averaging import WeightAverage
 from kouros.training.checkpoints import CheckpointKeeper, WholeFiles
 from kouros.training.config_json import to_json
-from kouros.training.judging import Judge, Scores
+from kouros.training.features import cached
+from kouros.training.judging import Scores
 from kouros.training.lightning_import import (
     DDPStrategy,
     SLURMEnvironment,
@@ -48,12 +48,16 @@ from kouros.training.runs import (
     read_run_state,
     write_config,
 )
-from kouros.training.steps import MakeStream, Mixed, NumberedBatch, plain_batches, step_batches
-from kouros.training.weights import load_learned, read_weights
+from kouros.training.starting import Taken, read_starts, start_from
+from kouros.training.steps import NumberedBatch, plain_batches, step_batches
+from kouros.training.weights import load_archive, save_archive
 
-_JUDGED_BY = ("keypoints_3d", "keypoints_2d")
-_UNCHANGED_OPTIONS = ("batch_size", "precision", "schedule", "warmup", "clip", "ema", "seed")
+_UNCHANGED_OPTIONS = (
+    "batch_size", "accumulate", "precision", "schedule", "warmup", "clip", "ema", "hold_backbone", "seed"
+)  # fmt: skip
 """Those that a run's outcome depends on; the others may change when it goes on."""
+_SAVE_FITS_EVERY = 60.0
+"""Seconds between saves of the first fits."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,11 @@ class TrainingData:
 
     sources: Sequence[Source]
     ratios: Sequence[float] | None = None
-    """Share of each source in every batch; None: by their numbers of samples."""
-    validation: Source | None = None
+    """Share of each source in every batch; None: as the system has it, mostly by their numbers of samples."""
+    validation: Mapping[str, Source] = field(default_factory=dict)
+    """Sets to be judged by, by name; the best weights are chosen by the first."""
     names: Sequence[str] = ()
     """Where the sources are from, for the run's configuration: paths."""
-    validation_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ class Outcome:
     """Of the last step logged; NaN where none was."""
     seconds: float
     """Of this start."""
-    scores: Scores | None
+    scores: Mapping[str, Scores]
+    """The last ones, by validation set."""
     best_score: float | None
 
 
@@ -89,8 +94,6 @@ def train(
     out: str | Path,
     options: EngineOptions,
     *,
-    stream: StreamConfig | None = None,
-    make_stream: MakeStream | None = None,
     start: str | Path | None = None,
     resume: bool = False,
     body_path: str | Path | None = None,
@@ -101,9 +104,7 @@ def train(
         config: which system, and how it is made.
         body: that it is of.
         out: the run's folder; see `kouros.training.runs`.
-        stream: how crops are made; default: as SPIN makes them. Crop size and seed are the system's and the engine's.
-        make_stream: makes batches in place of `kouros.data.stream`'s.
-        start: weights to begin with, of the same configuration.
+        start: a run, or its weights, of the same configuration, to begin with.
         resume: go on where a run in ``out`` stopped; where there is none, begin one.
         body_path: where the body is from, if it is not the packaged one.
 
@@ -119,33 +120,34 @@ def train(
     torch.manual_seed(options.seed)
     system = config.build(body, sum(len(s) for s in data.sources))
     _require_fields(system, data)
+    if options.accumulate > 1 and options.precision == "16-mixed" and len(system.optimizers()) > 1:
+        raise ValueError("--accumulate in 16-mixed precision is for systems of one optimizer; choose bf16-mixed.")
+    if options.hold_backbone:
+        if not isinstance(system, CropSystem):
+            raise ValueError(f"{type(system).__name__} looks at no crops, so it has no backbone to hold.")
+        system.hold_backbone()
     name = system_name(type(config))
-    crops = replace(stream or StreamConfig(), crop_size=system.crop_size, seed=options.seed)
-    make_stream = make_stream or Mixed(data.ratios, options.batch_size, crops)
-    described = _described(data, crops, options, start, body_path)
-    checkpoint = _prepare_folder(run, config, described, resume)
+    described = _described(data, options, start, body_path)
+    checkpoint = _newest_of_this(run, config, described, resume)
+    taken: list[Taken] = []
+    if checkpoint is None:
+        taken = read_starts(system, None if start is None else Path(start))
+    _write_folder(run, config, described, taken)
     steps_done = 0 if checkpoint is None else read_run_state(checkpoint, name)["steps"]
-    begin_with = None
-    if start is not None and checkpoint is None:
-        begin_with = read_weights(Path(start)).tensors
-        load_learned(system, begin_with, str(start))
     if steps_done >= options.max_steps:
-        return Outcome(steps_done, float("nan"), 0.0, None, read_run_state(run.last, name)["best_score"])
+        return Outcome(steps_done, float("nan"), 0.0, {}, read_run_state(run.last, name)["best_score"])
 
-    module = RunModule(system, name, options, data, make_stream, begin_with)
-    reporter, files = Reporter(body), WholeFiles()
+    module = RunModule(system, name, options, data, run, taken)
+    reporter, files = Reporter(), WholeFiles()
     callbacks: list[Any] = [reporter, CheckpointKeeper(run, files)]
-    validation = None
-    if data.validation is not None:
-        judge = Judge(data.validation, body, system.crop_size, options.batch_size, options.workers)
-        validation = Validation(judge, reporter)
+    validation = Validation(data.validation, reporter)
+    if data.validation:
         callbacks.insert(1, validation)
     trainer = _trainer(run, options, len(system.optimizers()), callbacks, files, steps_done)
     began = time.monotonic()
     with _interrupts_pass(trainer), _failures_explained(), contextlib.closing(reporter):
         trainer.fit(module, ckpt_path=None if checkpoint is None else str(checkpoint))
-    scores = validation.scores if validation else None
-    return Outcome(module.steps_done, reporter.loss, time.monotonic() - began, scores, module.best_score)
+    return Outcome(module.steps_done, reporter.loss, time.monotonic() - began, validation.scores, module.best_score)
 
 
 class RunModule(SystemModule):
@@ -157,51 +159,109 @@ class RunModule(SystemModule):
         name: str,
         options: EngineOptions,
         data: TrainingData,
-        make_stream: MakeStream,
-        begin_with: Mapping[str, Tensor] | None = None,
+        run: RunFolder,
+        taken: Sequence[Taken],
     ) -> None:
         super().__init__(system, name, options)
         self._data = data
-        self._make_stream = make_stream
-        self._begin_with = begin_with
+        self._run = run
+        self._taken = taken
 
     def train_dataloader(self) -> Iterable[NumberedBatch]:
         """Batches from the step that is next."""
-        stream = self._make_stream(self._data.sources, self.global_rank, self.trainer.world_size)
-        return step_batches(stream, self.steps_done, self.options.max_steps, self.options.workers)
+        options, place = self.options, {"rank": self.global_rank, "world": self.trainer.world_size}
+        batches, sources = self.system.batches, self._data.sources
+        if options.cache_features is not None:
+            how = (self.device, options.batch_size, options.workers)
+            batches = cached(self.system, sources, options.cache_features, *how)
+        stream = batches.stream(sources, self._data.ratios, options.batch_size, options.seed, **place)
+        return step_batches(stream, self.steps_done, options.max_steps, options.workers)
 
     def on_fit_start(self) -> None:
         """Let a system that wants to prepare itself see the samples, before the first step of a new run."""
         super().on_fit_start()
+        self._hear_who_asks_to_leave()
         if self.trainer.ckpt_path is not None:
             return
         self.system.begin(self._samples())
-        if self._begin_with is not None:  # they count more than what the system begins with by itself
-            load_learned(self.system, self._begin_with, "the weights to begin with")
-            self._begin_with = None
+        start_from(self.system, self._taken)  # which counts more than what the system begins with by itself
+        self._taken = ()
         self.begun = self.system.best_fits is not None  # first fits are worth a checkpoint
         if self.average:
             self.average = WeightAverage(self.system, self.options.ema)
 
-    def _samples(self) -> Iterator[Batch]:
-        """This process's share of all samples, without their pictures, in as many batches as every other's."""
-        first, rank, world = 0, self.global_rank, self.trainer.world_size
+    def _hear_who_asks_to_leave(self) -> None:
+        """Not Lightning's way, which talks to the other processes in the middle of what they are saying."""
+
+        def heard(sign: int, _: object) -> None:
+            launcher = self.trainer.strategy.launcher
+            if launcher is not None and not self.asked_to_leave:
+                launcher.kill(sign)  # passes it on to the processes that it has started
+            self.asked_to_leave = True
+
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, heard)  # Lightning puts back what was there before
+
+    def _samples(self) -> Iterator[Any]:
+        """This process's share of all samples, without their pictures, in as many batches as every other's.
+
+        What the system has made of them is saved from time to time, and a run that was broken off goes on from there.
+        """
+        first, number, rank, world = 0, 0, self.global_rank, self.trainer.world_size
+        size = max(1, self.options.batch_size // world)
+        done, saved = self._begun_before(size * world), time.monotonic()
         if self.trainer.is_global_zero:
             total = sum(len(s) for s in self._data.sources)
             print(f"looking at all {total} samples before the first step", file=sys.stderr, flush=True)
-        size = max(1, self.options.batch_size // world)
         for source in self._data.sources:
             share = -(-len(source) // world)
             # The last process goes round to the first samples again: all must bring equally many batches.
             rows = [i % len(source) for i in range(rank * share, (rank + 1) * share)]
-            crop_size, workers = self.system.crop_size, self.options.workers
-            for batch in plain_batches(source, rows, crop_size, size, workers, pictures=False):
+            skipped = min(max(0, done - number), -(-share // size))
+            number += skipped
+            batches = plain_batches(
+                self.system.batches, source, rows[skipped * size :], size, self.options.workers, pictures=False
+            )
+            for batch in batches:
                 yield _numbered_from(batch.to(self.device), first)
+                number += 1
+                leaving = self._all_leave()
+                if self.trainer.is_global_zero and (leaving or time.monotonic() - saved > _SAVE_FITS_EVERY):
+                    self._save_beginning(number, size * world)
+                    saved = time.monotonic()
+                if leaving:
+                    raise SystemExit(128 + signal.SIGTERM)
             first += len(source)
 
+    def _begun_before(self, people: int) -> int:
+        """Batches of so many people that a run which was broken off in here has seen; takes over what it made."""
+        fits = self.system.best_fits
+        if fits is None or not self._run.beginning.exists():
+            return 0
+        state = load_archive(self._run.beginning)
+        if state["people"] != people:  # other batches: what is fitted stays fitted, but all are looked at
+            state["batches"] = 0
+        fits.load_state_dict(state["best_fits"])
+        return int(state["batches"])
 
-def _numbered_from(batch: Batch, first: int) -> Batch:
-    return replace(batch, index=batch.index + first)
+    def _save_beginning(self, batches: int, people: int) -> None:
+        fits = self.system.best_fits
+        if fits is not None:
+            state = {"batches": batches, "people": people, "best_fits": fits.state_dict()}
+            save_archive(self._run.beginning, state)
+
+    def _all_leave(self) -> bool:
+        """Whether anybody has been asked to."""
+        if self.trainer.world_size == 1:
+            return self.asked_to_leave
+        asked = torch.tensor(self.asked_to_leave, dtype=torch.float32, device=self.device)
+        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        return bool(asked)
+
+
+def _numbered_from(batch: Any, first: int) -> Any:
+    """A source's batch, its samples counted among those of the run; where they have numbers."""
+    return replace(batch, index=batch.index + first) if hasattr(batch, "index") else batch
 
 
 def _trainer(
@@ -216,9 +276,10 @@ def _trainer(
     elif SLURMEnvironment.detect():
         # Jobs that are queued again go on with --resume; Lightning's own files for that would be in the way.
         plugins.append(SLURMEnvironment(auto_requeue=False))
-    if options.batch_size % (devices * nodes):
+    if options.batch_size % (devices * nodes * options.accumulate):
+        parts = f" in {options.accumulate} parts" if options.accumulate > 1 else ""
         raise ValueError(
-            f"--batch-size {options.batch_size} cannot be shared equally among {devices * nodes} processes; "
+            f"--batch-size {options.batch_size} cannot be shared equally among {devices * nodes} processes{parts}; "
             "choose a multiple."
         )
     strategy: Any = "auto"
@@ -251,19 +312,14 @@ def _require_fields(system: System, data: TrainingData) -> None:
         raise ValueError("there is nothing to train on; name at least one data set.")
     names = data.names or [f"data set {i}" for i in range(len(data.sources))]
     require_fields(data.sources, system.needs, names, type(system).__name__)
-    if data.validation is not None:
-        name = data.validation_name or "the validation set"
-        require_fields([data.validation], (), [name])
-        if not any(data.validation.has(field) for field in _JUDGED_BY):
-            raise ValueError(f"{name} has neither {' nor '.join(_JUDGED_BY)}; nothing can be judged by it.")
+    for name, source in data.validation.items():
+        require_fields([source], (), [name])
+        if not any(source.has(field) for field in system.judged_by):
+            raise ValueError(f"{name} has neither {' nor '.join(system.judged_by)}; nothing can be judged by it.")
 
 
 def _described(
-    data: TrainingData,
-    crops: StreamConfig,
-    options: EngineOptions,
-    start: str | Path | None,
-    body_path: str | Path | None,
+    data: TrainingData, options: EngineOptions, start: str | Path | None, body_path: str | Path | None
 ) -> dict[str, Any]:
     """All that a run was told, but for its system, as JSON."""
     return {
@@ -271,33 +327,42 @@ def _described(
             "sources": [str(n) for n in data.names],
             "samples": [len(s) for s in data.sources],
             "ratios": None if data.ratios is None else [float(r) for r in data.ratios],
-            "validation": data.validation_name,
-            "crops": to_json(crops),
+            "validation": list(data.validation),
         },
         "body": None if body_path is None else str(body_path),
         "start": None if start is None else str(start),
-        "options": asdict(options),
+        "options": to_json(options),
     }
 
 
-def _prepare_folder(run: RunFolder, config: SystemConfig, described: dict[str, Any], resume: bool) -> Path | None:
-    """Write what the run was told; returns the checkpoint to go on from, if there is one."""
+def _newest_of_this(run: RunFolder, config: SystemConfig, described: dict[str, Any], resume: bool) -> Path | None:
+    """The checkpoint to go on from, if there is one."""
     checkpoint = run.newest()
-    if checkpoint is not None and not resume:
+    begun = checkpoint is not None or run.beginning.exists()
+    if begun and not resume:
         raise ValueError(f"{run.path} holds a run already; add --resume to go on with it, or choose another --out.")
-    if checkpoint is not None:
+    if begun:
         _require_same(run, config, described)
     elif run.weights.exists():
         raise ValueError(
             f"{run.path} holds weights without checkpoints, which nothing can go on from; choose another --out, and "
             f"begin with them by --start {run.weights}."
         )
+    return checkpoint
+
+
+def _write_folder(run: RunFolder, config: SystemConfig, described: dict[str, Any], taken: Sequence[Taken]) -> None:
+    """Write what the run was told, and what it begins with."""
     if first_process():
         run.path.mkdir(parents=True, exist_ok=True)
         run.tidy()
-        write_config(run, config, described)
+        began = [t.described for t in taken]
+        if not began and run.config.exists():
+            began = read_config(run).get("began_with", [])
+        write_config(run, config, described | {"began_with": began})
         note_environment(run)
-    return checkpoint
+        for each in taken:
+            print(each, file=sys.stderr, flush=True)
 
 
 def _require_same(run: RunFolder, config: SystemConfig, described: dict[str, Any]) -> None:
@@ -308,8 +373,9 @@ def _require_same(run: RunFolder, config: SystemConfig, described: dict[str, Any
     options_before = asdict(EngineOptions(max_steps=0)) | before["options"]
     pairs += [(f"--{k.replace('_', '-')}", options_before[k], described["options"][k]) for k in unchanged]
     pairs += _differences("config", before["config"], to_json(config))
-    without_validation = ({k: v for k, v in d["data"].items() if k != "validation"} for d in (before, described))
-    pairs += _differences("data", *without_validation)
+    # Runs of an earlier kouros told of their crops there, which are in the system's own configuration now.
+    learned = ({k: v for k, v in d["data"].items() if k not in ("validation", "crops")} for d in (before, described))
+    pairs += _differences("data", *learned)
     for name, old, new in pairs:
         if old != new:
             raise ValueError(
@@ -350,15 +416,12 @@ def _failures_explained() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_pass(trainer: Trainer) -> Iterator[None]:
-    """Lightning turns an interrupt into an exit, which whoever called `train` may want to do something about; and
-    what ends a process into an exit that looks like success."""
+    """Lightning turns an interrupt into an exit, which whoever called `train` may want to do something about."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
-        if trainer.received_sigterm:
-            raise SystemExit(128 + signal.SIGTERM) from None
-        if trainer.interrupted:
+    except SystemExit as left:
+        if trainer.interrupted and left.code == 1:
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
         raise

@@ -1,11 +1,14 @@
-"""How to train, whatever the system: steps, batches, devices, and what is kept. Also the options of ``kouros train``.
+"""How to train, whatever the system: devices, and what is kept, beside its recipe; options of ``kouros train`` too.
 
 Imports nothing heavy, so that commands can show them at once.
 """
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from kouros.systems.recipe import Recipe
 
 
 class TrainingError(RuntimeError):
@@ -13,13 +16,9 @@ class TrainingError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class EngineOptions:
-    """What does not depend on the system."""
+class EngineOptions(Recipe):
+    """How to train, and where."""
 
-    max_steps: int
-    """Stop after so many steps."""
-    batch_size: int = 64
-    """People a step, over all devices together."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     """Numbers of the networks' insides; the mixed ones are for GPUs."""
     accelerator: Literal["cpu", "gpu"] = "cpu"
@@ -28,14 +27,13 @@ class EngineOptions:
     """Devices (on a CPU: processes) of each node; torchrun's own number where torchrun starts us."""
     nodes: int = 1
     """Machines."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on: it stays, as published, or falls to zero at the last step along half a cosine."""
-    warmup: int = 0
-    """Steps in which the learning rate rises to what it is to be."""
-    clip: float = 0.0
-    """Largest norm of each optimizer's gradient; 0 leaves gradients as they are."""
-    ema: float = 0.0
-    """Decay of the running average of the weights, such as 0.999, that is then what is saved and judged; 0 for none."""
+    accumulate: int = 1
+    """Parts in which each device learns from its share of a batch, one after the other, in less memory."""
+    hold_backbone: bool = False
+    """Leave the backbone as it begins, and train the rest."""
+    cache_features: Path | None = None
+    """Folder for what a held backbone makes of each crop, which is then looked at once; for crops that nothing
+    changes, and several runs may share it."""
     seed: int = 0
     """Of everything random."""
     workers: int = 2
@@ -57,13 +55,15 @@ class EngineOptions:
         Raises:
             ValueError: which, and what was expected.
         """
-        for name in ("max_steps", "batch_size", "devices", "nodes", "checkpoint_every", "keep", "validate_every"):
+        counts = ("max_steps", "batch_size", "accumulate", "devices", "nodes", "checkpoint_every", "keep")
+        for name in (*counts, "validate_every", "log_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(self.log_every >= 1, "log_every", self.log_every, "at least 1")
         for name in ("clip", "warmup", "workers", "pictures_every"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(0 <= self.ema < 1, "ema", self.ema, "at least 0 and below 1")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "0 or more, and below 2^63")
+        if self.cache_features is not None and not self.hold_backbone:
+            raise ValueError("--cache-features is for a backbone that stays as it is; add --hold-backbone.")
         if self.precision == "16-mixed" and self.accelerator == "cpu":
             raise ValueError("--precision 16-mixed needs --accelerator gpu; CPUs have bf16-mixed.")
 

@@ -10,18 +10,16 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kouros.body.model import BodyModel
-from kouros.training.judging import Judge, Scores
+from kouros.data.sources import Source
+from kouros.training.judging import Scores, judge
 from kouros.training.lightning_import import Callback, Trainer
-from kouros.training.logging_pictures import people_sheet
 from kouros.training.module import SystemModule
 
 
 class Reporter(Callback):
     """Logs losses, speed and pictures, and moves the bar. On the first process; the others only help with means."""
 
-    def __init__(self, body: BodyModel) -> None:
-        self._body = body
+    def __init__(self) -> None:
         self._bar: Progress | None = None
         self._since = (0.0, 0)
         self.loss = float("nan")
@@ -47,9 +45,10 @@ class Reporter(Callback):
         if options.pictures_every and (done == 1 or done % options.pictures_every == 0) and trainer.is_global_zero:
             assert module.last is not None
             numbered, step = module.last
-            if step.predicted is not None and step.predicted.bodies is not None:
-                sheet = people_sheet(numbered.batch.image, step.predicted.bodies, step.target, self._body)
-                _writer(trainer).add_image("people", sheet, done, dataformats="HWC")
+            with torch.no_grad():
+                pictures = module.system.pictures(numbered.batch, step)
+            for name, picture in pictures.items():
+                _writer(trainer).add_image(name, picture, done, dataformats="HWC")
 
     def on_train_end(self, trainer: Trainer, module: SystemModule) -> None:  # type: ignore[override]
         """Take the bar away."""
@@ -91,13 +90,17 @@ class Reporter(Callback):
 
 
 class Validation(Callback):
-    """Judges the published weights every few steps and at the end, and marks the best."""
+    """Judges the published weights every few steps and at the end, and marks the best by the first of the sets.
 
-    def __init__(self, judge: Judge, reporter: Reporter) -> None:
-        self._judge = judge
+    Args:
+        sets: to be judged by, by the names under which they are logged.
+    """
+
+    def __init__(self, sets: Mapping[str, Source], reporter: Reporter) -> None:
+        self._sets = sets
         self._reporter = reporter
-        self.scores: Scores | None = None
-        """The last ones."""
+        self.scores: dict[str, Scores] = {}
+        """The last ones, by set."""
 
     def on_train_batch_end(self, trainer: Trainer, module: SystemModule, *_: Any) -> None:  # type: ignore[override]
         """Judge where it is due."""
@@ -106,16 +109,20 @@ class Validation(Callback):
             return
         module.require_finite_weights()
         module.agree_on_statistics()
+        how = (module.device, options.batch_size, options.workers, trainer.global_rank, trainer.world_size)
         with module.with_published_weights():
-            scores = self._judge(module.system, module.device, trainer.global_rank, trainer.world_size)
-        self.scores = scores
-        named = {"mpjpe": scores.mpjpe, "pa_mpjpe": scores.pa_mpjpe, "keypoints_2d": scores.keypoints_2d}
-        log_scalars(trainer, {f"validation/{k}": v for k, v in named.items() if v is not None}, done)
-        best = scores.decisive is not None and (module.best_score is None or scores.decisive < module.best_score)
-        if best:
-            module.best_score, module.new_best = scores.decisive, True
-        if trainer.is_global_zero:
-            self._reporter.say(f"step {done}: {scores}{' (best)' if best else ''}")
+            self.scores = {name: judge(module.system, source, *how) for name, source in self._sets.items()}
+        decisive = next(iter(self.scores.values())).decisive(module.system.best_by)
+        best = decisive is not None and decisive[0].beats(decisive[1], module.best_score)
+        if decisive is not None and best:
+            module.best_score, module.new_best = decisive[1], True
+        for number, (name, scores) in enumerate(self.scores.items()):
+            alone = len(self.scores) == 1
+            prefix = "validation" if alone else f"validation/{name}"
+            log_scalars(trainer, {f"{prefix}/{k}": v for k, v in scores.values.items()}, done)
+            if trainer.is_global_zero:
+                whose, mark = ("" if alone else f"{name}: "), (" (best)" if best and number == 0 else "")
+                self._reporter.say(f"step {done}: {whose}{scores}{mark}")
 
 
 def log_scalars(trainer: Trainer, values: Mapping[str, float], step: int) -> None:

@@ -17,7 +17,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -30,11 +30,14 @@ from kouros import __version__
 from kouros.body.files import load_body
 from kouros.body.model import BodyModel
 from kouros.files import write_file
+from kouros.systems.chain import Chain, ChainConfig
 from kouros.systems.system import System, SystemConfig
 from kouros.systems.table import SYSTEMS, system_name
 from kouros.training.config_json import from_json, to_json
 from kouros.training.weights import load_archive, load_learned, read_weights
 
+CHAIN = "chain"
+"""What runs of `kouros.systems.chain` are called."""
 RUN_VERSION = 1
 """Of config.json."""
 CHECKPOINT_VERSION = 1
@@ -76,6 +79,11 @@ class RunFolder:
     def best(self) -> Path:
         """The best checkpoint by validation."""
         return self.checkpoints / "best.ckpt"
+
+    @property
+    def beginning(self) -> Path:
+        """First fits, as far as they are made, before there is a checkpoint."""
+        return self.checkpoints / "beginning.pt"
 
     def checkpoint(self, steps: int) -> Path:
         """The checkpoint after so many steps."""
@@ -141,8 +149,8 @@ def load_run(
     *,
     which: Literal["last", "best"] = "last",
     kind: type[SystemConfig] | None = None,
-) -> System:
-    """A trained system, in evaluation mode, ready to `predict`.
+) -> System | Chain:
+    """A trained system, in evaluation mode; or a chain of several.
 
     Args:
         folder: of the run.
@@ -156,6 +164,8 @@ def load_run(
     """
     run = RunFolder(Path(folder))
     content = read_config(run)
+    if content["system"] == CHAIN:
+        return _load_chain(run, content, body, which)
     kind = kind or _known_config(run, content["system"])
     if system_name(kind) != content["system"]:
         raise ValueError(f"{run.path} is a run of {content['system']}, not of {system_name(kind)}.")
@@ -177,6 +187,46 @@ def load_run(
             raise ValueError(f"{run.weights} holds weights of {weights.system}, but the run is of {content['system']}.")
         load_learned(system, weights.tensors, str(run.weights))
     return system.eval().requires_grad_(False)
+
+
+def write_chain(folder: Path, stages: Sequence[Path]) -> None:
+    """Write the folder of a chain, a run that has no weights but those of its stages.
+
+    Args:
+        folder: to be made. Stages inside of it are named as seen from there, so that they move together.
+        stages: folders of runs, in order.
+
+    Raises:
+        ValueError: the folder holds a run already; a stage is none, or cannot stand where it does.
+        OSError: it cannot be written.
+    """
+    run = RunFolder(folder)
+    if run.config.exists():
+        raise ValueError(f"{folder} holds a run already; choose another --out.")
+    bodies = {read_config(RunFolder(stage)).get("body") for stage in stages}
+    if len(bodies) > 1:
+        named = ", ".join(sorted(str(b or "the free body") for b in bodies))
+        raise ValueError(f"the stages are of several bodies ({named}); name runs of one.")
+    Chain([load_run(stage) for stage in stages])
+    root = folder.resolve()
+    seen = [p.relative_to(root) if (p := stage.resolve()).is_relative_to(root) else p for stage in stages]
+    content = {"version": RUN_VERSION, "kouros": __version__, "system": CHAIN, "body": bodies.pop()}
+    content["config"] = to_json(ChainConfig(tuple(seen)))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(run.config, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _load_chain(
+    run: RunFolder, content: Mapping[str, Any], body: BodyModel | None, which: Literal["last", "best"]
+) -> Chain:
+    try:
+        config = from_json(ChainConfig, content.get("config"))
+    except ValueError as error:
+        raise ValueError(f"{run.config}: {error}") from None
+    if any(not stage.is_absolute() and ".." in stage.parts for stage in config.stages):
+        raise ValueError(f"{run.config} names a stage beside its folder; expected one inside, or an absolute path.")
+    body = body or _body_of(content)
+    return Chain([load_run(run.path / stage, body, which=which) for stage in config.stages])
 
 
 def read_run_state(path: Path, system: str) -> Mapping[str, Any]:

@@ -1,30 +1,16 @@
 """Batches by step: any run, wherever it resumes and however many processes make its batches, sees the same ones."""
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from kouros.data.batch import Batch
 from kouros.data.sources import Source
-from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
-
-
-@runtime_checkable
-class Stream(Protocol):
-    """Batches without end, as `kouros.data.stream.TrainingStream` makes them."""
-
-    def __getitem__(self, step: int) -> Batch:
-        """This rank's share of the step's batch: the same whenever it is asked for."""
-        ...
-
-
-MakeStream = Callable[[Sequence[Source], int, int], Stream]
-"""From the sources, the rank and the number of ranks."""
+from kouros.systems.batches import Batches, Stream
 
 
 @dataclass(frozen=True)
@@ -32,20 +18,7 @@ class NumberedBatch:
     """A batch, and the step that it is for."""
 
     step: int
-    batch: Batch
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """Makes `kouros.data.stream`'s batches: a `MakeStream`."""
-
-    ratios: Sequence[float] | None
-    batch_size: int
-    config: StreamConfig
-
-    def __call__(self, sources: Sequence[Source], rank: int, world: int) -> TrainingStream:
-        """The stream of one of ``world`` processes."""
-        return TrainingStream(sources, self.ratios, self.batch_size, self.config, rank=rank, world=world)
+    batch: Any
 
 
 class _Numbered(Dataset):
@@ -57,11 +30,11 @@ class _Numbered(Dataset):
 
 
 class _PlainBatches(Dataset):
-    def __init__(self, source: Source, rows: Sequence[Sequence[int]], crop_size: int, pictures: bool) -> None:
-        self._source, self._rows, self._crop_size, self._pictures = source, rows, crop_size, pictures
+    def __init__(self, batches: Batches, source: Source, rows: Sequence[Sequence[int]], pictures: bool) -> None:
+        self._batches, self._source, self._rows, self._pictures = batches, source, rows, pictures
 
-    def __getitem__(self, number: int) -> Batch:
-        return plain_batch(self._source, self._rows[number], self._crop_size, pictures=self._pictures)
+    def __getitem__(self, number: int) -> Any:
+        return self._batches.plain(self._source, self._rows[number], pictures=self._pictures)
 
 
 class _Told(Dataset):
@@ -115,15 +88,15 @@ def step_batches(stream: Stream, first: int, end: int, workers: int) -> Iterable
 
 
 def plain_batches(
-    source: Source, rows: Sequence[int], crop_size: int, batch_size: int, workers: int, *, pictures: bool = True
-) -> Iterable[Batch]:
-    """Crops as photographed, in order, made ahead by so many processes; see `kouros.data.stream.plain_batch`.
+    batches: Batches, source: Source, rows: Sequence[int], batch_size: int, workers: int, *, pictures: bool = True
+) -> Iterable[Any]:
+    """Samples as they are, in order, made ahead by so many processes; see `kouros.systems.batches.Batches.plain`.
 
     Raises:
         ValueError: on the way: a batch cannot be made.
     """
     parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return _Ahead(_PlainBatches(source, parts, crop_size, pictures), range(len(parts)), workers)
+    return _Ahead(_PlainBatches(batches, source, parts, pictures), range(len(parts)), workers)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

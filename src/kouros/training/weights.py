@@ -1,4 +1,4 @@
-"""Files of a system's weights: what training learned, without the body model, which has owners of its own.
+"""Files of a system's weights: what training learned. Body models, which have owners of their own, are not in them.
 
 A file is a torch archive of tensors and plain values only, read with ``weights_only=True``:
 ``{"kouros_weights": 1, "system": name, "steps": number, "weights": {name: tensor}}``.
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kouros.body.model import BodyModel
 from kouros.files import aside_of
 from kouros.sentences import first_line, some
 
@@ -30,10 +29,8 @@ class Weights:
 
 
 def learned_state(system: nn.Module) -> dict[str, Tensor]:
-    """A system's parameters and buffers by name, but for those of body models. Not copied."""
-    modules = system.named_modules(remove_duplicate=False)
-    bodies = [f"{name}." for name, module in modules if isinstance(module, BodyModel)]
-    return {k: v.detach() for k, v in system.state_dict().items() if not k.startswith(tuple(bodies))}
+    """A system's parameters and buffers by name. Not copied."""
+    return {k: v.detach() for k, v in system.state_dict().items()}
 
 
 def load_learned(system: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:

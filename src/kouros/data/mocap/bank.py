@@ -57,7 +57,7 @@ def make_pose_bank(
     count = sum(len(rows) for rows in frames)
     if not count:
         raise DatasetError(f"{source}: no motion could be read. The first problem: {problems[0].what}")
-    splits = _splits(read)
+    splits = splits_of(read)
     sequence = np.repeat(np.arange(len(frames), dtype=np.int32), [len(rows) for rows in frames])
     chosen = np.sort(np.random.default_rng(seed).permutation(count)[:poses])
     arrays = {
@@ -86,7 +86,7 @@ def _moved(motion: Motion, radians: float) -> np.ndarray:
     return np.array(rows, dtype=np.int64)
 
 
-def _splits(motions: list[tuple[str, str, str | None]]) -> list[str]:
+def splits_of(motions: list[tuple[str, str, str | None]]) -> list[str]:
     """Of each motion (its key, person, own split): its own split, or train or val by person."""
     open_ones = [(key, person) for key, person, split in motions if split is None]
     by_person = len({person for _, person in open_ones}) > 1

@@ -67,6 +67,15 @@ class Motion:
             frame_rate=self.frame_rate / stride,
         )
 
+    def between(self, first: int, end: int) -> "Motion":
+        """Frames from ``first`` up to ``end``."""
+        return replace(
+            self,
+            poses=self.poses[first:end],
+            trans=self.trans[first:end],
+            valid=None if self.valid is None else self.valid[first:end],
+        )
+
     def at_most(self, frame_rate: float) -> "Motion":
         """Thinned to the lowest rate, by leaving out whole frames, that is not below ``frame_rate``."""
         return self.every(max(1, int(self.frame_rate / frame_rate + 1e-6)))

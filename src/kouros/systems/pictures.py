@@ -25,7 +25,7 @@ def people_sheet(
     """One row for each of the first people: the crop, the prediction, and the target where there is one.
 
     Args:
-        body: on the CPU.
+        body: that both are of, where they are.
     """
     people = min(people, len(image))
     crops = (image[:people].detach().float().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -38,15 +38,16 @@ def people_sheet(
 
 def _drawn(crops: list[np.ndarray], bodies: Bodies, body: BodyModel, colour: tuple[float, float, float]) -> list:
     size = crops[0].shape[0]
-    out = bodies[: len(crops)].map(lambda t: t.detach().float().cpu()).posed_by(body)
+    posed = bodies[: len(crops)].map(lambda t: t.detach().float()).posed_by(body).vertices.cpu()
+    faces = body.faces.cpu()
     camera = PerspectiveCamera(
         torch.tensor(SPIN_FOCAL_LENGTH * size / SPIN_CROP_SIZE), torch.tensor([size / 2, size / 2])
     )
     pictures = []
-    for crop, vertices in zip(crops, out.vertices, strict=True):
+    for crop, vertices in zip(crops, posed, strict=True):
         # Early predictions may stand behind the camera, where there is nothing to draw.
         visible = bool(torch.isfinite(vertices).all()) and float(vertices[:, 2].min()) > 0
-        pictures.append(overlay(crop, [(vertices, body.faces)], camera, [colour], alpha=0.8) if visible else crop)
+        pictures.append(overlay(crop, [(vertices, faces)], camera, [colour], alpha=0.8) if visible else crop)
     return pictures
 
 

@@ -1,0 +1,116 @@
+"""How a system's batches are made: by step and without end to learn from, by rows to be judged by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from kouros.data.augment import AugmentConfig
+from kouros.data.batch import Batch
+from kouros.data.schema import Sample, TableInfo
+from kouros.data.sources import Source
+from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Batches without end."""
+
+    def __getitem__(self, step: int) -> Any:
+        """This rank's share of the step's batch: the same whenever it is asked for."""
+        ...
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """A small value, which is sent to the processes that make batches.
+
+    A batch is a `kouros.data.batch.Batch`, or any value with a length and a method ``to(device)``. One with ``index``,
+    the numbers of its samples among all samples of the run, is named by them when something is wrong with it. To be
+    learned from in parts (`--accumulate`), it must give rows by slices.
+    """
+
+    def stream(
+        self,
+        sources: Sequence[Source],
+        ratios: Sequence[float] | None,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Stream:
+        """To learn from; a batch follows from the seed and the step.
+
+        Args:
+            sources: mixed in every batch.
+            ratios: shares of the sources in a batch; None: as the system has it.
+            batch_size: of all ranks together.
+            rank: which of the ``world`` equal shares of every batch is made.
+
+        Raises:
+            ValueError: numbers that do not fit together, or sources that nothing can be learned from.
+        """
+        ...
+
+    def plain(self, source: Source, rows: Sequence[int], *, pictures: bool = True) -> Any:
+        """Samples as they are, in order: to be judged by and to begin with.
+
+        Args:
+            pictures: off, all but the pictures, where that is faster.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class CropBatches:
+    """Crops of people in photos, as `kouros.data.stream` makes them."""
+
+    crop_size: int
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    pictures: bool = True
+    """Off, crops to learn from are black, and no picture is read."""
+
+    def stream(
+        self,
+        sources: Sequence[Source],
+        ratios: Sequence[float] | None,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> TrainingStream:
+        """As in `Batches`; without ratios, sources count by their numbers of samples."""
+        config = StreamConfig(self.crop_size, self.augment, seed=seed)
+        sources = sources if self.pictures else [_Unseen(source) for source in sources]
+        return TrainingStream(sources, ratios, batch_size, config, rank=rank, world=world)
+
+    def plain(self, source: Source, rows: Sequence[int], *, pictures: bool = True) -> Batch:
+        """As in `Batches`."""
+        return plain_batch(source, rows, self.crop_size, pictures=pictures)
+
+
+@dataclass(frozen=True)
+class _Unseen:
+    """A source whose pictures nobody looks at."""
+
+    seen: Source
+
+    @property
+    def info(self) -> TableInfo:
+        return self.seen.info
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+    def sample(self, row: int) -> Sample:
+        return self.seen.sample(row)
+
+    def image(self, row: int) -> UInt8[np.ndarray, "1 1 3"]:
+        return np.zeros((1, 1, 3), np.uint8)
+
+    def has(self, name: str) -> bool:
+        return self.seen.has(name)

@@ -1,0 +1,172 @@
+"""What a held backbone makes of crops that never change: computed once, kept on disk, read in place of pictures.
+
+A folder ``features-KEY`` holds numbered files, each of so many samples' features in float16. The key follows from the
+backbone's weights, the crops' size, and of each sample its picture's path and the square that the crop shows.
+"""
+
+import hashlib
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kouros.data.batch import Batch
+from kouros.data.crops import person_square
+from kouros.data.images import ImageError
+from kouros.data.sources import Source
+from kouros.files import write_file
+from kouros.systems.batches import CropBatches, Stream
+from kouros.systems.system import CropSystem, System
+from kouros.training.steps import plain_batches
+
+_PER_FILE = 1024
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Features of all samples of a run, by their numbers."""
+
+    folder: Path
+    count: int
+
+    def file(self, number: int) -> Path:
+        """One of the files."""
+        return self.folder / f"{number:06d}.npy"
+
+    def __getitem__(self, index: Int[Tensor, " batch"]) -> Float[Tensor, "batch *features"]:
+        """Of some samples."""
+        rows = [self._opened(int(i) // _PER_FILE)[int(i) % _PER_FILE] for i in index]
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+    def _opened(self, number: int) -> np.ndarray:
+        return np.load(self.file(number), mmap_mode="r")
+
+
+@dataclass(frozen=True)
+class FeatureBatches:
+    """Batches to learn from with features in place of pictures."""
+
+    crops: CropBatches
+    stored: StoredFeatures
+
+    def stream(
+        self,
+        sources: Sequence[Source],
+        ratios: Sequence[float] | None,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Stream:
+        """As in `kouros.systems.batches.Batches`."""
+        unseen = replace(self.crops, pictures=False)
+        return _Featured(unseen.stream(sources, ratios, batch_size, seed, rank=rank, world=world), self.stored)
+
+    def plain(self, source: Source, rows: Sequence[int], *, pictures: bool = True) -> Batch:
+        """As in `kouros.systems.batches.Batches`: with pictures, since the system has seen none of them before."""
+        return self.crops.plain(source, rows, pictures=pictures)
+
+
+class _Featured(Dataset[Batch]):
+    def __init__(self, stream: Stream, stored: StoredFeatures) -> None:
+        self._stream, self._stored = stream, stored
+
+    def __getitem__(self, step: int) -> Batch:
+        batch: Batch = self._stream[step]
+        return replace(batch, features=self._stored[batch.index])
+
+
+def cached(
+    system: System, sources: Sequence[Source], folder: Path, device: torch.device, batch_size: int, workers: int
+) -> FeatureBatches:
+    """The system's batches with features from a folder, where those that are missing are made now.
+
+    In a distributed job all processes call this, make a share each, and see the same folder.
+
+    Raises:
+        ValueError: crops are changed, so that no feature serves twice; or a crop is black.
+        OSError: a file cannot be written.
+    """
+    crops = system.batches
+    if not isinstance(system, CropSystem) or not isinstance(crops, CropBatches) or not crops.augment.still:
+        raise ValueError(
+            "--cache-features is for crops that nothing changes: switch off --augment.flipped, --augment.turned, "
+            "--augment.colour, --augment.occluded (all 0) and --augment.scale.limit 0, or leave it out."
+        )
+    count = sum(len(source) for source in sources)
+    stored = StoredFeatures(folder / f"features-{_key(system, crops, sources)}", count)
+    together = dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+    numbers = range(-(-count // _PER_FILE))
+    missing = [n for n in numbers if not stored.file(n).exists()]
+    if missing and rank == 0:
+        print(f"looking at {count} crops through the backbone, once", file=sys.stderr, flush=True)
+    if together:
+        dist.barrier()  # so that all have seen the same files missing
+    firsts = np.cumsum([0, *(len(source) for source in sources)])
+    for number in missing[rank::world]:
+        rows = range(number * _PER_FILE, min(count, (number + 1) * _PER_FILE))
+        parts = []
+        for source, first in zip(sources, firsts.tolist(), strict=False):
+            own = [i - first for i in rows if 0 <= i - first < len(source)]
+            parts += _features(system, crops, source, own, device, batch_size, workers, first)
+        stored.folder.mkdir(parents=True, exist_ok=True)
+        write_file(stored.file(number), _npy(np.concatenate(parts)))
+    if together:
+        dist.barrier()
+    return FeatureBatches(crops, stored)
+
+
+@torch.no_grad()
+def _features(
+    system: CropSystem,
+    crops: CropBatches,
+    source: Source,
+    rows: list[int],
+    device: torch.device,
+    batch_size: int,
+    workers: int,
+    first: int,
+) -> list[np.ndarray]:
+    parts = []
+    for batch in plain_batches(crops, source, rows, batch_size, workers):
+        black = ~batch.image.flatten(1).any(dim=1)
+        if bool(black.any()):
+            raise ValueError(
+                f"the crop of sample {first + int(batch.index[black][0])} is black, as where a picture is missing; "
+                "restore it, or leave --cache-features out."
+            )
+        parts.append(system.features(batch.image.to(device)).cpu().numpy().astype(np.float16))
+    return parts
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def _key(system: CropSystem, crops: CropBatches, sources: Sequence[Source]) -> str:
+    digest = hashlib.sha256(str(crops.crop_size).encode())
+    for name, tensor in sorted(system.backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for source in sources:
+        digest.update(f"{source.info.dataset} {source.info.split} {source.info.image_root} {len(source)}".encode())
+        for row in range(len(source)):
+            sample = source.sample(row)
+            try:
+                center, side = person_square(sample)
+            except ImageError:
+                center, side = np.zeros(2), 0.0
+            digest.update(f"{sample.image_path} {sample.person}".encode() + np.array([*center, side]).tobytes())
+    return digest.hexdigest()[:16]
