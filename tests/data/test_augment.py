@@ -17,14 +17,13 @@ from kouros.data.augment import (
     SPIN_AUGMENTATION,
     AugmentConfig,
     Change,
-    CropTransform,
     Spread,
     coloured,
     mirror_iuv,
     mirror_labels,
     mirror_rows,
-    nearest,
 )
+from kouros.data.crops import CropTransform, nearest
 from kouros.fitting.schedules.fits_store import Augmentation
 
 TURNS = st.floats(-math.pi, math.pi)
@@ -151,7 +150,7 @@ def test_projecting_the_changed_3d_lands_on_the_changed_2d(rotation, flipped, sc
     pixels_per_metre, root = 90.0, np.array([210.0, 160.0])
     seen = root + pixels_per_metre * space[:, :2]
     change = Change(rotation, flipped, scale, (0.05, -0.1))
-    crop = CropTransform.changed(np.array([200.0, 150.0]), 240.0, 224, change)
+    crop = change.crop(np.array([200.0, 150.0]), 240.0, 224)
     changed = crop.directions(space)
     projected = crop.points(root) + pixels_per_metre * 224 / crop.side * changed[:, :2]
     assert np.allclose(projected, crop.points(seen))

@@ -16,12 +16,13 @@ from torch.utils.data import DataLoader
 from kouros.body.keypoints import BLAZEPOSE33, COCO17, H36M17, KEYPOINT_SETS, OPENPOSE25, SMPL24, SPIN49, KeypointSet
 from kouros.data.augment import AugmentConfig, Spread
 from kouros.data.batch import Batch
+from kouros.data.crops import person_square
 from kouros.data.images import ImageError
 from kouros.data.occlusion import FILL
 from kouros.data.schema import Sample, TableInfo
 from kouros.data.sources import Source
 from kouros.data.spin_joints import from_pelvis, spin49_slots, to_spin49
-from kouros.data.stream import StreamConfig, TrainingStream, person_square, plain_batch
+from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
 from kouros.data.table_source import TableSource, require_fields
 from kouros.data.tables import TableError, write_table
 

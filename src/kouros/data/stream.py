@@ -15,8 +15,9 @@ from jaxtyping import Float, UInt8
 from torch.utils.data import Dataset, get_worker_info
 
 from kouros.body.keypoints import SPIN49
-from kouros.data.augment import AugmentConfig, Change, CropTransform, coloured, mirror_rows
+from kouros.data.augment import AugmentConfig, Change, coloured, mirror_rows
 from kouros.data.batch import Batch
+from kouros.data.crops import CropTransform, person_square
 from kouros.data.images import ImageError
 from kouros.data.occlusion import DEGREES, SHAPES, Occluder
 from kouros.data.schema import Sample, TableInfo
@@ -24,9 +25,6 @@ from kouros.data.sources import Source
 from kouros.data.spin_joints import from_pelvis, spin49_slots, to_spin49
 from kouros.data.table_source import source_name
 from kouros.fitting.schedules.fits_store import Augmentation
-
-BOX_MARGIN = 1.2
-"""Side of a person's square over the longer side of the box or the keypoints (SPIN's preprocessing)."""
 
 _STEPS = 1 << 40
 _MAX_UNREADABLE = 0.01
@@ -178,27 +176,6 @@ class _Seen:
         return _Seen(sample, source.image(row) if picture else np.zeros((1, 1, 3), np.uint8), center, side)
 
 
-def person_square(sample: Sample) -> tuple[Float[np.ndarray, "2"], float]:
-    """Centre and side, pixels, of the square around a person: its own, or else by box or 2D keypoints.
-
-    Raises:
-        ImageError: nothing says where in the picture the person is.
-    """
-    if sample.box_center is not None and sample.box_size is not None:
-        return np.asarray(sample.box_center, dtype=np.float64), float(sample.box_size)
-    corners = np.zeros((0, 2))
-    if sample.bbox is not None:
-        corners = np.asarray(sample.bbox, dtype=np.float64).reshape(2, 2)
-    elif sample.keypoints_2d is not None:
-        corners = np.asarray(sample.keypoints_2d[sample.keypoints_2d[:, 2] > 0, :2], dtype=np.float64)
-    if len(corners):
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        side = BOX_MARGIN * float((high - low).max())
-        if side > 0:
-            return (low + high) / 2, side
-    raise ImageError(f"{sample.image_path}: neither a box nor keypoints say where the person is.")
-
-
 @dataclass(frozen=True, eq=False)
 class _Person:
     """One row of a batch."""
@@ -230,7 +207,7 @@ def _augmented(
 
 
 def _crop(seen: _Seen, info: TableInfo, size: int, change: Change, index: int, source: int) -> _Person:
-    crop = CropTransform.changed(seen.center, seen.side, size, change)
+    crop = change.crop(seen.center, seen.side, size)
     sample = seen.sample
     points, space = np.zeros((len(SPIN49), 3)), np.zeros((len(SPIN49), 4))
     if sample.keypoints_2d is not None and info.keypoints_2d is not None:
