@@ -1,11 +1,15 @@
 """Where samples with their pictures come from: a table of photos, or people drawn on demand."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
+from kouros.body.keypoints import KeypointSet
+from kouros.data.dense import Look, Wants
 from kouros.data.schema import Sample, TableInfo
+from kouros.render.maps import DenseMaps
 
 
 @runtime_checkable
@@ -35,4 +39,20 @@ class Source(Protocol):
 
     def has(self, name: str) -> bool:
         """Whether any sample knows a field."""
+        ...
+
+
+@runtime_checkable
+class DrawnSource(Source, Protocol):
+    """A source that knows the bodies in its pictures, and draws what each pixel sees of them.
+
+    A row of an answer must not depend on the others that are asked for with it.
+    """
+
+    def maps(self, rows: Sequence[int], looks: Sequence[Look], wants: Wants) -> DenseMaps:
+        """What is wanted of people, as they are looked at; all crops are of one size."""
+        ...
+
+    def points(self, rows: Sequence[int], points: KeypointSet) -> Float[np.ndarray, "rows points 3"]:
+        """2D keypoints of a set: pixels of the picture, and confidence."""
         ...

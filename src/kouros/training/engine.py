@@ -21,6 +21,7 @@ from torch import Tensor
 
 from kouros.body.model import BodyModel
 from kouros.data.batch import Batch
+from kouros.data.dense import Wants
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig
 from kouros.data.table_source import require_fields
@@ -197,7 +198,7 @@ class RunModule(SystemModule):
             # The last process goes round to the first samples again: all must bring equally many batches.
             rows = [i % len(source) for i in range(rank * share, (rank + 1) * share)]
             crop_size, workers = self.system.crop_size, self.options.workers
-            for batch in plain_batches(source, rows, crop_size, size, workers, pictures=False):
+            for batch in plain_batches(source, rows, crop_size, size, workers, Wants(image=False)):
                 yield _numbered_from(batch.to(self.device), first)
             first += len(source)
 

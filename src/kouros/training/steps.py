@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from kouros.data.batch import Batch
+from kouros.data.dense import Wants
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
 
@@ -57,11 +58,11 @@ class _Numbered(Dataset):
 
 
 class _PlainBatches(Dataset):
-    def __init__(self, source: Source, rows: Sequence[Sequence[int]], crop_size: int, pictures: bool) -> None:
-        self._source, self._rows, self._crop_size, self._pictures = source, rows, crop_size, pictures
+    def __init__(self, source: Source, rows: Sequence[Sequence[int]], crop_size: int, wants: Wants | None) -> None:
+        self._source, self._rows, self._crop_size, self._wants = source, rows, crop_size, wants
 
     def __getitem__(self, number: int) -> Batch:
-        return plain_batch(self._source, self._rows[number], self._crop_size, pictures=self._pictures)
+        return plain_batch(self._source, self._rows[number], self._crop_size, self._wants)
 
 
 class _Told(Dataset):
@@ -115,7 +116,7 @@ def step_batches(stream: Stream, first: int, end: int, workers: int) -> Iterable
 
 
 def plain_batches(
-    source: Source, rows: Sequence[int], crop_size: int, batch_size: int, workers: int, *, pictures: bool = True
+    source: Source, rows: Sequence[int], crop_size: int, batch_size: int, workers: int, wants: Wants | None = None
 ) -> Iterable[Batch]:
     """Crops as photographed, in order, made ahead by so many processes; see `kouros.data.stream.plain_batch`.
 
@@ -123,7 +124,7 @@ def plain_batches(
         ValueError: on the way: a batch cannot be made.
     """
     parts = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return _Ahead(_PlainBatches(source, parts, crop_size, pictures), range(len(parts)), workers)
+    return _Ahead(_PlainBatches(source, parts, crop_size, wants), range(len(parts)), workers)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
