@@ -26,7 +26,7 @@ from kouros.render.rasterize import Fragments, rasterize
 
 _T = TypeVar("_T", Tensor, "PosedBodies")
 
-_TOGETHER = 16
+_TOGETHER = 32
 """Bodies posed at once. Always so many: a matrix product's last bits may depend on its shape, and a row of a batch must
 not depend on how many rows there are."""
 

@@ -94,6 +94,7 @@ class TrainingStream(Dataset[Batch]):
         self._sources = tuple(sources)
         sizes = [len(s) for s in self._sources]
         self._firsts = np.cumsum([0, *sizes])
+        self._drawn = tuple(isinstance(s, DrawnSource) for s in self._sources)
         self._until = _shares(self._sources, sizes, ratios)
         self._config = config
         share = batch_size // world
@@ -129,9 +130,9 @@ class TrainingStream(Dataset[Batch]):
             row = int(dice.integers(len(source)))
             index = int(self._firsts[number]) + row
             try:
-                seen = _Seen.of(source, row, self._config.wants)
+                seen = _Seen.of(source, row, self._config.wants, self._drawn[number])
                 person = _augmented(seen, self._config, dice, index, number)
-                person = _with_annotations(person, source, self._config.wants)
+                person = _with_annotations(person, self._config.wants)
             except ImageError as error:
                 self._trouble.failed(source, error)
                 continue
@@ -158,8 +159,8 @@ def plain_batch(source: Source, rows: Sequence[int], crop_size: int, wants: Want
     people = []
     for row in rows:
         try:
-            person = _crop(_Seen.of(source, row, wants), crop_size, Change(), row, 0)
-            people.append(_with_annotations(person, source, wants))
+            person = _crop(_Seen.of(source, row, wants, isinstance(source, DrawnSource)), crop_size, Change(), row, 0)
+            people.append(_with_annotations(person, wants))
         except ImageError as error:
             warnings.warn(f"{error} It is left black, without annotations.", stacklevel=2)
             nothing = np.zeros((crop_size, crop_size, 3), np.uint8) if wants.image else None
@@ -180,12 +181,14 @@ class _Seen:
     """None where nobody asks for colours."""
     center: Float[np.ndarray, "2"]
     side: float
+    drawn: bool = False
+    """Whether the source draws maps."""
 
     @staticmethod
-    def of(source: Source, row: int, wants: Wants) -> "_Seen":
+    def of(source: Source, row: int, wants: Wants, drawn: bool) -> "_Seen":
         sample = source.sample(row)
         center, side = person_square(sample)
-        return _Seen(sample, source.info, row, source.image(row) if wants.image else None, center, side)
+        return _Seen(sample, source.info, row, source.image(row) if wants.image else None, center, side, drawn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,11 +231,11 @@ def _crop(seen: _Seen, size: int, change: Change, index: int, source: int) -> _P
     points, space = np.zeros((len(SPIN49), 3)), np.zeros((len(SPIN49), 4))
     if sample.keypoints_2d is not None and info.keypoints_2d is not None:
         points = to_spin49(sample.keypoints_2d, info.keypoints_2d)
-        placed = np.c_[crop.points(points[:, :2]), points[:, 2]]
+        placed = np.column_stack([crop.points(points[:, :2]), points[:, 2]])
         points = np.where(points[:, 2:] > 0, placed, 0.0)
     if sample.keypoints_3d is not None and info.keypoints_3d is not None:
         space = from_pelvis(to_spin49(sample.keypoints_3d, info.keypoints_3d), info.keypoints_3d_origin == "root")
-        space = np.c_[crop.directions(space[:, :3]), space[:, 3]]
+        space = np.column_stack([crop.directions(space[:, :3]), space[:, 3]])
     if change.flipped:
         points, space = mirror_rows(points, SPIN49.mirror), mirror_rows(space, SPIN49.mirror)
     # Betas of the women's and men's bodies mean other shapes than those of the body that systems learn.
@@ -252,9 +255,9 @@ def _crop(seen: _Seen, size: int, change: Change, index: int, source: int) -> _P
     )
 
 
-def _with_annotations(person: _Person, source: Source, wants: Wants) -> _Person:
+def _with_annotations(person: _Person, wants: Wants) -> _Person:
     """With the maps that pictures of labels tell; those of people who are drawn are drawn all at once."""
-    if not wants.dense or isinstance(source, DrawnSource):
+    if not wants.dense or person.seen.drawn:
         return person
     return replace(person, annotated=annotated_maps(person.seen.sample, person.seen.info, person.look, wants))
 

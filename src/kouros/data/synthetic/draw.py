@@ -107,21 +107,21 @@ class Stage:
         Raises:
             ValueError: as `MapDrawer.maps`.
         """
-        groups = range(0, len(people), _TOGETHER)
-        return concatenate([self._maps(people[i : i + _TOGETHER], looks[i : i + _TOGETHER], wants) for i in groups])
-
-    def _maps(self, people: Sequence[tuple[Scene, int]], looks: Sequence[Look], wants: Wants) -> DenseMaps:
         others = self._in_the_way(people, looks) if wants.pixels else []
         everyone = [*people, *((scene, k) for _, scene, k in others)]
         parameters = (np.stack([getattr(scene, name)[k] for scene, k in everyone]) for name in _PARAMETERS)
         posed = self.drawer.posed(wants.joints, *parameters)
-        things = {i: _things(scene) for i, (scene, _) in enumerate(people) if scene.props and wants.pixels}
-        obstacles = Obstacles(posed.vertices[len(people) :], torch.tensor([i for i, _, _ in others]).long(), things)
-        cameras = PerspectiveCamera(
-            torch.tensor([scene.shot.focal for scene, _ in people]),
-            torch.from_numpy(np.stack([scene.shot.center for scene, _ in people])).float(),
-        )
-        return self.drawer.maps(posed[: len(people)], cameras, looks, wants, obstacles)
+        hides = torch.tensor([i for i, _, _ in others], dtype=torch.int64)
+        cameras = torch.tensor([[scene.shot.focal, *scene.shot.center] for scene, _ in people])
+        groups = []
+        for first in range(0, len(people), _TOGETHER):
+            mine = slice(first, first + _TOGETHER)
+            theirs = (hides >= first) & (hides < first + _TOGETHER)
+            things = {i: _things(scene) for i, (scene, _) in enumerate(people[mine]) if scene.props and wants.pixels}
+            obstacles = Obstacles(posed.vertices[len(people) :][theirs], hides[theirs] - first, things)
+            camera = PerspectiveCamera(cameras[mine, 0], cameras[mine, 1:])
+            groups.append(self.drawer.maps(posed[: len(people)][mine], camera, looks[mine], wants, obstacles))
+        return concatenate(groups)
 
     @torch.no_grad()
     def _in_the_way(self, people: Sequence[tuple[Scene, int]], looks: Sequence[Look]) -> list[tuple[int, Scene, int]]:
