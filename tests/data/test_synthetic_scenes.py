@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from kouros.body.keypoints import SPIN49
-from kouros.data.synthetic.draw import Stage, View
+from kouros.data.crops import CropTransform
+from kouros.data.dense import Look, Wants
+from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import image_index, image_name, label, thickness
 from kouros.data.synthetic.poses import draw_people, interpenetration
 from kouros.data.synthetic.props import BLOB, BOX, Prop, hidden_by, upright
@@ -17,8 +19,8 @@ CONFIG = SceneConfig(size=96)
 
 
 @pytest.fixture(scope="module")
-def stage(free_body):
-    return Stage(free_body)
+def stage():
+    return Stage()
 
 
 @pytest.fixture(scope="module")
@@ -123,25 +125,48 @@ def test_a_wall_before_everyone_leaves_no_labels(stage, scenes, free_body):
     assert label(stage, scene, thickness(free_body))
     hidden = replace(scene, props=(wall,))
     assert label(stage, hidden, thickness(free_body)) == []
-    assert (stage.maps(hidden).person == -1).all()
+    assert not stage.maps([(hidden, 0)], [whole(hidden)], Wants(maps=("mask",))).mask.any()
+
+
+def whole(scene) -> Look:
+    return Look(CropTransform(np.full(2, scene.size / 2), float(scene.size), scene.size))
+
+
+def test_people_are_seen_where_the_pictures_z_buffer_has_them(stage, scenes):
+    """The maps of a person, drawn alone and cut by whoever is nearer, against one z-buffer over everybody."""
+    for scene in scenes:
+        if not len(scene):
+            continue
+        staged = stage.staged(scene)
+        seen = stage.fragments(scene, staged).face[0]
+        owner = torch.where(seen < staged.people_faces, seen // len(stage.body.faces), -1)
+        wants = Wants(maps=("mask", "depth"), parts=("parts24",))
+        maps = stage.maps([(scene, k) for k in range(len(scene))], [whole(scene)] * len(scene), wants)
+        for k in range(len(scene)):
+            mine = owner == k
+            assert (maps.mask[k] != mine).sum() <= 2  # rounding at an edge
+            face = (seen - k * len(stage.body.faces))[mine & maps.mask[k]]
+            labels = stage.drawer.surface.face_labels["parts24"][face]
+            assert (maps.labels["parts24"][k][mine & maps.mask[k]] == labels).float().mean() > 0.999
+            assert maps.depth[k][~maps.mask[k]].isinf().all()
 
 
 def test_maps_of_a_region_are_the_pictures_own(stage, scenes):
     scene = next(s for s in scenes if len(s) > 1)
-    whole = stage.maps(scene, parts=("parts1",))
-    part = stage.maps(scene, view=View(16.0, 24.0, 48.0, 48), parts=("parts1",))
-    same = whole.person[24:72, 16:64] == part.person
-    assert same.mean() > 0.999
-    assert (part.iuv[part.person < 0] == 0).all()
-    assert set(np.unique(whole.iuv[..., 0])) <= set(range(25))
-    np.testing.assert_array_equal(whole.parts["parts1"] > 0, whole.person >= 0)
+    wants = Wants(maps=("mask", "iuv"), parts=("parts1",))
+    region = Look(CropTransform(np.array([40.0, 48.0]), 48.0, 48))
+    all_of_it, part = (stage.maps([(scene, 0)], [look], wants) for look in (whole(scene), region))
+    assert (all_of_it.mask[:, 24:72, 16:64] == part.mask).float().mean() > 0.999
+    assert part.mask.any() and not part.iuv[~part.mask].any()
+    assert set(all_of_it.iuv[..., 0].unique().tolist()) <= set(range(25))
+    assert torch.equal(all_of_it.labels["parts1"] > 0, all_of_it.mask)
 
 
 def test_proxies_show_one_person(stage, scenes, free_body):
     scene = next(s for s in scenes if label(stage, s, thickness(free_body)))
     row = label(stage, scene, thickness(free_body))[0]
-    maps = stage.maps(scene, parts=("parts24",))
-    proxies = proxies_of(maps, int(row.person), "parts24", row.keypoints_2d, row.visible, 2.0)
+    maps = stage.maps([(scene, int(row.person))], [whole(scene)], Wants(maps=("mask", "depth"), parts=("parts24",)))
+    proxies = proxies_of(maps[0], "parts24", row.keypoints_2d, row.visible, 2.0)
     np.testing.assert_array_equal(proxies.silhouette, proxies.parts > 0)
     assert proxies.edges.any()
     seen = np.flatnonzero(row.visible)

@@ -15,10 +15,7 @@ from tests.training import toy
 from tests.training.toy import People, ToyBatches, ToyConfig, batch_of, run_toy
 
 from kouros.geometry.cameras import WeakPerspectiveCamera, perspective_translation
-<<<<<<< HEAD
-=======
 from kouros.systems.pictures import people_sheet
->>>>>>> engine
 from kouros.systems.spin import SpinConfig
 from kouros.training.engine import EngineOptions, TrainingData, train
 from kouros.training.options import TrainingError
@@ -273,13 +270,8 @@ def test_pictures_show_predictions_over_crops(free_body):
     """Of two people in black crops only the visible one's is drawn; the target's column has another colour."""
     step = ToyConfig(dropout=0.0).build(free_body, 24).training_step(batch_of(People(), [0, 1]))
     size = 64
-<<<<<<< HEAD
-    weak = WeakPerspectiveCamera(torch.tensor([0.9, -1.0]), torch.zeros(2, 2))
-    bodies = replace(step.predicted.bodies, transl=perspective_translation(weak))
-=======
     seen = WeakPerspectiveCamera(torch.tensor([0.9, -1.0]), torch.zeros(2, 2))
     bodies = replace(step.predicted.bodies, transl=perspective_translation(seen))
->>>>>>> engine
     sheet = people_sheet(torch.zeros(2, 3, size, size), bodies, bodies, free_body)
     assert sheet.shape == (2 * size + 4, 3 * size + 8, 3)
     crop, predicted, target = (sheet[:size, i * (size + 4) : i * (size + 4) + size] for i in range(3))

@@ -3,7 +3,6 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import new_class
 from typing import Annotated, Any, Literal, Protocol, Union, runtime_checkable
 
 import tyro
@@ -124,12 +123,7 @@ def _subcommand(entry: SystemEntry) -> Any:
     about = tyro.conf.subcommand(
         entry.name, description=f"Train {entry.title}: {entry.summary}.", constructor_factory=load
     )
-<<<<<<< HEAD
     return Annotated[stand_in, about]
-=======
-    # A class that is known by its name only: whatever the one that is loaded makes, fits it.
-    return Annotated[runtime_checkable(new_class(entry.config, (_Command, Protocol))), about]
->>>>>>> engine
 
 
 # An operator cannot join what is not known beforehand.

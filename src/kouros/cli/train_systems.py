@@ -89,17 +89,12 @@ class _TrainSystem:
         )  # fmt: skip
 
 
-<<<<<<< HEAD
 def command_for(entry: SystemEntry, stand_in: type) -> type[_TrainSystem]:
     """The command that trains a system: its own configuration beside what all systems are told.
 
     Args:
         stand_in: the class that has the command's place while nobody asks for it.
     """
-=======
-def command_for(entry: SystemEntry) -> type[_TrainSystem]:
-    """The command that trains a system: its own configuration and recipe beside what all systems are told."""
->>>>>>> engine
     config = entry.config_type
     engine = EngineOptions(**asdict(config.recipe))
     flat = tyro.conf.arg(name="")

@@ -4,21 +4,26 @@ Made by `kouros.data.stream`; read by every system. What a data set does not kno
 flag, and then the numbers mean nothing.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kouros.batched import Batched
+from kouros.data.dense import DensePoints, Heatmaps
 from kouros.fitting.schedules.fits_store import Augmentation
+from kouros.render.maps import DenseMaps
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One person in the middle of each crop. Keypoints are those of `kouros.body.keypoints.SPIN49`."""
+class Batch(Batched):
+    """One person in the middle of each crop. Keypoints are those of `kouros.body.keypoints.SPIN49`.
+
+    What is dense is there as far as the system asked for it (`kouros.data.dense.Wants`).
+    """
 
     image: Float[Tensor, "batch 3 size size"]
-    """RGB in [0, 1], turned and mirrored as ``augmentation`` says."""
+    """RGB in [0, 1], turned and mirrored as ``augmentation`` says; black where nobody asked for colours."""
     index: Int[Tensor, " batch"]
     """Number of the sample among all samples of the run: its row in the store of fits."""
     source: Int[Tensor, " batch"]
@@ -40,6 +45,13 @@ class Batch:
     """Of the square that the crop shows, pixels of the photo."""
     features: Float[Tensor, "batch *features"] | None = None
     """What a held backbone has made of the crops before, which are black then."""
+    dense: DenseMaps | None = None
+    """What each pixel of the crop shows, and maps in UV space; in the axes of the crop's camera."""
+    dense_known: dict[str, Bool[Tensor, " batch"]] = field(default_factory=dict)
+    """For each map and part set in ``dense``, by name, of whom it is known."""
+    dense_points: DensePoints | None = None
+    heatmaps: Heatmaps | None = None
+    """Of 2D points."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -48,21 +60,3 @@ class Batch:
     def crop_size(self) -> int:
         """Side of the crops, pixels."""
         return self.image.shape[-1]
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same on another device."""
-        return self._map(lambda t: t.to(device))
-
-    def __getitem__(self, rows: Tensor | slice) -> "Batch":
-        return self._map(lambda t: t[rows])
-
-    def _map(self, change) -> "Batch":  # type: ignore[no-untyped-def]
-        values = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, Augmentation):
-                value = Augmentation(change(value.rotation), change(value.flipped))
-            elif value is not None:
-                value = change(value)
-            values[f.name] = value
-        return Batch(**values)

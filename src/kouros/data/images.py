@@ -81,6 +81,26 @@ def read_image(source: str | Path | bytes | Image.Image | np.ndarray | Photo) ->
     )
 
 
+def read_labels(path: str | Path) -> UInt8[np.ndarray, "height width"]:
+    """Read a picture whose values are labels: grey levels or a palette's numbers as they are stored, never colours.
+
+    Raises:
+        ImageError: the picture is missing, broken, too large, or holds colours or labels above 255.
+    """
+    path = Path(path)
+    image = _opened(_read_bytes(path), str(path))
+    _check_size(*image.size, str(path))
+    try:
+        values = np.asarray(image)
+    except Exception as error:  # decoders raise anything on hostile files
+        raise ImageError(f"{path}: this picture cannot be decoded ({error}).") from None
+    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
+        values = values[..., 0]
+    if values.ndim != 2 or values.max() > 255:
+        raise ImageError(f"{path}: this picture holds colours or numbers above 255; expected one label a pixel.")
+    return values.astype(np.uint8)
+
+
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """The picture files that ``paths`` name: files as they are, and for a folder the pictures directly in it.
 
@@ -138,19 +158,22 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _decode(data: bytes, *, name: str, label: str) -> Photo:
+    return _from_pil(_opened(data, label), name=name, label=label)
+
+
+def _opened(data: bytes, label: str) -> Image.Image:
     if not data:
         raise ImageError(f"{label}: the file is empty.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about sizes and metadata; the limits here are our own
-            image = Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data))
     except Image.DecompressionBombError:
         raise ImageError(_too_large(label)) from None
     except Exception:  # decoders raise anything on hostile files
         raise ImageError(
             f"{label}: this is not a picture in a format that can be read; expected JPEG, PNG, WebP, TIFF, BMP or GIF."
         ) from None
-    return _from_pil(image, name=name, label=label)
 
 
 def _too_large(label: str, size: tuple[int, int] | None = None) -> str:

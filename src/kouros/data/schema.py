@@ -21,6 +21,9 @@ GENDERS = ("female", "male", "neutral")
 
 Origin = Literal["camera", "root"]
 
+OWN_CHARTS = "free body"
+"""A table's ``provenance["surface"]`` where IUV and dense points lie on the free body's charts, not on DensePose's."""
+
 
 @dataclass(frozen=True)
 class RunLengths:
@@ -86,11 +89,14 @@ class Sample:
     """Picture of the foreground; like the next two, relative to the image root, or to the root that the
     table's provenance names ``mask_root``."""
     parts_path: str | None = None
+    """Picture of part labels of the table's `TableInfo.part_set`; 255 where nothing is said."""
     iuv_path: str | None = None
+    """Picture of parts and their coordinates as DensePose's own tool writes it: red, green and blue are V and U in
+    255ths, and the part."""
     mask: RunLengths | None = None
     """Foreground of the whole image."""
     parts: RunLengths | None = None
-    """Part labels over `bbox`, stretched to the map's size."""
+    """Part labels over `bbox`, stretched to the map's size; of the table's `TableInfo.part_set`."""
     dense_points: np.ndarray | None = None
     """(points, 5) DensePose points: x, y in pixels, patch I of 1 to 24, U, V in [0, 1]."""
     subject: str | None = None
@@ -124,6 +130,8 @@ class TableInfo:
     """``camera``: absolute, in the camera's frame; ``root``: relative to the set's root, camera axes."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """What it was made from and how: source, importer, options, terms; anything JSON can hold."""
+    part_set: str | None = None
+    """Name of the set (`kouros.body.surface.parts.PART_SETS`) of all part labels."""
 
 
 class SampleError(ValueError):

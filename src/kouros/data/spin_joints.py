@@ -58,10 +58,16 @@ def to_spin49(values: Float[np.ndarray, "points columns"], points: KeypointSet) 
         ValueError: as `spin49_slots` does.
     """
     result = np.zeros((len(SPIN49), values.shape[1]), dtype=np.float64)
-    for value, slot in zip(values, spin49_slots(points), strict=True):
-        if slot is not None:
-            result[slot] = value
+    known, slots = _placed(points)
+    result[slots] = np.asarray(values)[known]
     return result
+
+
+@cache
+def _placed(points: KeypointSet) -> tuple[list[int], list[int]]:
+    """Which points of a set have a place among `SPIN49`, and where."""
+    placed = [(point, slot) for point, slot in enumerate(spin49_slots(points)) if slot is not None]
+    return [point for point, _ in placed], [slot for _, slot in placed]
 
 
 def from_pelvis(keypoints: Float[np.ndarray, "49 4"], rooted: bool) -> Float[np.ndarray, "49 4"]:

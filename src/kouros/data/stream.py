@@ -1,12 +1,15 @@
 """Batches of crops from mixed sources: for training without end, for evaluation row by row.
 
+A batch holds the points and parameters that are known, and what else a system asks for (`kouros.data.dense.Wants`):
+pictures, dense maps, DensePose points, heatmaps.
+
 A batch follows from the seed and the step alone. Every sample has dice of its own, so that neither the number of
 worker processes, nor where a run resumes, nor how a batch is shared among ranks changes it.
 """
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -14,16 +17,19 @@ import torch
 from jaxtyping import Float, UInt8
 from torch.utils.data import Dataset, get_worker_info
 
-from kouros.body.keypoints import SPIN49
+from kouros.body.keypoints import SPIN49, keypoint_set
 from kouros.data.augment import AugmentConfig, Change, coloured, mirror_rows
 from kouros.data.batch import Batch
-from kouros.data.crops import CropTransform, person_square
+from kouros.data.crops import person_square
+from kouros.data.dense import DensePoints, Heatmaps, Look, Wants, gathered, seen_points
+from kouros.data.dense_annotated import annotated_keypoints, annotated_maps, annotated_points, crop_keypoints
 from kouros.data.images import ImageError
 from kouros.data.occlusion import DEGREES, SHAPES, Occluder
 from kouros.data.schema import Sample, TableInfo
-from kouros.data.sources import Source, source_name
+from kouros.data.sources import DrawnSource, Source, source_name
 from kouros.data.spin_joints import from_pelvis, spin49_slots, to_spin49
 from kouros.fitting.schedules.fits_store import Augmentation
+from kouros.render.maps import DenseMaps
 
 _STEPS = 1 << 40
 _MAX_UNREADABLE = 0.01
@@ -39,6 +45,7 @@ class StreamConfig:
 
     crop_size: int = 224
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    wants: Wants = field(default_factory=Wants)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +54,7 @@ class StreamConfig:
                 f"crop_size is {self.crop_size} and seed {self.seed}; expected a size of 1 or more and a seed of 0 "
                 "or more."
             )
+        self.wants.map_size(self.crop_size)
 
 
 class TrainingStream(Dataset[Batch]):
@@ -85,6 +93,7 @@ class TrainingStream(Dataset[Batch]):
         self._sources = tuple(sources)
         sizes = [len(s) for s in self._sources]
         self._firsts = np.cumsum([0, *sizes])
+        self._drawn = tuple(isinstance(s, DrawnSource) for s in self._sources)
         self._until = _shares(self._sources, sizes, ratios)
         self._config = config
         share = batch_size // world
@@ -109,7 +118,8 @@ class TrainingStream(Dataset[Batch]):
             raise IndexError(f"There is no step {step}; they count from 0.")
         if get_worker_info() is not None:
             cv2.setNumThreads(1)  # the processes are many already
-        return _collated([self._person(step, place) for place in self._places])
+        people = [self._person(step, place) for place in self._places]
+        return _collated(people, self._sources, self._config.wants)
 
     def _person(self, step: int, place: int) -> "_Person":
         dice = np.random.default_rng(np.random.SeedSequence([self._config.seed, step, place]))
@@ -117,46 +127,45 @@ class TrainingStream(Dataset[Batch]):
         source = self._sources[number]
         for _ in range(_TRIES):
             row = int(dice.integers(len(source)))
+            index = int(self._firsts[number]) + row
             try:
-                seen = _Seen.of(source, row)
+                seen = _Seen.of(source, row, self._config.wants, self._drawn[number])
+                person = _augmented(seen, self._config, dice, index, number)
+                person = _with_annotations(person, self._config.wants)
             except ImageError as error:
                 self._trouble.failed(source, error)
                 continue
             self._trouble.worked()
-            index = int(self._firsts[number]) + row
-            return _augmented(seen, source.info, self._config, dice, index, number)
+            return person
         raise ImageError(
             f"{source_name(source)}: {_TRIES} samples drawn one after the other cannot be used; look at the data set "
             "with `kouros data info`, and restore its pictures."
         )
 
 
-def plain_batch(source: Source, rows: Sequence[int], crop_size: int, *, pictures: bool = True) -> Batch:
+def plain_batch(source: Source, rows: Sequence[int], crop_size: int, wants: Wants | None = None) -> Batch:
     """Crops as photographed, of the person's own square: for evaluation and first fits.
 
     `Batch.index` is the row. Of a picture that cannot be used the crop is black and nothing is known (confidences
     0, flags false), with a warning.
 
     Args:
-        pictures: off, no picture is read, and all crops are black: for all else that is known, at a fraction of the
-            time.
+        wants: default: pictures, and nothing dense. Without pictures all else is known at a fraction of the time.
     """
     if not rows:
         raise ValueError("A batch needs at least one row.")
+    wants = wants or Wants()
     people = []
     for row in rows:
         try:
-            seen = _Seen.of(source, row, pictures)
+            person = _crop(_Seen.of(source, row, wants, isinstance(source, DrawnSource)), crop_size, Change(), row, 0)
+            people.append(_with_annotations(person, wants))
         except ImageError as error:
             warnings.warn(f"{error} It is left black, without annotations.", stacklevel=2)
-            seen = _Seen(
-                Sample("unreadable"),
-                np.zeros((crop_size, crop_size, 3), np.uint8),
-                np.full(2, crop_size / 2),
-                float(crop_size),
-            )
-        people.append(_crop(seen, source.info, crop_size, Change(), row, 0))
-    return _collated(people)
+            nothing = np.zeros((crop_size, crop_size, 3), np.uint8) if wants.image else None
+            seen = _Seen(Sample("unreadable"), source.info, None, nothing, np.full(2, crop_size / 2), float(crop_size))
+            people.append(_crop(seen, crop_size, Change(), row, 0))
+    return _collated(people, [source], wants)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,22 +173,29 @@ class _Seen:
     """A sample, its picture and the person's square there."""
 
     sample: Sample
-    pixels: UInt8[np.ndarray, "height width 3"]
+    info: TableInfo
+    row: int | None
+    """None of a sample that stands in for one that cannot be used."""
+    pixels: UInt8[np.ndarray, "height width 3"] | None
+    """None where nobody asks for colours."""
     center: Float[np.ndarray, "2"]
     side: float
+    drawn: bool = False
+    """Whether the source draws maps."""
 
     @staticmethod
-    def of(source: Source, row: int, picture: bool = True) -> "_Seen":
+    def of(source: Source, row: int, wants: Wants, drawn: bool) -> "_Seen":
         sample = source.sample(row)
         center, side = person_square(sample)
-        return _Seen(sample, source.image(row) if picture else np.zeros((1, 1, 3), np.uint8), center, side)
+        return _Seen(sample, source.info, row, source.image(row) if wants.image else None, center, side, drawn)
 
 
 @dataclass(frozen=True, eq=False)
 class _Person:
     """One row of a batch."""
 
-    image: UInt8[np.ndarray, "size size 3"]
+    seen: _Seen
+    image: UInt8[np.ndarray, "size size 3"] | None
     index: int
     source: int
     keypoints_2d: Float[np.ndarray, "49 3"]
@@ -188,40 +204,44 @@ class _Person:
     has_pose: bool
     betas: Float[np.ndarray, "10"]
     has_betas: bool
-    crop: CropTransform
+    look: Look
+    seed: int = 0
+    """Of what is still drawn for it."""
+    annotated: DenseMaps = field(default_factory=DenseMaps)
+    """What is known of its maps without drawing them."""
 
 
-def _augmented(
-    seen: _Seen, info: TableInfo, config: StreamConfig, dice: np.random.Generator, index: int, source: int
-) -> _Person:
-    person = _crop(seen, info, config.crop_size, config.augment.draw(dice), index, source)
+def _augmented(seen: _Seen, config: StreamConfig, dice: np.random.Generator, index: int, source: int) -> _Person:
+    person = _crop(seen, config.crop_size, config.augment.draw(dice), index, source)
     hidden = dice.random() < config.augment.occluded
     known = np.flatnonzero(person.keypoints_2d[:, 2] > 0)
     if hidden and len(known):
         x, y = person.keypoints_2d[dice.choice(known), :2].tolist()
         shape, degree = SHAPES[dice.integers(len(SHAPES))], int(dice.choice(DEGREES))
         occluder = Occluder.at((x, y), shape, degree, dice.integers(1 << 31, size=2).tolist())
-        person.image[:] = occluder.cover(person.image)
-    return person
+        covered = None if person.image is None else occluder.cover(person.image)
+        person = replace(person, image=covered, look=replace(person.look, occluder=occluder))
+    return replace(person, seed=int(dice.integers(1 << 62)))
 
 
-def _crop(seen: _Seen, info: TableInfo, size: int, change: Change, index: int, source: int) -> _Person:
+def _crop(seen: _Seen, size: int, change: Change, index: int, source: int) -> _Person:
     crop = change.crop(seen.center, seen.side, size)
-    sample = seen.sample
+    sample, info = seen.sample, seen.info
     points, space = np.zeros((len(SPIN49), 3)), np.zeros((len(SPIN49), 4))
     if sample.keypoints_2d is not None and info.keypoints_2d is not None:
         points = to_spin49(sample.keypoints_2d, info.keypoints_2d)
-        placed = np.c_[crop.points(points[:, :2]), points[:, 2]]
+        placed = np.column_stack([crop.points(points[:, :2]), points[:, 2]])
         points = np.where(points[:, 2:] > 0, placed, 0.0)
     if sample.keypoints_3d is not None and info.keypoints_3d is not None:
         space = from_pelvis(to_spin49(sample.keypoints_3d, info.keypoints_3d), info.keypoints_3d_origin == "root")
-        space = np.c_[crop.directions(space[:, :3]), space[:, 3]]
+        space = np.column_stack([crop.directions(space[:, :3]), space[:, 3]])
     if change.flipped:
         points, space = mirror_rows(points, SPIN49.mirror), mirror_rows(space, SPIN49.mirror)
     # Betas of the women's and men's bodies mean other shapes than those of the body that systems learn.
     has_betas = sample.betas is not None and sample.gender in (None, "neutral")
     return _Person(
-        image=coloured(crop.image(seen.pixels), change.colour),
+        seen=seen,
+        image=None if seen.pixels is None else coloured(crop.image(seen.pixels), change.colour),
         index=index,
         source=source,
         keypoints_2d=points,
@@ -230,18 +250,27 @@ def _crop(seen: _Seen, info: TableInfo, size: int, change: Change, index: int, s
         has_pose=sample.pose is not None,
         betas=np.asarray(sample.betas, dtype=np.float64) if has_betas else np.zeros(10),
         has_betas=has_betas,
-        crop=crop,
+        look=Look(crop, sample.image_size if seen.pixels is None else (seen.pixels.shape[1], seen.pixels.shape[0])),
     )
 
 
-def _collated(people: Sequence[_Person]) -> Batch:
+def _with_annotations(person: _Person, wants: Wants) -> _Person:
+    """With the maps that pictures of labels tell; those of people who are drawn are drawn all at once."""
+    if not wants.dense or person.seen.drawn:
+        return person
+    return replace(person, annotated=annotated_maps(person.seen.sample, person.seen.info, person.look, wants))
+
+
+def _collated(people: Sequence[_Person], sources: Sequence[Source], wants: Wants) -> Batch:
     def numbers(values: Sequence[object]) -> torch.Tensor:
         return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
     def flags(values: Sequence[bool]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.bool)
 
-    augmentation = Augmentation(numbers([p.crop.rotation for p in people]), flags([p.crop.flipped for p in people]))
+    augmentation = Augmentation(
+        numbers([p.look.crop.rotation for p in people]), flags([p.look.crop.flipped for p in people])
+    )
     pose = torch.from_numpy(np.stack([p.pose for p in people]))
     # One by one: a row's last bit must not depend on how many rows a rank has.
     poses = [
@@ -250,8 +279,14 @@ def _collated(people: Sequence[_Person]) -> Batch:
         else pose[i : i + 1]
         for i, person in enumerate(people)
     ]
-    return Batch(
-        image=torch.from_numpy(np.stack([p.image for p in people])).permute(0, 3, 1, 2).contiguous().float() / 255,
+    size = people[0].look.crop.size
+    if wants.image:
+        pixels = torch.from_numpy(np.stack([p.image for p in people if p.image is not None]))
+        image = pixels.permute(0, 3, 1, 2).contiguous().float() / 255
+    else:
+        image = torch.zeros(()).expand(len(people), 3, size, size)  # takes no memory
+    batch = Batch(
+        image=image,
         index=torch.tensor([p.index for p in people]),
         source=torch.tensor([p.source for p in people]),
         keypoints_2d=numbers([p.keypoints_2d for p in people]),
@@ -261,9 +296,51 @@ def _collated(people: Sequence[_Person]) -> Batch:
         betas=numbers([p.betas for p in people]),
         has_betas=flags([p.has_betas for p in people]),
         augmentation=augmentation,
-        crop_center=numbers([p.crop.center for p in people]),
-        crop_side=numbers([p.crop.side for p in people]),
+        crop_center=numbers([p.look.crop.center for p in people]),
+        crop_side=numbers([p.look.crop.side for p in people]),
     )
+    return _with_pixels(batch, people, sources, wants)
+
+
+def _with_pixels(batch: Batch, people: Sequence[_Person], sources: Sequence[Source], wants: Wants) -> Batch:
+    """A batch and what is wanted of its pixels."""
+    size = wants.map_size(batch.crop_size)
+    parts: list[tuple[Sequence[int], DenseMaps]] = []
+    points = [np.zeros((0, 5)) for _ in people]
+    heat = wants.heatmaps
+    keypoints = np.zeros((len(people), 0 if heat is None else len(keypoint_set(heat.points)), 3))
+    for number, source in enumerate(sources):
+        places = [i for i, p in enumerate(people) if p.source == number and p.seen.row is not None]
+        if places and isinstance(source, DrawnSource):
+            rows, looks = [people[i].seen.row or 0 for i in places], [people[i].look for i in places]
+            if wants.dense or wants.dense_points:
+                more = wants.maps if "iuv" in wants.maps or not wants.dense_points else (*wants.maps, "iuv")
+                maps = source.maps(rows, looks, replace(wants, maps=more))
+                parts.append((places, maps))
+                if wants.dense_points:
+                    for i, iuv in zip(places, maps.need("iuv").numpy(), strict=True):
+                        points[i] = seen_points(iuv, wants.stride)
+            if heat is not None:
+                keypoints[places] = source.points(rows, keypoint_set(heat.points))
+            continue
+        for i in places:
+            sample, info, look = people[i].seen.sample, people[i].seen.info, people[i].look
+            parts.append(([i], people[i].annotated))
+            if wants.dense_points:
+                points[i] = annotated_points(sample, info, look)
+            if heat is not None:
+                keypoints[i] = annotated_keypoints(sample, info, keypoint_set(heat.points))
+    if wants.dense:
+        maps, known = gathered(len(people), size, wants, parts)
+        batch = replace(batch, dense=maps, dense_known=known)
+    if wants.dense_points:
+        seeds = [p.seed for p in people]
+        batch = replace(batch, dense_points=DensePoints.chosen(points, wants.dense_points, seeds))
+    if heat is not None:
+        crops = [person.look.at(size).crop for person in people]
+        placed = [crop_keypoints(k, keypoint_set(heat.points), c) for k, c in zip(keypoints, crops, strict=True)]
+        batch = replace(batch, heatmaps=Heatmaps.of(heat, placed, size))
+    return batch
 
 
 def _shares(sources: Sequence[Source], sizes: Sequence[int], ratios: Sequence[float] | None) -> np.ndarray:

@@ -189,6 +189,7 @@ class AnnotationTable:
             wrong = sorted(set(schema.names) ^ set(expected.names)) or "types"
             raise TableError(f"{self.path}: its columns are not those of schema {SCHEMA_VERSION}: {wrong}.")
         self._shapes = array_shapes(self.info)
+        self._names = tuple(expected.names)
         self._columns: dict[str, pa.Array] = {}
 
     def __len__(self) -> int:
@@ -198,7 +199,7 @@ class AnnotationTable:
         if not -len(self) <= row < len(self):
             raise IndexError(f"Row {row} of a table of {len(self)} rows.")
         row %= len(self)
-        values = {name: self._value(name, row) for name in self._file.schema_arrow.names}
+        values = {name: self._value(name, row) for name in self._names}
         return Sample(**values)
 
     def __iter__(self) -> Iterator[Sample]:
@@ -206,7 +207,7 @@ class AnnotationTable:
 
     def has(self, name: str) -> np.ndarray:
         """(rows,) bool: where a field is known."""
-        if name not in self._file.schema_arrow.names:
+        if name not in self._names:
             if name not in SAMPLE_FIELDS:
                 raise KeyError(f"Samples have no field {name!r}; they have: {', '.join(SAMPLE_FIELDS)}.")
             return np.zeros(len(self), dtype=bool)
@@ -292,6 +293,7 @@ def _info_to_json(info: TableInfo) -> bytes:
         "keypoints_3d": names(info.keypoints_3d),
         "keypoints_3d_origin": info.keypoints_3d_origin,
         "provenance": info.provenance,
+        "part_set": info.part_set,
     }
     return json.dumps(content).encode()
 
@@ -319,6 +321,7 @@ def _info_from_json(path: Path, text: bytes | None) -> TableInfo:
             keypoints_3d=_keypoints(content["keypoints_3d"]),
             keypoints_3d_origin=origin,
             provenance=content["provenance"],
+            part_set=content.get("part_set"),
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise TableError(f"{path}: the table's description cannot be read ({error!r}).") from None

@@ -2,15 +2,19 @@
 
 The maps are those of Best of Both Worlds (Sec. 3.1): at each pixel which point of the body is seen (IUV, in
 DensePose's convention and continuous), where it is (location), where the joint it is assigned to is (joint
-map), and the way from that joint to it (displacement, ``M_d = M_l - M_j``); and part labels, depth, normals.
+map), and the way from that joint to it (displacement, ``M_d = M_l - M_j``); and part labels, depth, normals. The last
+three of them also in UV space, where all of the body has its place, seen or not (Fig. 5).
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kouros.batched import Batched
 from kouros.body.model import BodyModel
 from kouros.body.surface.atlas import UvSampler
 from kouros.body.surface.parts import DENSEPOSE24, PART_SETS
@@ -20,32 +24,58 @@ from kouros.geometry.cameras import PerspectiveCamera
 from kouros.render.attributes import interpolate, vertex_normals
 from kouros.render.rasterize import Fragments, pinholes, rasterize
 
+ImageMap = Literal["mask", "iuv", "uv", "location", "joint", "displacement", "depth", "normals"]
+IMAGE_MAPS: tuple[ImageMap, ...] = get_args(ImageMap)
+UvMap = Literal["uv_location", "uv_joint", "uv_displacement", "uv_visible"]
+UV_MAPS: tuple[UvMap, ...] = get_args(UvMap)
+
 _SLOPE = 4.0
 """How steep (depth over width) a surface may be whose neighbouring pixels are still mixed."""
 
 
 @dataclass(frozen=True)
-class DenseMaps:
-    """What each pixel sees of a body. 0 where it sees nothing, but for the depth."""
+class DenseMaps(Batched):
+    """What each pixel sees of a body, and what each texel of its UV image is: drawn, annotated or predicted.
 
-    mask: Bool[Tensor, "batch h w"]
-    labels: dict[str, Int[Tensor, "batch h w"]]
-    """For each part set asked for: 0 for the background, then as `parts.PART_SETS` numbers them."""
-    iuv: Float[Tensor, "batch h w 3"]
+    None is what nobody asked for, or nobody knows. Of an image, pixels that see nothing are 0, but for the depth.
+    """
+
+    mask: Bool[Tensor, "*batch h w"] | None = None
+    labels: dict[str, Int[Tensor, "*batch h w"]] = field(default_factory=dict)
+    """For each part set: 0 for the background, then as `parts.PART_SETS` numbers them."""
+    iuv: Float[Tensor, "*batch h w 3"] | None = None
     """DensePose's: the part, 1 to 24, and u, v on its chart."""
-    uv: Float[Tensor, "batch h w 2"]
+    uv: Float[Tensor, "*batch h w 2"] | None = None
     """Continuous: u, v in the body's atlas."""
-    location: Float[Tensor, "batch h w 3"]
+    location: Float[Tensor, "*batch h w 3"] | None = None
     """``M_l``: the point seen, from the root joint, metres, camera axes."""
-    joint: Float[Tensor, "batch h w 3"]
+    joint: Float[Tensor, "*batch h w 3"] | None = None
     """``M_j``: the joint that it is assigned to, likewise."""
-    displacement: Float[Tensor, "batch h w 3"]
+    displacement: Float[Tensor, "*batch h w 3"] | None = None
     """``M_d = M_l - M_j``."""
-    depth: Float[Tensor, "batch h w"]
+    depth: Float[Tensor, "*batch h w"] | None = None
     """Metres along the camera's z; infinity on the background."""
-    normals: Float[Tensor, "batch h w 3"]
+    normals: Float[Tensor, "*batch h w 3"] | None = None
     """Outward, of unit length, camera axes."""
-    fragments: Fragments
+    fragments: Fragments | None = None
+    uv_location: Float[Tensor, "*batch texels texels 3"] | None = None
+    """As ``location``, of each texel of the body's UV image, seen or not; 0 off the map, like the next two."""
+    uv_joint: Float[Tensor, "*batch texels texels 3"] | None = None
+    uv_displacement: Float[Tensor, "*batch texels texels 3"] | None = None
+    uv_visible: Bool[Tensor, "*batch texels texels"] | None = None
+    """Texels that the image sees."""
+
+    def need(self, name: ImageMap | UvMap) -> Tensor:
+        """A map that must be there.
+
+        Raises:
+            ValueError: it is not.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise ValueError(f"These maps have no {name}; whoever makes them must be asked for it.")
+        assert isinstance(value, Tensor)
+        return value
 
 
 def dense_maps(
@@ -58,7 +88,7 @@ def dense_maps(
     *,
     part_sets: tuple[str, ...] = tuple(PART_SETS),
 ) -> DenseMaps:
-    """Rasterize once and read every map off.
+    """Rasterize once and read every image map off.
 
     Args:
         surface: of the body that the vertices are of.
@@ -73,6 +103,29 @@ def dense_maps(
         KeyError: no such part set.
         ValueError: joints that are not of the surface's set; as `rasterize` does.
     """
+    fragments = rasterize(vertices, surface.faces, camera, image_size)
+    return maps_of_fragments(surface, fragments, vertices, joints, root, part_sets=part_sets)
+
+
+def maps_of_fragments(
+    surface: BodySurface,
+    fragments: Fragments,
+    vertices: Float[Tensor, "batch verts 3"],
+    joints: Float[Tensor, "batch joints 3"],
+    root: Float[Tensor, "batch 3"],
+    *,
+    maps: Collection[str] = IMAGE_MAPS,
+    part_sets: Collection[str] = (),
+) -> DenseMaps:
+    """Read image maps off a rasterization, such as one in which other things hide some of the body.
+
+    Args:
+        fragments: faces of the body's own mesh; -1 where a pixel does not see it.
+        maps: which of `IMAGE_MAPS` to make; names of others are passed over.
+
+    Raises:
+        KeyError, ValueError: as `dense_maps`.
+    """
     if joints.shape[-2] != surface.joint_shares.shape[-1]:
         raise ValueError(
             f"joints has {joints.shape[-2]} joints, but this surface is assigned to {surface.joints!r}, "
@@ -81,31 +134,31 @@ def dense_maps(
     unknown = [name for name in part_sets if name not in surface.face_labels]
     if unknown:
         raise KeyError(f"There is no part set {unknown[0]!r}; the sets are: {', '.join(surface.face_labels)}.")
-    faces = surface.faces
-    fragments = rasterize(vertices, faces, camera, image_size)
-    mask, seen = fragments.mask, fragments.face.clamp(min=0)
-    shares = interpolate(surface.joint_shares.to(vertices), faces, fragments)
-    relative_joints = joints - root[:, None]
-    items = torch.arange(len(vertices), device=vertices.device)[:, None, None]
-    joint = relative_joints[items, shares.argmax(dim=-1)] * mask[..., None]
-    normals = vertex_normals(vertices, faces)
-    attributes = torch.cat([vertices - root[:, None], normals], dim=-1)
-    location, normals = interpolate(attributes, faces, fragments).split(3, dim=-1)
-    corners = torch.arange(3 * len(faces), device=faces.device).reshape(-1, 3)
-    charts = surface.charts
-    chart_uv = interpolate(charts.face_uv.flatten(0, 1).to(vertices), corners, fragments)
-    part = (charts.face_part[seen] * mask).to(vertices.dtype)
+    faces, mask = surface.faces, fragments.mask
+    seen = fragments.face.clamp(min=0)
+    made: dict[str, Tensor] = {"mask": mask, "depth": fragments.depth}
+    if "iuv" in maps:
+        corners = torch.arange(3 * len(faces), device=faces.device).reshape(-1, 3)
+        chart_uv = interpolate(surface.charts.face_uv.flatten(0, 1).to(vertices), corners, fragments)
+        part = (surface.charts.face_part[seen] * mask).to(vertices.dtype)
+        made["iuv"] = torch.cat([part[..., None], chart_uv], dim=-1)
+    if "uv" in maps:
+        made["uv"] = interpolate(surface.atlas.uv.to(vertices), surface.atlas.uv_faces, fragments)
+    if "location" in maps or "displacement" in maps:
+        made["location"] = interpolate(vertices - root[:, None], faces, fragments)
+    if "joint" in maps or "displacement" in maps:
+        shares = interpolate(surface.joint_shares.to(vertices), faces, fragments)
+        items = torch.arange(len(vertices), device=vertices.device)[:, None, None]
+        made["joint"] = (joints - root[:, None])[items, shares.argmax(dim=-1)] * mask[..., None]
+    if "displacement" in maps:
+        made["displacement"] = made["location"] - made["joint"]
+    if "normals" in maps:
+        normals = interpolate(vertex_normals(vertices, faces), faces, fragments)
+        made["normals"] = torch.nn.functional.normalize(normals, dim=-1)
     return DenseMaps(
-        mask=mask,
         labels={name: surface.face_labels[name][seen] * mask for name in part_sets},
-        iuv=torch.cat([part[..., None], chart_uv], dim=-1),
-        uv=interpolate(surface.atlas.uv.to(vertices), surface.atlas.uv_faces, fragments),
-        location=location,
-        joint=joint,
-        displacement=location - joint,
-        depth=fragments.depth,
-        normals=torch.nn.functional.normalize(normals, dim=-1),
         fragments=fragments,
+        **{name: value for name, value in made.items() if name in maps},
     )
 
 
@@ -133,6 +186,32 @@ def body_dense_maps(
     return dense_maps(surface, posed.vertices, joints, root, camera, image_size, part_sets=part_sets)
 
 
+def uv_maps(
+    sampler: UvSampler,
+    faces: Int[Tensor, "faces 3"],
+    assignment: Int[Tensor, "texels texels"],
+    vertices: Float[Tensor, "batch verts 3"],
+    joints: Float[Tensor, "batch joints 3"],
+    root: Float[Tensor, "batch 3"],
+) -> DenseMaps:
+    """The maps in UV space of all of a body, seen or not: ``UV_l``, ``UV_j`` and ``UV_d``.
+
+    Args:
+        assignment: ``A_uv``, of `atlas.joint_assignment`.
+        vertices: camera space, metres; as are the next two.
+        joints: of the set that texels are assigned to.
+    """
+    shape = (len(vertices), *sampler.valid.shape)
+    texels = Fragments(
+        face=torch.where(sampler.valid, sampler.face, -1).expand(shape),
+        barycentric=sampler.barycentric.expand(*shape, 3),
+        depth=vertices.new_full((), torch.inf).expand(shape),
+    )
+    location = interpolate(vertices - root[:, None], faces, texels)
+    joint = (joints - root[:, None])[:, assignment.clamp(min=0)] * (assignment >= 0)[..., None]
+    return DenseMaps(uv_location=location, uv_joint=joint, uv_displacement=location - joint)
+
+
 def mirror_maps(maps: DenseMaps, surface: BodySurface) -> DenseMaps:
     """The maps of the mirrored body, seen by the mirrored camera (principal point ``width - x``).
 
@@ -143,35 +222,36 @@ def mirror_maps(maps: DenseMaps, surface: BodySurface) -> DenseMaps:
     """
     if not surface.atlas.symmetric:
         raise ValueError("This surface's UV map has no left-right symmetry, so its maps cannot be mirrored.")
-    flipped = {name: value.flip(2) for name, value in vars(maps).items() if name not in ("labels", "fragments")}
-    swap = {name: torch.tensor(PART_SETS[name].mirror, device=maps.mask.device) for name in maps.labels}
-    part, u, v = flipped["iuv"].unbind(dim=-1)
-    patches = torch.tensor(DENSEPOSE24.mirror, device=part.device)
-    part = patches[part.long()].to(u)
-    mask = flipped["mask"]
-    uv = flipped["uv"]
-    face, corner = (torch.from_numpy(x).to(mask.device) for x in (surface.mirror.face, surface.mirror.corner))
-    seen = maps.fragments.face.flip(2)
-    barycentric = torch.zeros_like(maps.fragments.barycentric).scatter(
-        -1, corner[seen.clamp(min=0)], maps.fragments.barycentric.flip(2)
-    )
+    # The columns of images, and of UV images: the atlas is symmetric.
+    flipped = {
+        name: value.flip(2) for name in (*IMAGE_MAPS, *UV_MAPS) if isinstance(value := getattr(maps, name), Tensor)
+    }
+    if "iuv" in flipped:
+        part, u, v = flipped["iuv"].unbind(dim=-1)
+        patches = torch.tensor(DENSEPOSE24.mirror, device=part.device)
+        part = patches[part.long()].to(u)
+        flipped["iuv"] = torch.stack([part, torch.where(part > 0, 1 - u, u), v], dim=-1)
+    if "uv" in flipped:
+        u, v = flipped["uv"].unbind(dim=-1)
+        # No point of the body is at (0, 0), which is what pixels hold that see nothing.
+        flipped["uv"] = torch.stack([torch.where((u > 0) | (v > 0), 1 - u, u), v], dim=-1)
+    for name in ("location", "joint", "displacement", "normals", "uv_location", "uv_joint", "uv_displacement"):
+        if name in flipped:
+            flipped[name] = reflect_points(flipped[name])
+    swap = {name: torch.tensor(PART_SETS[name].mirror, device=label.device) for name, label in maps.labels.items()}
     return DenseMaps(
-        mask=mask,
         labels={name: swap[name][label.flip(2)] for name, label in maps.labels.items()},
-        iuv=torch.stack([part, torch.where(mask, 1 - u, u), v], dim=-1),
-        uv=torch.stack([torch.where(mask, 1 - uv[..., 0], 0.0), uv[..., 1]], dim=-1),
-        location=reflect_points(flipped["location"]),
-        joint=reflect_points(flipped["joint"]),
-        displacement=reflect_points(flipped["displacement"]),
-        depth=flipped["depth"],
-        normals=reflect_points(flipped["normals"]),
-        fragments=replace(
-            maps.fragments,
-            face=torch.where(seen >= 0, face[seen.clamp(min=0)], seen),
-            barycentric=barycentric,
-            depth=flipped["depth"],
-        ),
+        fragments=None if maps.fragments is None else _mirror_fragments(maps.fragments, surface),
+        **flipped,
     )
+
+
+def _mirror_fragments(fragments: Fragments, surface: BodySurface) -> Fragments:
+    face, corner = (torch.from_numpy(x).to(fragments.face) for x in (surface.mirror.face, surface.mirror.corner))
+    seen = fragments.face.flip(2)
+    known = seen.clamp(min=0)
+    barycentric = torch.zeros_like(fragments.barycentric).scatter(-1, corner[known], fragments.barycentric.flip(2))
+    return Fragments(torch.where(seen >= 0, face[known], seen), barycentric, fragments.depth.flip(2))
 
 
 @dataclass(frozen=True)

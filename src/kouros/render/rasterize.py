@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kouros.batched import Batched
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.render import scatter
 
@@ -32,14 +33,14 @@ _BOX_MARGIN = 1e-3
 
 
 @dataclass(frozen=True)
-class Fragments:
+class Fragments(Batched):
     """What each pixel's centre sees of a mesh."""
 
-    face: Int[Tensor, "batch h w"]
+    face: Int[Tensor, "*batch h w"]
     """Index of the face, -1 where there is none."""
-    barycentric: Float[Tensor, "batch h w 3"]
+    barycentric: Float[Tensor, "*batch h w 3"]
     """Of the point on the 3D face (perspective-correct); 0 where there is no face."""
-    depth: Float[Tensor, "batch h w"]
+    depth: Float[Tensor, "*batch h w"]
     """Its z in camera space, metres; infinity where there is no face."""
 
     @property

@@ -106,7 +106,7 @@ def assignment_picture(body: BodyModel, surface: BodySurface, size: int = 384) -
 def maps_picture(body: BodyModel, surface: BodySurface, size: int = 256) -> Picture:
     """All dense maps of one posed body."""
     maps = posed_maps(body, surface, size)
-    mask = maps.mask[0].numpy(force=True)[..., None]
+    mask = maps.need("mask")[0].numpy(force=True)[..., None]
 
     def signed(values: Tensor, reach: float) -> Picture:
         return _bytes(np.where(mask, 0.5 + 0.5 * values[0].numpy(force=True) / reach, 1.0))
@@ -114,9 +114,9 @@ def maps_picture(body: BodyModel, surface: BodySurface, size: int = 256) -> Pict
     def labelled(name: str) -> Picture:
         return np.where(mask, PART_SETS[name].colours[maps.labels[name][0].numpy(force=True)], np.uint8(_PAPER))
 
-    iuv = maps.iuv[0].numpy(force=True) / np.array([24.0, 1.0, 1.0])
-    uv = maps.uv[0].numpy(force=True)
-    depth = np.where(mask[..., 0], maps.depth[0].numpy(force=True), np.nan)
+    iuv = maps.need("iuv")[0].numpy(force=True) / np.array([24.0, 1.0, 1.0])
+    uv = maps.need("uv")[0].numpy(force=True)
+    depth = np.where(mask[..., 0], maps.need("depth")[0].numpy(force=True), np.nan)
     near, far = np.nanmin(depth), np.nanmax(depth)
     shade = np.nan_to_num(0.95 - 0.75 * (depth - near) / max(far - near, 1e-6), nan=1.0)
     tiles = [
@@ -125,11 +125,11 @@ def maps_picture(body: BodyModel, surface: BodySurface, size: int = 256) -> Pict
         ("densepose24", labelled("densepose24")),
         ("IUV: I, U, V", _bytes(np.where(mask, iuv, 1.0))),
         ("continuous UV", _bytes(np.where(mask, np.concatenate([uv, 0.5 + 0 * uv[..., :1]], -1), 1.0))),
-        ("location M_l", signed(maps.location, 1.0)),
-        ("joint map M_j", signed(maps.joint, 1.0)),
-        ("displacement M_d", signed(maps.displacement, 0.3)),
+        ("location M_l", signed(maps.need("location"), 1.0)),
+        ("joint map M_j", signed(maps.need("joint"), 1.0)),
+        ("displacement M_d", signed(maps.need("displacement"), 0.3)),
         ("depth", _bytes(shade[..., None].repeat(3, axis=2))),
-        ("normals", signed(maps.normals * torch.tensor([1.0, -1.0, -1.0]), 1.0)),
+        ("normals", signed(maps.need("normals") * torch.tensor([1.0, -1.0, -1.0]), 1.0)),
     ]
     pictures = [_titled(picture, title) for title, picture in tiles]
     return _column([_row(pictures[:5]), _row(pictures[5:])])

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import UInt8
-
 from kouros.data.augment import AugmentConfig
 from kouros.data.batch import Batch
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.dense import Wants
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
 
@@ -70,8 +67,8 @@ class CropBatches:
 
     crop_size: int
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    pictures: bool = True
-    """Off, crops to learn from are black, and no picture is read."""
+    wants: Wants = field(default_factory=Wants)
+    """What batches carry beside what they always do."""
 
     def stream(
         self,
@@ -84,33 +81,9 @@ class CropBatches:
         world: int = 1,
     ) -> TrainingStream:
         """As in `Batches`; without ratios, sources count by their numbers of samples."""
-        config = StreamConfig(self.crop_size, self.augment, seed=seed)
-        sources = sources if self.pictures else [_Unseen(source) for source in sources]
+        config = StreamConfig(self.crop_size, self.augment, self.wants, seed)
         return TrainingStream(sources, ratios, batch_size, config, rank=rank, world=world)
 
     def plain(self, source: Source, rows: Sequence[int], *, pictures: bool = True) -> Batch:
         """As in `Batches`."""
-        return plain_batch(source, rows, self.crop_size, pictures=pictures)
-
-
-@dataclass(frozen=True)
-class _Unseen:
-    """A source whose pictures nobody looks at."""
-
-    seen: Source
-
-    @property
-    def info(self) -> TableInfo:
-        return self.seen.info
-
-    def __len__(self) -> int:
-        return len(self.seen)
-
-    def sample(self, row: int) -> Sample:
-        return self.seen.sample(row)
-
-    def image(self, row: int) -> UInt8[np.ndarray, "1 1 3"]:
-        return np.zeros((1, 1, 3), np.uint8)
-
-    def has(self, name: str) -> bool:
-        return self.seen.has(name)
+        return plain_batch(source, rows, self.crop_size, self.wants if pictures else Wants(image=False))

@@ -17,6 +17,7 @@ from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
 from kouros.data.augment import AugmentConfig
 from kouros.data.batch import Batch
+from kouros.data.dense import Wants
 from kouros.fitting.schedules.fits_store import FitsStore
 from kouros.systems.batches import Batches, CropBatches
 from kouros.systems.estimator import CropEstimator, Estimate, Estimator
@@ -124,6 +125,8 @@ class CropSystem(System):
     best_by = (Best("pa_mpjpe"), Best("mpjpe"), Best("keypoints_2d"))
     augment: AugmentConfig = AugmentConfig()
     """How training changes crops."""
+    wants: Wants = Wants()
+    """What its batches carry beside what they always do."""
     points_3d: KeypointSet | None = None
     """Set of the 3D points that it answers with."""
     points_2d: KeypointSet | None = None
@@ -135,8 +138,8 @@ class CropSystem(System):
 
     @property
     def batches(self) -> Batches:
-        """Crops by `augment`."""
-        return CropBatches(self.crop_size, self.augment)
+        """Crops by `augment`, with what it wants."""
+        return CropBatches(self.crop_size, self.augment, self.wants)
 
     @abstractmethod
     def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Estimate:

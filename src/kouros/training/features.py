@@ -68,7 +68,7 @@ class FeatureBatches:
         world: int = 1,
     ) -> Stream:
         """As in `kouros.systems.batches.Batches`."""
-        unseen = replace(self.crops, pictures=False)
+        unseen = replace(self.crops, wants=replace(self.crops.wants, image=False))
         return _Featured(unseen.stream(sources, ratios, batch_size, seed, rank=rank, world=world), self.stored)
 
     def plain(self, source: Source, rows: Sequence[int], *, pictures: bool = True) -> Batch:

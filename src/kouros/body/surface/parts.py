@@ -115,6 +115,14 @@ LSP6 = _joined("lsp6", left_arm=_LEFT_ARM, right_arm=_RIGHT_ARM, head="head neck
 """The six parts of the LSP evaluation, in the order of its annotations (SPIN, HKMR Table 5); the head has the
 neck."""
 
+DENSEPOSE14 = _joined("densepose14", torso=_TRUNK, right_hand="right_wrist right_hand",
+    left_hand="left_wrist left_hand", left_foot="left_ankle left_foot", right_foot="right_ankle right_foot",
+    right_thigh="right_hip", left_thigh="left_hip", right_lower_leg="right_knee", left_lower_leg="left_knee",
+    left_upper_arm="left_shoulder", right_upper_arm="right_shoulder", left_forearm="left_elbow",
+    right_forearm="right_elbow", head="head neck",
+)  # fmt: skip
+"""The coarse parts that DensePose-COCO's annotators painted, in its order; the patches below cut them up."""
+
 _FRONT, _BACK = (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)
 _INNER, _OUTER = (0.0, -1.0, 0.0), (0.0, 1.0, 0.0)
 _BICEPS, _TRICEPS = (0.0, -0.7, 0.7), (0.0, 0.7, -0.7)
@@ -153,7 +161,7 @@ def _densepose() -> PartSet:
 DENSEPOSE24 = _densepose()
 """DensePose's patches (Güler et al., CVPR 2018) in their order."""
 
-PART_SETS = {s.name: s for s in (PARTS1, PARTS3, PARTS6, PARTS12, PARTS24, LSP6, DENSEPOSE24)}
+PART_SETS = {s.name: s for s in (PARTS1, PARTS3, PARTS6, PARTS12, PARTS24, LSP6, DENSEPOSE14, DENSEPOSE24)}
 
 _SMOOTHING = 30
 """Rounds of averaging that turn the normals' directions into a smooth division of a limb."""

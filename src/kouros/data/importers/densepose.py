@@ -67,6 +67,7 @@ def import_densepose(
         image_root=str(folder.resolve()),
         keypoints_2d=COCO17,
         provenance={"importer": "densepose", "source": str(file.resolve()), "keypoint_offset_px": 0.5},
+        part_set="densepose14",
     )
     people = content["annotations"]
     units = row_blocks("people", people, convert, lambda a: f"annotation {a.get('id')}")

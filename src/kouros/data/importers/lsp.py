@@ -72,6 +72,7 @@ def import_lsp(
             "mask_root": str(masks.resolve()) if masks else None,
             "keypoint_offset_px": MATLAB_OFFSET,
         },
+        part_set="lsp6" if masks else None,
     )
     numbers = range(1, joints.shape[2] + 1)
     numbers = numbers[:1000] if split == "train" else numbers[1000:]

@@ -137,6 +137,7 @@ def import_spin_npz(
             "mask_root": str(masks.resolve()) if masks else None,
             "fits": str(fits.resolve()) if fits else None,
         },
+        part_set="lsp6" if "partname" in arrays else None,  # SPIN's files name the part pictures of LSP alone
     )
     genders = decode_names(arrays["gender"]) if "gender" in arrays else None
     texts = {key: decode_names(arrays[key]) for key in ("maskname", "partname", "iuv_names") if key in arrays}

@@ -1,5 +1,7 @@
 """Rendering of stored scenes: pictures, and what each pixel sees, from one z-buffer over all people and things."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,52 +9,31 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from kouros.body import BodyModel, load_body
+from kouros.batched import concatenate
+from kouros.body import BodyModel
 from kouros.body.model import BodyOutput
-from kouros.body.surface.skin import BodySurface, body_surface
+from kouros.data.dense import Look, Wants
+from kouros.data.dense_drawn import MapDrawer, Obstacles, packaged_drawer
 from kouros.data.synthetic.backgrounds import PhotoBackgrounds, drawn_background
 from kouros.data.synthetic.lights import drawn_lighting
 from kouros.data.synthetic.scenes import Scene
 from kouros.data.synthetic.wardrobe import Mannequin, dressed, mannequin
 from kouros.geometry.cameras import PerspectiveCamera
+from kouros.render.maps import DenseMaps
 from kouros.render.rasterize import Fragments, rasterize
 from kouros.render.shading import shade
 
 _CLOTHES, _LIGHT, _BACKGROUND, _LENS = 1, 2, 3, 4
-
-
-@dataclass(frozen=True)
-class View:
-    """A square region of the picture, at any resolution."""
-
-    left: float
-    """Its corner, pixels of the picture."""
-    top: float
-    side: float
-    """Pixels of the picture."""
-    size: int
-    """Side of what is rendered, pixels."""
-
-
-@dataclass(frozen=True, eq=False)
-class SeenMaps:
-    """What each pixel sees. People are counted from 0 as the scene has them."""
-
-    person: Int[np.ndarray, "h w"]
-    """-1 where there is nobody, or a thing before them."""
-    iuv: Float[np.ndarray, "h w 3"]
-    """DensePose's: the part, 1 to 24, and u, v on its chart; 0 where there is nobody."""
-    parts: dict[str, Int[np.ndarray, "h w"]]
-    """Labels of each part set asked for, 0 for the background."""
-    depth: Float[np.ndarray, "h w"]
-    """Metres along the camera's z of people and things; infinity on the background."""
-
-    def mask(self, person: int) -> Bool[np.ndarray, "h w"]:
-        """Where a person is seen."""
-        return self.person == person
+_PARAMETERS = ("pose", "betas", "transl")
+_TOGETHER = 16
+"""People whose maps are drawn at once."""
+_FLESH = 0.3
+"""Metres: no skin is farther from the box around a body's joints."""
+_NEAR = 0.01
+"""Metres: nothing nearer is drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +53,9 @@ class Stage:
     """
 
     def __init__(self, body: BodyModel | None = None, backgrounds: Path | None = None) -> None:
-        self.body = body or load_body()
+        self.drawer = packaged_drawer() if body is None else MapDrawer(body)
+        self.body = self.drawer.body
         self._backgrounds = None if backgrounds is None else PhotoBackgrounds(backgrounds)
-
-    @cached_property
-    def surface(self) -> BodySurface:
-        """Labels and charts of the body; made when first asked for, in some seconds."""
-        return body_surface(self.body)
 
     @cached_property
     def mannequin(self) -> Mannequin:
@@ -90,17 +67,15 @@ class Stage:
         """Pose everyone and put up the things."""
         pose = torch.from_numpy(scene.pose)
         bodies = self.body(torch.from_numpy(scene.betas), pose[:, 3:], pose[:, :3], torch.from_numpy(scene.transl))
-        points, faces = [bodies.vertices.flatten(0, 1)], []
         count = bodies.vertices.shape[1]
-        offsets = count * torch.arange(len(scene))[:, None, None]
-        faces.append((self.body.faces + offsets).flatten(0, 1))
-        start = count * len(scene)
-        for prop in scene.props:
-            vertices, triangles = prop.mesh()
-            points.append(torch.from_numpy(scene.shot.to_camera(vertices)).float())
-            faces.append(torch.from_numpy(triangles) + start)
-            start += len(vertices)
-        return Staged(bodies, torch.cat(points)[None], torch.cat(faces), len(scene) * len(self.body.faces))
+        points = bodies.vertices.flatten(0, 1)
+        faces = (self.body.faces + count * torch.arange(len(scene))[:, None, None]).flatten(0, 1)
+        people_faces = len(faces)
+        if scene.props:
+            things, triangles = _things(scene)
+            faces = torch.cat([faces, triangles + len(points)])
+            points = torch.cat([points, things])
+        return Staged(bodies, points[None], faces, people_faces)
 
     @torch.no_grad()
     def picture(self, scene: Scene, staged: Staged | None = None) -> UInt8[np.ndarray, "size size 3"]:
@@ -116,47 +91,63 @@ class Stage:
         colours += [np.tile(prop.colour, (len(prop.mesh()[0]), 1)) for prop in scene.props]
         albedo = torch.from_numpy(np.concatenate(colours)).float()
         lighting = drawn_lighting(scene.shot.world_to_camera, scene.dice(_LIGHT))
-        camera = _camera(scene, None)
+        camera = _camera(scene)
         lit = shade(staged.vertices, staged.faces, camera, (size, size), albedo, lighting=lighting)[0].numpy()
         picture = self._background(scene, staged)
         picture = picture * (1 - lit[..., 3:]) + lit[..., :3]
         return _through_lens(picture, scene.dice(_LENS))
 
-    def fragments(self, scene: Scene, staged: Staged, view: View | None = None) -> Fragments:
-        """The z-buffer over people and things."""
-        size = scene.size if view is None else view.size
-        return rasterize(staged.vertices, staged.faces, _camera(scene, view), (size, size))
+    def fragments(self, scene: Scene, staged: Staged) -> Fragments:
+        """The picture's z-buffer over people and things."""
+        return rasterize(staged.vertices, staged.faces, _camera(scene), (scene.size, scene.size))
 
-    @torch.no_grad()
-    def maps(
-        self,
-        scene: Scene,
-        staged: Staged | None = None,
-        view: View | None = None,
-        parts: tuple[str, ...] = ("parts24",),
-    ) -> SeenMaps:
-        """Who and what each pixel sees, of the picture or of a region of it.
+    def maps(self, people: Sequence[tuple[Scene, int]], looks: Sequence[Look], wants: Wants) -> DenseMaps:
+        """What is wanted of people, each in a scene by number, as they are looked at in its picture.
 
         Raises:
-            KeyError: no such part set.
+            ValueError: as `MapDrawer.maps`.
         """
-        staged = staged or self.staged(scene)
-        seen = self.fragments(scene, staged, view)
-        face = seen.face[0]
-        someone = (face >= 0) & (face < staged.people_faces)
-        person = torch.where(someone, torch.div(face, len(self.body.faces), rounding_mode="floor"), -1)
-        own = torch.where(someone, face % len(self.body.faces), 0)
-        charts = self.surface.charts
-        iuv = torch.zeros(*face.shape, 3)
-        where = own[someone]
-        uv = (charts.face_uv[where].float() * seen.barycentric[0][someone][..., None]).sum(dim=-2)
-        iuv[someone] = torch.cat([charts.face_part[where, None].float(), uv], dim=-1)
-        return SeenMaps(
-            person=person.numpy(),
-            iuv=iuv.numpy(),
-            parts={name: (self.surface.face_labels[name][own] * someone).numpy() for name in parts},
-            depth=seen.depth[0].numpy(),
-        )
+        others = self._in_the_way(people, looks) if wants.pixels else []
+        everyone = [*people, *((scene, k) for _, scene, k in others)]
+        parameters = (np.stack([getattr(scene, name)[k] for scene, k in everyone]) for name in _PARAMETERS)
+        posed = self.drawer.posed(wants.joints, *parameters)
+        hides = torch.tensor([i for i, _, _ in others], dtype=torch.int64)
+        cameras = torch.tensor([[scene.shot.focal, *scene.shot.center] for scene, _ in people])
+        groups = []
+        for first in range(0, len(people), _TOGETHER):
+            mine = slice(first, first + _TOGETHER)
+            theirs = (hides >= first) & (hides < first + _TOGETHER)
+            things = {i: _things(scene) for i, (scene, _) in enumerate(people[mine]) if scene.props and wants.pixels}
+            obstacles = Obstacles(posed.vertices[len(people) :][theirs], hides[theirs] - first, things)
+            camera = PerspectiveCamera(cameras[mine, 0], cameras[mine, 1:])
+            groups.append(self.drawer.maps(posed[: len(people)][mine], camera, looks[mine], wants, obstacles))
+        return concatenate(groups)
+
+    @torch.no_grad()
+    def _in_the_way(self, people: Sequence[tuple[Scene, int]], looks: Sequence[Look]) -> list[tuple[int, Scene, int]]:
+        """For each person, by number, who else of the scene may hide some of what is looked at."""
+        crowds = [(i, scene, k) for i, (scene, _) in enumerate(people) for k in range(len(scene)) if len(scene) > 1]
+        if not crowds:
+            return []
+        pose, betas, transl = (np.stack([getattr(scene, n)[k] for _, scene, k in crowds]) for n in _PARAMETERS)
+        pose_, betas_, transl_ = (torch.from_numpy(a) for a in (pose, betas, transl))
+        joints = self.body.joint_positions(betas_, pose_[:, 3:], pose_[:, :3], transl_).numpy().astype(np.float64)
+        low, high = joints.min(axis=1) - _FLESH, joints.max(axis=1) + _FLESH
+        near = low[:, 2:].clip(_NEAR)
+        # Where the box around someone is seen at most, in the photo.
+        focal = np.array([[scene.shot.focal] for _, scene, _ in crowds])
+        center = np.stack([scene.shot.center for _, scene, _ in crowds])
+        ends = np.stack([low[:, :2] / near, low[:, :2] / high[:, 2:], high[:, :2] / near, high[:, :2] / high[:, 2:]])
+        first, last = ends.min(axis=0) * focal + center, ends.max(axis=0) * focal + center
+        reach = np.array([looks[i].crop.side / math.sqrt(2) for i, _, _ in crowds])[:, None]
+        middle = np.stack([looks[i].crop.center for i, _, _ in crowds])
+        shown = ((first < middle + reach) & (last > middle - reach)).all(axis=1) & (high[:, 2] > _NEAR)
+        farthest = {i: z for (i, _, k), z in zip(crowds, high[:, 2], strict=True) if k == people[i][1]}
+        return [
+            who
+            for who, seen, z in zip(crowds, shown, near[:, 0], strict=True)
+            if seen and who[2] != people[who[0]][1] and z < farthest[who[0]]
+        ]
 
     def _background(self, scene: Scene, staged: Staged) -> Float[np.ndarray, "size size 3"]:
         dice, shot = scene.dice(_BACKGROUND), scene.shot
@@ -170,12 +161,19 @@ class Stage:
         return picture * _shadow(scene, staged, dice)[..., None]
 
 
-def _camera(scene: Scene, view: View | None) -> PerspectiveCamera:
-    focal, center = scene.shot.focal, scene.shot.center
-    if view is not None:
-        scale = view.size / view.side
-        focal, center = focal * scale, (center - [view.left, view.top]) * scale
-    return PerspectiveCamera(torch.tensor([focal]), torch.from_numpy(center).float()[None])
+def _camera(scene: Scene) -> PerspectiveCamera:
+    return PerspectiveCamera(torch.tensor([scene.shot.focal]), torch.from_numpy(scene.shot.center).float()[None])
+
+
+def _things(scene: Scene) -> tuple[Float[Tensor, "points 3"], Int[Tensor, "faces 3"]]:
+    """All props of a scene as one mesh in camera space."""
+    points, faces, start = [], [], 0
+    for prop in scene.props:
+        vertices, triangles = prop.mesh()
+        points.append(torch.from_numpy(scene.shot.to_camera(vertices)).float())
+        faces.append(torch.from_numpy(triangles) + start)
+        start += len(vertices)
+    return torch.cat(points), torch.cat(faces)
 
 
 def _shadow(scene: Scene, staged: Staged, dice: np.random.Generator) -> Float[np.ndarray, "size size"]:

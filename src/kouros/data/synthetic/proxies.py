@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from kouros.data.synthetic.draw import SeenMaps
+from kouros.data.dense import gaussians
+from kouros.render.maps import DenseMaps
 
 _STEP = 0.05
 """Metres between neighbouring pixels' depths that make an edge."""
@@ -29,8 +30,7 @@ class Proxies:
 
 
 def proxies_of(
-    maps: SeenMaps,
-    person: int,
+    maps: DenseMaps,
     parts: str,
     keypoints: Float[np.ndarray, "points 3"],
     visible: Bool[np.ndarray, " points"],
@@ -39,6 +39,7 @@ def proxies_of(
     """Proxies of a person from what each pixel sees.
 
     Args:
+        maps: mask, depth and labels of one person.
         parts: the part set among the maps' to show.
         keypoints: x, y in the maps' pixels, and confidence.
         sigma: of the heatmaps, pixels.
@@ -46,16 +47,9 @@ def proxies_of(
     Raises:
         KeyError: the maps lack that part set.
     """
-    mask = maps.mask(person)
-    labels = np.where(mask, maps.parts[parts], 0)
-    height, width = mask.shape
-    x = np.arange(width) + 0.5
-    y = np.arange(height) + 0.5
-    across = np.exp(-0.5 * ((x - keypoints[:, :1]) / sigma) ** 2)
-    down = np.exp(-0.5 * ((y - keypoints[:, 1:2]) / sigma) ** 2)
-    known = (keypoints[:, 2] > 0) & visible
-    heatmaps = (down[:, :, None] * across[:, None]) * known[:, None, None]
-    depth = np.where(mask, maps.depth, 0.0)
+    mask, labels = maps.need("mask").numpy(), maps.labels[parts].numpy()
+    heatmaps = gaussians(keypoints[:, :2], (keypoints[:, 2] > 0) & visible, sigma, len(mask))
+    depth = np.where(mask, maps.need("depth").numpy(), 0.0)
     edges = np.zeros_like(mask)
     for axis in (0, 1):
         here = tuple(slice(None, -1) if a == axis else slice(None) for a in (0, 1))
@@ -63,4 +57,4 @@ def proxies_of(
         ends = mask[here] != mask[there]
         meets = (labels[here] != labels[there]) | (np.abs(depth[here] - depth[there]) > _STEP)
         edges[here] |= ends | (meets & mask[here] & mask[there])
-    return Proxies(labels, mask, heatmaps.astype(np.float32), edges)
+    return Proxies(labels, mask, heatmaps, edges)

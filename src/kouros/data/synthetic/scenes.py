@@ -7,7 +7,7 @@ background are not stored but drawn anew from the same two numbers.
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -218,38 +218,55 @@ def pack(scenes: Sequence[Scene]) -> dict[str, np.ndarray]:
     }
 
 
-def unpack(file: bytes | dict[str, np.ndarray], name: str) -> list[Scene]:
-    """The inverse of `pack`.
+class PackedScenes(Sequence[Scene]):
+    """The scenes of a file that `pack` made, taken out one by one.
 
     Raises:
         ValueError: the file is broken or of another version; ``name`` says which.
     """
-    try:
-        if isinstance(file, bytes):
-            with np.load(io.BytesIO(file), allow_pickle=False) as content:
-                file = {key: content[key] for key in content.files}
-        if int(file["version"]) != VERSION:
-            raise ValueError(f"its version is {int(file['version'])}, this package draws version {VERSION}")
-        if not file["pose"].shape[1:] == (POSE_SIZE + 3,):
-            raise ValueError("its poses are not 72 numbers each")
-        people = np.r_[0, np.cumsum(file["people"], dtype=np.int64)]
-        things = np.r_[0, np.cumsum(file["things"], dtype=np.int64)]
-        pose, betas = file["pose"].astype(np.float32), file["betas"].astype(np.float32)
-        scenes = []
-        for k, index in enumerate(file["index"].tolist()):
-            mine, my_things = slice(people[k], people[k + 1]), slice(things[k], things[k + 1])
-            shot = Shot(
-                float(file["focal"][k]),
-                file["center"][k].astype(np.float64),
-                file["world_to_camera"][k].astype(np.float64),
-            )
-            scenes.append(
-                Scene(
-                    int(file["seed"]), index, int(file["size"]), shot, pose[mine], betas[mine], file["transl"][mine],
-                    tuple(FAMILIES[f] for f in file["family"][mine]),
-                    tuple(Prop.unpacked(row) for row in file["props"][my_things]),
-                )
-            )  # fmt: skip
-        return scenes
-    except (KeyError, IndexError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{name} is no file of scenes ({error}); delete it and synthesize again.") from error
+
+    def __init__(self, file: bytes | Mapping[str, np.ndarray], name: str) -> None:
+        try:
+            if isinstance(file, bytes):
+                with np.load(io.BytesIO(file), allow_pickle=False) as content:
+                    file = {key: content[key] for key in content.files}
+            if int(file["version"]) != VERSION:
+                raise ValueError(f"its version is {int(file['version'])}, this package draws version {VERSION}")
+            if not file["pose"].shape[1:] == (POSE_SIZE + 3,):
+                raise ValueError("its poses are not 72 numbers each")
+            self._seed, self._size = int(file["seed"]), int(file["size"])
+            self._people, self._things = (np.r_[0, np.cumsum(file[k], dtype=np.int64)] for k in ("people", "things"))
+            self._pose, self._betas = file["pose"].astype(np.float32), file["betas"].astype(np.float32)
+            self._transl, self._props = file["transl"], file["props"]
+            self._focal, self._center = file["focal"], file["center"]
+            self._world_to_camera = file["world_to_camera"]
+            self._family = [FAMILIES[f] for f in file["family"]]
+            self.numbers: list[int] = file["index"].tolist()
+            """Of the pictures, in order."""
+        except (KeyError, IndexError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{name} is no file of scenes ({error}); delete it and synthesize again.") from error
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, k: int) -> Scene:  # type: ignore[override]
+        mine, my_things = slice(*self._people[k : k + 2]), slice(*self._things[k : k + 2])
+        shot = Shot(
+            float(self._focal[k]),
+            self._center[k].astype(np.float64),
+            self._world_to_camera[k].astype(np.float64),
+        )
+        return Scene(
+            self._seed, self.numbers[k], self._size, shot, self._pose[mine], self._betas[mine], self._transl[mine],
+            tuple(self._family[mine]), tuple(Prop.unpacked(row) for row in self._props[my_things]),
+        )  # fmt: skip
+
+
+def unpack(file: bytes | Mapping[str, np.ndarray], name: str) -> list[Scene]:
+    """The inverse of `pack`.
+
+    Raises:
+        ValueError: as `PackedScenes`.
+    """
+    packed = PackedScenes(file, name)
+    return [packed[k] for k in range(len(packed))]

@@ -2,22 +2,32 @@
 
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from kouros.body.keypoints import KeypointSet
+from kouros.data.crops import CropTransform
+from kouros.data.dense import Look, Wants
 from kouros.data.images import read_image
 from kouros.data.schema import RunLengths, Sample, TableInfo
-from kouros.data.synthetic.draw import SeenMaps, Stage, View
+from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import image_index
 from kouros.data.synthetic.proxies import Proxies, proxies_of
-from kouros.data.synthetic.scenes import Scene, unpack
+from kouros.data.synthetic.scenes import PackedScenes, Scene
 from kouros.data.tables import AnnotationTable
+from kouros.render.maps import DenseMaps
 
 CONFIG, SCENES = "synthetic.json", "scenes"
-_REMEMBERED = 8
+_REMEMBERED = 2048
+"""Files of scenes, some 50 KB each."""
+_SAMPLES = 1024
+_NEAR = 0.1
+"""Metres before the camera, nearer than which nothing is in the picture."""
 
 
 class SyntheticSource:
@@ -48,8 +58,10 @@ class SyntheticSource:
 
     def _reset(self) -> None:
         self._stage: Stage | None = None
-        self._shards: OrderedDict[int, dict[int, Scene]] = OrderedDict()
+        self._shards: OrderedDict[int, PackedScenes] = OrderedDict()
         self._last: tuple[int, np.ndarray] | None = None
+        # A batch asks for its samples, then for their scenes, maps and points.
+        self._sample = lru_cache(_SAMPLES)(self.table.__getitem__)
 
     def __reduce__(self) -> tuple[type["SyntheticSource"], tuple[Path]]:
         return SyntheticSource, (self.folder,)
@@ -65,7 +77,7 @@ class SyntheticSource:
 
     def sample(self, row: int) -> Sample:
         """What is known of one person, but for the dense maps, which `maps` renders."""
-        return self.table[row]
+        return self._sample(row)
 
     def has(self, name: str) -> bool:
         """Whether any sample knows a field."""
@@ -77,7 +89,7 @@ class SyntheticSource:
         Raises:
             ValueError: the file of scenes is missing or broken.
         """
-        index = image_index(self.table[row].image_path)
+        index = image_index(self.sample(row).image_path)
         shard = index // self._per_shard
         if shard not in self._shards:
             path = self.folder / SCENES / f"{shard:06d}.npz"
@@ -85,10 +97,10 @@ class SyntheticSource:
                 content = path.read_bytes()
             except OSError as error:
                 raise ValueError(f"{path} cannot be read ({error}); synthesize into this folder again.") from error
-            self._shards[shard] = {scene.index: scene for scene in unpack(content, str(path))}
+            self._shards[shard] = PackedScenes(content, str(path))
             while len(self._shards) > _REMEMBERED:
                 self._shards.popitem(last=False)
-        return self._shards[shard][index]
+        return self._shards[shard][self._shards[shard].numbers.index(index)]
 
     def image(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
         """The whole picture, RGB: read where pictures were written, else rendered.
@@ -97,7 +109,7 @@ class SyntheticSource:
             kouros.data.images.ImageError: a written picture, or the user's background, cannot be read.
             ValueError: as `scene`.
         """
-        sample = self.table[row]
+        sample = self.sample(row)
         if self._written:
             return read_image(self.folder / sample.image_path).pixels
         index = image_index(sample.image_path)
@@ -105,41 +117,55 @@ class SyntheticSource:
             self._last = (index, self.stage.picture(self.scene(row)))
         return self._last[1].copy()
 
-    def maps(self, row: int, view: View | None = None, parts: tuple[str, ...] = ("parts24",)) -> SeenMaps:
-        """What each pixel of the picture, or of a region at any resolution, sees of whom.
+    def look(self, row: int, margin: float = 1.0, size: int = 224) -> Look:
+        """At the square region around a person's box, of any resolution."""
+        sample = self.sample(row)
+        square = CropTransform(np.asarray(sample.box_center), margin * float(sample.box_size or 0), size)
+        return Look(square, sample.image_size)
 
-        The person of the row is number ``int(sample(row).person)`` in them.
+    def maps(self, rows: Sequence[int], looks: Sequence[Look], wants: Wants) -> DenseMaps:
+        """What is wanted of people, as far as they are seen: a batch.
 
         Raises:
-            KeyError, ValueError: no such part set; as `scene`.
+            ValueError: as `scene` and `Stage.maps`.
         """
-        return self.stage.maps(self.scene(row), view=view, parts=parts)
+        return self.stage.maps([(self.scene(row), int(self.sample(row).person or 0)) for row in rows], looks, wants)
+
+    def points(self, rows: Sequence[int], points: KeypointSet) -> Float[np.ndarray, "rows points 3"]:
+        """2D keypoints of any set that the body can place: pixels of the picture, and confidence 0 outside of it.
+
+        Raises:
+            KeyError: the body cannot place that set.
+        """
+        people = [self.sample(row) for row in rows]
+        parameters = (np.stack([getattr(sample, name) for sample in people]) for name in ("pose", "betas", "transl"))
+        placed = self.stage.drawer.keypoints(points.name, *parameters).astype(np.float64)
+        intrinsics = np.stack([np.asarray(sample.intrinsics) for sample in people])[:, None]
+        pixels = placed[..., :2] / placed[..., 2:] * intrinsics[..., :2] + intrinsics[..., 2:]
+        sizes = np.array([sample.image_size for sample in people])[:, None]
+        inside = ((pixels >= 0) & (pixels < sizes)).all(axis=-1) & (placed[..., 2] > _NEAR)
+        return np.concatenate([np.where(inside[..., None], pixels, 0.0), inside[..., None]], axis=-1)
 
     def masked(self, row: int) -> Sample:
         """The sample with the mask of what is seen of the person."""
-        sample = self.table[row]
-        seen = self.maps(row, parts=()).mask(int(sample.person or 0))
+        sample = self.sample(row)
+        whole = self.scene(row).size
+        look = Look(CropTransform(np.full(2, whole / 2), float(whole), whole))
+        seen = self.maps([row], [look], Wants(maps=("mask",))).need("mask")[0].numpy()
         return replace(sample, mask=RunLengths.encode(seen))
 
-    def proxies(self, row: int, view: View, parts: str = "parts24", sigma: float = 2.0) -> Proxies:
+    def proxies(self, row: int, look: Look, parts: str = "parts24", sigma: float = 2.0) -> Proxies:
         """What a network that never sees colours is given of a region; see `proxies`.
 
         Raises:
-            KeyError, ValueError: as `maps`.
+            ValueError: as `maps`.
         """
-        sample = self.table[row]
-        scale = view.size / view.side
-        points: Float[np.ndarray, "points 3"] = np.array(sample.keypoints_2d)
-        points[:, :2] = (points[:, :2] - [view.left, view.top]) * scale
-        seen = np.ones(len(points), dtype=bool) if sample.visible is None else sample.visible
-        maps = self.maps(row, view, (parts,))
-        return proxies_of(maps, int(sample.person or 0), parts, points, seen, sigma)
-
-    def crop(self, row: int, margin: float = 1.0, size: int = 224) -> View:
-        """The square region around a person's box."""
-        sample = self.table[row]
-        center, side = np.asarray(sample.box_center), margin * float(sample.box_size or 0)
-        return View(float(center[0] - side / 2), float(center[1] - side / 2), side, size)
+        sample = self.sample(row)
+        keypoints = np.array(sample.keypoints_2d, dtype=np.float64)
+        keypoints[:, :2] = look.crop.points(keypoints[:, :2])
+        seen = np.ones(len(keypoints), dtype=bool) if sample.visible is None else sample.visible
+        maps = self.maps([row], [look], Wants(maps=("mask", "depth"), parts=(parts,)))
+        return proxies_of(maps[0], parts, keypoints, seen, sigma)
 
     @property
     def stage(self) -> Stage:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kouros.batched import Batched
 from kouros.body.parameters import POSE_SIZE
 from kouros.files import npz_bytes, write_file
 from kouros.geometry.rotations import mirror_rotvec, rotmat_to_rotvec, rotvec_to_rotmat
@@ -23,7 +24,7 @@ SPIN_BETAS = 10
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Batched):
     """How training changed a picture: turned first, then mirrored."""
 
     rotation: Float[Tensor, " batch"]
