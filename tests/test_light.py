@@ -30,7 +30,7 @@ for folder in {folders}:
 
 _FIT_SOMEBODY = """
 import torch, kouros
-from kouros.fitting.parameters import BodyParameters
+from kouros.body.parameters import BodyParameters
 from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm
