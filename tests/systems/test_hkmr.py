@@ -314,7 +314,7 @@ def test_checkpoints_hold_the_networks_and_nothing_else(free_body):
 
 def test_all_that_training_needs_moves_with_it(free_body):
     system = build(free_body).double()
-    batch = people(free_body)._map(lambda t: t.double() if t.is_floating_point() else t)
+    batch = people(free_body).map(lambda t: t.double() if t.is_floating_point() else t)
     assert system.training_step(batch).losses[0].dtype == torch.float64
     assert free_body.v_template.dtype == torch.float32  # the caller's own body stays
 

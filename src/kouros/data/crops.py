@@ -6,6 +6,7 @@ both ways, that pictures, labels, keypoints and poses follow. Pixel centres are 
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -68,17 +69,17 @@ class CropTransform:
                 "made; expected finite numbers and positive sizes."
             )
 
-    @property
+    @cached_property
     def matrix(self) -> Float[np.ndarray, "2 3"]:
         """Affine map of the photo's pixels to the crop's."""
         linear = self.size / self.side * self._turn()
-        return np.c_[linear, self.size / 2 - linear @ self.center]
+        return np.column_stack([linear, self.size / 2 - linear @ self.center])
 
-    @property
+    @cached_property
     def inverse(self) -> Float[np.ndarray, "2 3"]:
         """Affine map of the crop's pixels to the photo's."""
         linear = self.side / self.size * self._turn().T  # a turn and a mirror are undone by their transpose
-        return np.c_[linear, self.center - linear @ np.full(2, self.size / 2)]
+        return np.column_stack([linear, self.center - linear @ np.full(2, self.size / 2)])
 
     def points(self, xy: Float[np.ndarray, "*points 2"]) -> Float[np.ndarray, "*points 2"]:
         """Where points of the photo lie in the crop. Their order stays: `mirror_rows` exchanges left and right."""

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from kouros.data.batch import Batch
 from kouros.data.crops import person_square
+from kouros.data.dense import Wants
 from kouros.data.images import ImageError
 from kouros.data.sources import Source
 from kouros.files import write_file
@@ -138,7 +139,7 @@ def _features(
     first: int,
 ) -> list[np.ndarray]:
     parts = []
-    for batch in plain_batches(crops, source, rows, batch_size, workers):
+    for batch in plain_batches(replace(crops, wants=Wants()), source, rows, batch_size, workers):
         black = ~batch.image.flatten(1).any(dim=1)
         if bool(black.any()):
             raise ValueError(
