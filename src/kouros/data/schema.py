@@ -126,6 +126,10 @@ class TableInfo:
     """What it was made from and how: source, importer, options, terms; anything JSON can hold."""
 
 
+class DatasetError(ValueError):
+    """A folder or file that is not the data set asked for; the message says what was expected where."""
+
+
 class SampleError(ValueError):
     """A row that breaks the schema; the message says which field, what it holds and what was expected."""
 
