@@ -1,9 +1,9 @@
 """How far from the body's own keypoints does the detector mark its points?
 
-Renders of free bodies whose truth is known, as `kouros.training.detections` writes them, held-out motion-capture poses:
+Renders of free bodies whose truth is known, in held-out motion-capture poses, as `kouros synthesize` shows them to it:
 
-    python -m kouros.training.detections --mocap diverse_frames.npz --out shards --minutes 10
-    python benchmarks/detector_offsets.py shards
+    kouros synthesize --out people --split val --mocap MOCAP --people 1500 --size 288 --detections
+    python benchmarks/detector_offsets.py people/detections
 
 Prints, for every point, the constant offset in the frame of one joint that best explains the detections (robust
 least squares on the picture plane, left and right together in mirror image), and how much of the error it removes.
@@ -14,7 +14,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -22,19 +21,12 @@ from rich.table import Table
 import kouros
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.skeleton import JOINT_NAMES, forward_kinematics
+from kouros.data.detections import DetectionSource
 from kouros.fitting.terms.calibration import BLAZEPOSE_FRAMES
 from kouros.geometry.rotations import rotvec_to_rotmat
 
 CONFIDENT = 0.5
 ROBUST = 0.03  # metres
-
-
-def read(folder: Path) -> dict[str, torch.Tensor]:
-    files = sorted(folder.glob("val*.npz"))
-    if not files:
-        raise SystemExit(f"{folder} holds no val*.npz; make some with python -m kouros.training.detections.")
-    parts = [dict(np.load(f)) for f in files]
-    return {k: torch.from_numpy(np.concatenate([p[k] for p in parts])).double() for k in parts[0]}
 
 
 def offset_of(
@@ -57,7 +49,7 @@ def offset_of(
 
 
 def main(folder: Path) -> None:
-    data = read(folder)
+    data = {name: tensor.double() for name, tensor in vars(DetectionSource(folder).all).items()}
     body = kouros.load_body(dtype=torch.float64)
     rotations = rotvec_to_rotmat(data["pose"].unflatten(-1, (24, 3)))
     out = body(betas=data["betas"], body_pose=data["pose"][:, 3:], global_orient=data["pose"][:, :3])

@@ -2,8 +2,8 @@
 
 Renders of held-out motion-capture poses, seen through the real detector:
 
-    python -m kouros.training.detections --mocap diverse_frames.npz --out shards --minutes 10
-    python benchmarks/learned_start.py shards
+    kouros synthesize --out people --split val --mocap MOCAP --people 1500 --size 288 --detections
+    python benchmarks/learned_start.py people/detections
 
 Prints PA-MPJPE and MPJPE over the 12 limb keypoints, millimetres, for the detector's own landmarks, the network
 alone, and the fit from each start with each evidence of depth.
@@ -14,7 +14,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +22,7 @@ from torch import Tensor
 import kouros
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.parameters import BodyParameters
+from kouros.data.detections import DetectionSource
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
 from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig, KeypointFitter
 from kouros.geometry.cameras import PerspectiveCamera
@@ -37,11 +37,7 @@ HIPS = [BLAZEPOSE33.index("left_hip"), BLAZEPOSE33.index("right_hip")]
 
 
 def main(folder: Path) -> None:
-    files = sorted(folder.glob("val*.npz"))
-    if not files:
-        raise SystemExit(f"{folder} holds no val*.npz; make some with python -m kouros.training.detections.")
-    parts = [dict(np.load(f)) for f in files]
-    data = {k: torch.from_numpy(np.concatenate([p[k] for p in parts])).float() for k in parts[0]}
+    data = vars(DetectionSource(folder).all)
     body = kouros.load_body()
     pose, count = data["pose"], len(data["pose"])
     truth = body.keypoint_positions(

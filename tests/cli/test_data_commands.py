@@ -166,8 +166,8 @@ def test_a_table_becomes_spins_file_and_is_drawn_alike_again(coco: Path, tmp_pat
         (["data", "info", ".", "--people", "0"], 2, "at least 1"),
         (["train", "prior", "gmm", "--mocap", "missing", "--out", "x.npz"], 2, "no such folder"),
         (["train", "prior", "gmm", "--mocap", ".", "--out", "x.npz"], 1, "error: "),
-        (["train", "lifter", "--mocap", "missing.npz", "--out", "x", "--minutes", "0"], 2, "must be positive"),
-        (["train", "lifter", "--mocap", "missing.npz", "--out", "x"], 1, "missing.npz"),
+        (["train", "lifter", "--data", "missing.npz", "--out", "x", "--max-steps", "0"], 2, "must be at least 1"),
+        (["train", "lifter", "--data", "missing.npz", "--out", "x"], 1, "missing.npz"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(

@@ -17,8 +17,8 @@ from kouros.data.importers.mpi_inf_3dhp import (
     read_calibration,
 )
 from kouros.data.importers.pickles import load_pickle
-from kouros.data.importers.running import DatasetError
 from kouros.data.importers.three_dpw import import_3dpw
+from kouros.data.schema import DatasetError
 from kouros.data.tables import AnnotationTable
 
 TRAIN_JOINTS = [

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kouros.body.keypoints import COCO17
 from kouros.data.importers.coco import coco_mask, decompress_counts, import_coco, mask_runs
-from kouros.data.importers.running import DatasetError
+from kouros.data.schema import DatasetError
 from kouros.data.tables import AnnotationTable
 
 

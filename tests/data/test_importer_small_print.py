@@ -26,9 +26,8 @@ from kouros.data.importers.mpi_inf_3dhp import (
     import_mpi_inf_3dhp_train,
 )
 from kouros.data.importers.mpii import import_mpii
-from kouros.data.importers.running import DatasetError
 from kouros.data.importers.spin_npz import export_spin_npz, import_spin_npz
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.schema import DatasetError, Sample, TableInfo
 from kouros.data.tables import AnnotationTable, write_table
 
 

@@ -11,8 +11,7 @@ from scipy.spatial.transform import Rotation
 from kouros.body.keypoints import COCO17, LSP14, OPENPOSE25, SPIN49
 from kouros.data.importers.eft import import_eft
 from kouros.data.importers.openpose import join_openpose, match_detection
-from kouros.data.importers.running import DatasetError
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.schema import DatasetError, Sample, TableInfo
 from kouros.data.tables import AnnotationTable, write_table
 
 

@@ -9,7 +9,7 @@ from kouros.body.keypoints import MPII16
 from kouros.data.importers.lsp import import_lsp
 from kouros.data.importers.lsp_extended import import_lsp_extended
 from kouros.data.importers.mpii import import_mpii
-from kouros.data.importers.running import DatasetError
+from kouros.data.schema import DatasetError
 from kouros.data.tables import AnnotationTable
 
 

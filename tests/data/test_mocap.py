@@ -7,12 +7,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from kouros.body.skeleton import JOINT_NAMES, PARENTS
-from kouros.data.importers.running import DatasetError
 from kouros.data.mocap.aist import import_aist, read_aist
 from kouros.data.mocap.amass import import_amass, read_amass
 from kouros.data.mocap.asf_amc import INCH, bone_rotations, read_amc, read_asf
 from kouros.data.mocap.cmu import import_cmu, read_cmu
 from kouros.data.mocap.motion import Motion, read_motion, write_motion
+from kouros.data.schema import DatasetError
 
 ASF = """# a comment
 :version 1.10

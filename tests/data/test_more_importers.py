@@ -13,9 +13,9 @@ from kouros.body.keypoints import H36M17
 from kouros.data.importers.densepose import import_densepose
 from kouros.data.importers.human36m import import_human36m, read_metadata
 from kouros.data.importers.humaneva import HUMANEVA15, import_humaneva
-from kouros.data.importers.running import DatasetError
 from kouros.data.importers.three_doh import import_3doh
 from kouros.data.importers.up_3d import import_up_3d
+from kouros.data.schema import DatasetError
 from kouros.data.tables import AnnotationTable
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from kouros.data.importers.running import DatasetError
 from kouros.data.mocap.aist import import_aist, read_aist
 from kouros.data.mocap.amass import read_amass
 from kouros.data.mocap.bank import make_pose_bank
 from kouros.data.mocap.motion import Motion, read_motion, write_motion
+from kouros.data.schema import DatasetError
 
 
 def aist(folder: Path, name: str = "gBR_sBM_cAll_d04_mBR0_ch01") -> Path:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kouros.data.importers.running import DatasetError, Problem, Unit, require, run_import
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import Problem, Unit, require, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 from kouros.data.tables import AnnotationTable
 
 INFO = TableInfo("toy", "train", "/nowhere", provenance={"source": "a"})

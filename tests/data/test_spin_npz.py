@@ -5,9 +5,8 @@ import pytest
 from PIL import Image
 
 from kouros.body.keypoints import COCO17, H36M17, LSP14, MPI_INF_3DHP17, MPII16, SPIN49
-from kouros.data.importers.running import DatasetError
 from kouros.data.importers.spin_npz import export_spin_npz, import_spin_npz
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.schema import DatasetError, Sample, TableInfo
 from kouros.data.spin_joints import TO_SPIN24
 from kouros.data.tables import AnnotationTable, write_table
 

@@ -1,4 +1,4 @@
-"""Training the learned start: its samples are true, its loss falls, its runs go on where they stopped."""
+"""Training the learned start: samples are true, the loss falls, the engine trains it and goes on where it stopped."""
 
 import json
 from dataclasses import fields, replace
@@ -9,22 +9,27 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kouros.data.mocap.recombination import PoseBank, drawn_poses
+pytest.importorskip("lightning")
+
+from kouros.cli import main
+from kouros.data.detections import Detections, DetectionSource, write_detections
+from kouros.data.mocap.recombination import Draws, PoseBank, drawn_poses
+from kouros.data.mocap.source import MocapSource
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.pipeline.open import open_estimator
+from kouros.systems.learned_start import LearnedStartConfig, limb_errors
 from kouros.systems.lifter import BodyPoints, Lifter, LifterConfig, load_weights, losses, normalised_image
-from kouros.training.lifter import (
-    Dice,
+from kouros.systems.lifter_samples import (
     Seen,
-    Shards,
-    TrainConfig,
     artificial_batch,
-    limb_errors,
     measured_batch,
+    seen_of,
     seen_through_cameras,
     spoiled,
     to_training,
-    train,
 )
+from kouros.training.runs import load_run
+from kouros.training.weights import read_weights
 
 COUNT = 60
 _SMALL = LifterConfig(width=32, blocks=1, answers=2)
@@ -56,9 +61,9 @@ def mocap(tmp_path: Path, bank: PoseBank) -> Path:
 
 def _seen(bank: PoseBank, points: BodyPoints, generator: torch.Generator) -> Seen:
     """People as they are, without a detector's errors."""
-    dice = Dice(COUNT, generator)
-    betas = dice.normal(10).clamp(-2.5, 2.5)
-    return seen_through_cameras(drawn_poses(bank, COUNT, generator), betas, points, dice)[0]
+    draw = Draws(COUNT, generator)
+    betas = draw.normal(10).clamp(-2.5, 2.5)
+    return seen_through_cameras(drawn_poses(bank, COUNT, generator), betas, points, draw)[0]
 
 
 def _assert_finite(value: object) -> None:
@@ -129,7 +134,7 @@ def test_corruption_moves_keypoints_and_landmarks_but_not_the_truth(
 ):
     seen = _seen(bank, points, dice)
     before = seen.rays.clone()
-    found = spoiled(seen, points, Dice(COUNT, dice))
+    found = spoiled(seen, points, Draws(COUNT, dice))
     assert torch.equal(seen.rays, before)
     for name in ("rotations", "betas", "pelvis"):
         assert torch.equal(getattr(found, name), getattr(seen, name))
@@ -146,8 +151,9 @@ def test_measured_detections_stay_true_when_mirrored_and_rolled(
     """Exact detections, so the median point can only be off by the noise added, a twentieth of the person's size."""
     stored = _seen(bank, points, dice)
     far = stored.pelvis[:, 2] > 4
-    stored = Seen(*(getattr(stored, f.name)[far] for f in fields(stored)))
-    view, truth = measured_batch(stored, points, 400, dice)
+    stored = stored[far]
+    rows = torch.randint(len(stored.betas), (400,), generator=dice)
+    view, truth = measured_batch(stored[rows], points, dice)
     _assert_finite(view)
     _assert_finite(truth)
     seen_there = normalised_image(truth.keypoints, truth.placement, view.size)
@@ -155,22 +161,6 @@ def test_measured_detections_stay_true_when_mirrored_and_rolled(
     assert float(apart.median()) < 0.06
     # A left exchanged for a right would put limbs a whole body's width away.
     assert float(apart.quantile(0.9)) < 0.3
-
-
-def test_shards_are_read_as_they_appear(tmp_path: Path, bank: PoseBank, points: BodyPoints, dice: torch.Generator):
-    seen = _seen(bank, points, dice)
-    keypoints = torch.cat([seen.rays, seen.confidence[..., None]], -1)
-    arrays = {"betas": seen.betas, "pelvis": seen.pelvis, "keypoints": keypoints, "landmarks": seen.landmarks}
-    arrays["pose"] = rotmat_to_rotvec(seen.rotations).flatten(1)
-    shards = Shards(tmp_path, "train", torch.device("cpu"))
-    assert shards.look() == 0
-    for number in range(2):
-        np.savez(tmp_path / f"train{number}.npz", **{k: v.numpy() for k, v in arrays.items()})  # type: ignore[arg-type]
-        np.savez(tmp_path / f"val{number}.npz", broken=np.zeros(1))
-        assert shards.look() == shards.look() == (number + 1) * COUNT
-    assert shards.seen is not None
-    assert_close(shards.seen.rotations[COUNT:], seen.rotations, atol=1e-4, rtol=0)
-    assert_close(shards.seen.rays[:COUNT], seen.rays)
 
 
 # --- Losses and errors -----------------------------------------------------------------------------------------
@@ -226,33 +216,104 @@ def test_a_small_network_learns_a_few_people_by_heart(bank: PoseBank, points: Bo
 
 
 @pytest.fixture
-def few_people_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judging 4,096 people takes longer than these runs."""
-    from kouros.training import lifter
+def detections(tmp_path: Path, bank: PoseBank, points: BodyPoints, dice: torch.Generator) -> Path:
+    """Exact ones, in two files."""
+    seen = _seen(bank, points, dice)
+    keypoints = torch.cat([seen.rays, seen.confidence[..., None]], -1)
+    pose = rotmat_to_rotvec(seen.rotations).flatten(1)
+    people = Detections(pose, seen.betas, seen.pelvis, keypoints, seen.landmarks)
+    for number, rows in enumerate((range(20), range(20, COUNT))):
+        write_detections(tmp_path / "people", number, "train", [people[i] for i in rows])
+    return tmp_path / "people" / "detections"
 
-    monkeypatch.setattr(lifter.validation_sets, "__defaults__", (32, 99))
 
-
-def _run(mocap: Path, out: Path, **given) -> Lifter:
-    config = TrainConfig(minutes=1.0, batch=64, max_steps=4, warmup_steps=1)
-    return train(mocap, out, None, config, torch.device("cpu"), **given)
-
-
-def test_a_run_leaves_weights_and_a_log_and_another_goes_on_from_them(
-    mocap: Path, tmp_path: Path, few_people_to_judge: None
+def test_detections_come_back_as_they_were_written(
+    detections: Path, bank: PoseBank, points: BodyPoints, dice: torch.Generator
 ):
-    first = _run(mocap, tmp_path / "one", network_config=_SMALL)
-    assert (tmp_path / "one" / "done").exists()
-    saved = load_weights(tmp_path / "one" / "lifter.npz")
-    for ours, theirs in zip(first.parameters(), saved.parameters(), strict=True):
-        assert_close(theirs, ours, atol=1e-3, rtol=1e-3)
-    line = json.loads((tmp_path / "one" / "log.jsonl").read_text().splitlines()[-1])
-    assert line["step"] == 4 and line["samples"] == 256
-    assert set(line) >= {"loss", "clean_2d", "noisy_2d", "noisy_2d_3d"}
-    assert line["clean_2d"]["best_mpjpe"] <= line["clean_2d"]["mpjpe"]
+    source = DetectionSource(detections)
+    expected = _seen(bank, points, dice.manual_seed(11))
+    found = seen_of(source.rows(range(COUNT)))
+    assert len(source) == COUNT and source.info.split == "train"
+    assert_close(found.rotations, expected.rotations, atol=1e-4, rtol=0)
+    for name in ("betas", "pelvis", "rays", "landmarks"):
+        assert_close(getattr(found, name), getattr(expected, name))
+    with pytest.raises(ValueError, match="holds no detections"):
+        DetectionSource(detections.parent)
 
-    # Four more steps change the weights by steps' lengths; a fresh start would differ by an initialisation.
-    second = _run(mocap, tmp_path / "two", start=tmp_path / "one" / "lifter.npz")
-    assert second.config == _SMALL
-    apart = max(float((a - b).abs().max()) for a, b in zip(saved.parameters(), second.parameters(), strict=True))
-    assert 0 < apart < 4 * 4 * TrainConfig.learning_rate
+
+def test_a_batch_follows_from_seed_and_step_and_brings_its_share_of_detections(mocap: Path, detections: Path):
+    sources = [MocapSource(mocap), DetectionSource(detections)]
+    batches = LearnedStartConfig(enough_measured=2 * COUNT).build(_body(), 0).batches
+    whole = batches.stream(sources, None, 400, seed=3)[5]
+    assert float(whole.measured.float().mean()) == pytest.approx(0.25, abs=0.07)  # half of half
+    shares = [batches.stream(sources, None, 400, seed=3, rank=rank, world=2)[5] for rank in (0, 1)]
+    for name in ("index", "measured", "poses"):
+        assert torch.equal(torch.cat([getattr(s, name) for s in shares]), getattr(whole, name))
+    assert not torch.equal(batches.stream(sources, None, 400, seed=3)[6].index, whole.index)
+    mostly = batches.stream(sources, [1.0, 9.0], 400, seed=3)[5]
+    assert float(mostly.measured.float().mean()) == pytest.approx(0.9, abs=0.05)
+    numbers = whole.index[whole.measured] - len(sources[0])
+    assert_close(whole.detections.betas[whole.measured], sources[1].all.betas[numbers])
+    with pytest.raises(ValueError, match="at least; name diverse_frames"):
+        batches.stream(sources[1:], None, 4, seed=0)
+
+
+def _body():
+    import kouros
+
+    return kouros.load_body()
+
+
+_COMMAND = ["train", "lifter", "--network.width", "32", "--network.blocks", "1", "--network.answers", "2",
+            "--batch-size", "32", "--workers", "0", "--warmup", "1", "--checkpoint-every", "3"]  # fmt: skip
+
+
+def test_a_seed_gives_the_weights_again_and_a_broken_run_too(mocap: Path, detections: Path, tmp_path: Path, capsys):
+    """To the bit; and what the run is judged by is printed."""
+    data = ["--data", str(mocap), str(detections), "--val", str(mocap), str(detections)]
+    for name, steps in (("one", "6"), ("two", "6"), ("short", "3")):
+        # A constant rate, since a longer cosine is another one from the beginning.
+        command = [*_COMMAND, *data, "--out", str(tmp_path / name), "--max-steps", steps, "--schedule", "constant"]
+        assert main(command) == 0
+    said = capsys.readouterr()
+    assert "frames: 2D only" not in said.out and "frames: PA-MPJPE" in said.out and "detections: PA-MPJPE" in said.out
+    command[command.index("--max-steps") + 1] = "6"
+    assert main([*command, "--resume"]) == 0
+    one, two, short = (read_weights(tmp_path / n / "weights.pt").tensors for n in ("one", "two", "short"))
+    assert one.keys() == {f"network.{name}" for name in Lifter(_SMALL).state_dict()}
+    for name in one:
+        assert torch.equal(one[name], two[name]) and torch.equal(one[name], short[name]), name
+    config = json.loads((tmp_path / "one" / "config.json").read_text())
+    assert config["system"] == "learned-start" and config["config"]["network"]["width"] == 32
+
+
+def test_runs_are_averaged_packed_and_used(mocap: Path, tmp_path: Path, free_body, capsys):
+    for name, more in (("first", []), ("second", ["--start", str(tmp_path / "first"), "--seed", "1"])):
+        command = [*_COMMAND, "--data", str(mocap), "--out", str(tmp_path / name), "--max-steps", "2"]
+        assert main([*command, *more]) == 0
+    folders = [str(tmp_path / name) for name in ("first", "second")]
+    assert main(["models", "average", *folders, "--share", "0.7", "--out", str(tmp_path / "mixed")]) == 0
+    first, second, mixed = (read_weights(tmp_path / n / "weights.pt").tensors for n in ("first", "second", "mixed"))
+    for name, tensor in mixed.items():
+        assert_close(tensor, 0.3 * first[name] + 0.7 * second[name])
+    assert main(["models", "average", *folders, "--share", "2", "--out", str(tmp_path / "x")]) == 2
+    assert main(["models", "average", *folders, "--share", "1", "--out", str(tmp_path / "mixed")]) == 1
+    assert "holds a run already" in capsys.readouterr().err
+
+    assert main(["models", "pack", str(tmp_path / "mixed"), "--out", str(tmp_path / "lifter.npz")]) == 0
+    packed, network = load_weights(tmp_path / "lifter.npz"), load_run(tmp_path / "mixed").network
+    for ours, theirs in zip(packed.parameters(), network.parameters(), strict=True):
+        assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+    assert packed.config == _SMALL
+    estimator = open_estimator(tmp_path / "mixed")
+    assert estimator.needs_keypoints and estimator.name == "mixed" and estimator.body is not None
+
+
+def test_data_that_it_cannot_learn_from_are_refused(tmp_path: Path, mocap: Path, capsys):
+    (tmp_path / "empty").mkdir()
+    command = [*_COMMAND, "--data", str(tmp_path / "missing.npz"), "--out", str(tmp_path / "run")]
+    assert main(command) == 1
+    assert "missing.npz" in capsys.readouterr().err
+    np.savez(tmp_path / "val_only.npz", poses=np.zeros((3, 72)), split=np.array(["val"] * 3))
+    assert main([*_COMMAND, "--data", str(tmp_path / "val_only.npz"), "--out", str(tmp_path / "run")]) == 1
+    assert "holds no poses of the split 'train'" in capsys.readouterr().err

@@ -137,14 +137,75 @@ class ChainModels:
 
 
 @dataclass(frozen=True)
+class AverageModels:
+    """Average the weights of two runs, of which the second began from the first: a run like them.
+
+    What a network knew and lost when it was trained further comes back, and most of what it learned stays (Wortsman et
+    al., "Model soups", ICML 2022).
+    """
+
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FIRST")]
+    """Folder of a run."""
+    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SECOND")]
+    """Folder of another one of the same system and configuration."""
+    share: float
+    """Of the second, 0 to 1."""
+    out: Path
+    """Folder of the run to make."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        from kouros.training.averaging import average_runs
+
+        if not 0 <= self.share <= 1:
+            raise UsageError(f"--share must be from 0 to 1, not {self.share}.")
+        try:
+            average_runs(self.first, self.second, self.share, self.out)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        print(f"wrote {self.out}: {self.share:g} of {self.second}, the rest of {self.first}")
+        return 0
+
+
+@dataclass(frozen=True)
+class PackModel:
+    """Pack a learned start's weights as those that come with kouros are: float16, one file, read without a run."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of a run of `kouros train lifter`, or of an average of such runs."""
+    out: Path
+    """The .npz file to write."""
+
+    def run(self) -> int:
+        """Do it; returns the exit status."""
+        from kouros.systems.learned_start import LearnedStartSystem
+        from kouros.systems.lifter import save_weights
+        from kouros.training.runs import load_run
+
+        try:
+            system = load_run(self.run_folder)
+            if not isinstance(system, LearnedStartSystem):
+                raise ValueError(f"{self.run_folder} is no learned start; only those are packed.")
+            save_weights(self.out, system.network)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        print(f"wrote {self.out}")
+        return 0
+
+
+@dataclass(frozen=True)
 class Models:
-    """What comes with kouros; published checkpoints."""
+    """What comes with kouros; published checkpoints; runs put together."""
 
     action: Annotated[
         Annotated[ListModels, tyro.conf.subcommand("list")]
         | Annotated[ModelInfo, tyro.conf.subcommand("info")]
         | Annotated[ConvertModel, tyro.conf.subcommand("convert")]
-        | Annotated[ChainModels, tyro.conf.subcommand("chain")],
+        | Annotated[ChainModels, tyro.conf.subcommand("chain")]
+        | Annotated[AverageModels, tyro.conf.subcommand("average")]
+        | Annotated[PackModel, tyro.conf.subcommand("pack")],
         tyro.conf.arg(name=""),
     ]
 

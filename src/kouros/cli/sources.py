@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 
 def open_source(path: Path, split: str = "train") -> "Source":
-    """The samples and pictures of a table (.parquet), of a folder with one table, or of synthetic people; or poses
-    without pictures of motion capture (.npz, or a folder of such files).
+    """The samples and pictures of a table (.parquet), of a folder with one table, or of synthetic people; or, without
+    pictures, what the detector saw of synthetic people, or motion capture (.npz, or a folder of such files).
 
     Args:
         split: of files that hold several.
@@ -25,6 +25,10 @@ def open_source(path: Path, split: str = "train") -> "Source":
         from kouros.data.synthetic import SyntheticSource
 
         return SyntheticSource(folder)
+    if (path / "detections.json").is_file():
+        from kouros.data.detections import DetectionSource
+
+        return DetectionSource(path)
     if path.suffix == ".npz" or (path.is_dir() and not any(path.glob("*.parquet")) and any(path.rglob("*.npz"))):
         from kouros.data.mocap.source import MocapSource
 

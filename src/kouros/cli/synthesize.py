@@ -32,6 +32,9 @@ class Synthesize:
     """Folder of photos to put behind the people; without it, drawn rooms."""
     images: Flag = False
     """Also write the pictures, as JPEG."""
+    detections: Flag = False
+    """Also let the packaged detector look at everybody, for the learned start to learn from (OUT/detections); may be
+    added to people made before."""
     size: int = 224
     """Side of the pictures, pixels."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -50,7 +53,9 @@ class Synthesize:
             print(f"error: {error}", file=sys.stderr)
             return 1
         scene = SceneConfig(size=self.size)
-        order = Order(self.people, self.seed, self.split, self.mocap, self.backgrounds, self.images, scene)
+        order = Order(
+            self.people, self.seed, self.split, self.mocap, self.backgrounds, self.images, self.detections, scene
+        )
         try:
             made = synthesize(
                 order, self.out, workers=self.workers, rank=self.rank, world=self.world, on_shard=_progress

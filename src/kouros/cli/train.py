@@ -1,7 +1,7 @@
-"""``kouros train``: the priors and the learned start, anew from motion capture, and systems from pictures."""
+"""``kouros train``: priors, anew from motion capture, and systems, each from the data that it learns from."""
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Union, runtime_checkable
 
@@ -42,62 +42,6 @@ class Prior:
         return 0
 
 
-@dataclass(frozen=True)
-class Lifter:
-    """Train the learned start: keypoints in, pose and shape out."""
-
-    mocap: Path
-    """Poses: diverse_frames.npz."""
-    out: Path
-    """Folder for the weights (lifter.npz) and the log."""
-    minutes: float | None = None
-    """How long to train; the learning rate follows it. Without it, the default of `TrainConfig`, as below."""
-    max_steps: int | None = None
-    """Stop after so many steps."""
-    batch: int | None = None
-    """People a step."""
-    learning_rate: float | None = None
-    """At its highest."""
-    ema: float | None = None
-    """Decay of the running average of the weights, which is what is written."""
-    enough_measured: int | None = None
-    """Measured detections from which on half of a batch is theirs; with fewer, less."""
-    seed: int | None = None
-    """Of everything random."""
-    shards: Path | None = None
-    """Folder of measured detections, read as they appear."""
-    start: Path | None = None
-    """Weights to go on from."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where to train."""
-
-    def run(self) -> int:
-        """Do it; returns the exit status."""
-        import torch
-
-        from kouros.systems.lifter import LifterConfig
-        from kouros.training.lifter import TrainConfig, train
-
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("--device cuda: torch finds no CUDA device; leave it out to train on the CPU.")
-        names = ("minutes", "max_steps", "batch", "learning_rate", "ema", "enough_measured", "seed")
-        given: dict[str, Any] = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
-        for name, value in given.items():
-            if name != "seed" and not value > 0:
-                raise UsageError(f"--{name.replace('_', '-')} must be positive, not {value}.")
-        if self.ema is not None and self.ema >= 1:
-            raise UsageError(f"--ema must be below 1, not {self.ema}.")
-        config = replace(TrainConfig(), **given)
-        device = torch.device(self.device)
-        try:
-            train(self.mocap, self.out, self.shards, config, device, LifterConfig(), self.start)
-        except (OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        print(f"wrote {self.out / 'lifter.npz'}")
-        return 0
-
-
 @runtime_checkable
 class _Command(Protocol):
     """What a sub-command that is loaded late looks like."""
@@ -121,7 +65,7 @@ def _subcommand(entry: SystemEntry) -> Any:
         return command_for(entry, stand_in)
 
     about = tyro.conf.subcommand(
-        entry.name, description=f"Train {entry.title}: {entry.summary}.", constructor_factory=load
+        entry.trained_as or entry.name, description=f"Train {entry.title}: {entry.summary}.", constructor_factory=load
     )
     return Annotated[stand_in, about]
 
@@ -129,7 +73,6 @@ def _subcommand(entry: SystemEntry) -> Any:
 # An operator cannot join what is not known beforehand.
 _What: Any = Union[
     Annotated[Prior, tyro.conf.subcommand("prior")],
-    Annotated[Lifter, tyro.conf.subcommand("lifter")],
     *map(_subcommand, SYSTEMS.values()),
 ]
 

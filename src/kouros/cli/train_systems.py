@@ -1,4 +1,4 @@
-"""``kouros train SYSTEM``: systems from pictures, by the engine.
+"""``kouros train SYSTEM``: systems, by the engine.
 
 Loaded only where somebody asks for them, because the systems' own dataclasses are their options.
 """

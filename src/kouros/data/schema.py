@@ -134,6 +134,10 @@ class TableInfo:
     """Name of the set (`kouros.body.surface.parts.PART_SETS`) of all part labels."""
 
 
+class DatasetError(ValueError):
+    """A folder or file that is not the data set asked for; the message says what was expected where."""
+
+
 class SampleError(ValueError):
     """A row that breaks the schema; the message says which field, what it holds and what was expected."""
 

@@ -69,7 +69,7 @@ def reconstructor_of(
 
 
 def _named(name: str, body: BodyModel | None) -> Estimator:
-    if name in SYSTEMS:
+    if name in SYSTEMS and name not in _OF_BODIES:
         entry = SYSTEMS[name]
         if entry.packaged is None:
             raise ValueError(

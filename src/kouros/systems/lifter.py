@@ -35,6 +35,7 @@ from kouros.body.keypoints import BLAZEPOSE33, KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
+from kouros.files import npz_bytes, write_file
 from kouros.fitting.terms.calibration import detector_tables
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec
@@ -85,7 +86,7 @@ _LEAST_SIZE = 1e-4
 
 
 @dataclass(frozen=True)
-class View:
+class View(Batched):
     """One person seen by the virtual camera that looks at their middle."""
 
     points: Float[Tensor, "batch 33 2"]
@@ -236,7 +237,7 @@ class _Block(nn.Module):
 
 
 @dataclass(frozen=True)
-class Answers:
+class Answers(Batched):
     """What the network says, in the virtual camera; bodies are not placed yet."""
 
     rotations: Float[Tensor, "batch answers 24 3 3"]
@@ -316,25 +317,25 @@ class BodyPoints(nn.Module):
     def __init__(self, body: BodyModel) -> None:
         super().__init__()
         tables = detector_tables(body.keypoint_tables(BLAZEPOSE33.name), BLAZEPOSE33.name)
-        self.register_buffer("rest", body.joint_template.clone())
-        self.register_buffer("rest_shape", body.joint_shapedirs[..., :NUM_BETAS].clone())
+        self.register_buffer("rest", body.joint_template.clone(), persistent=False)
+        self.register_buffer("rest_shape", body.joint_shapedirs[..., :NUM_BETAS].clone(), persistent=False)
         for name in ("keypoint", "joint", "anchor", "weight"):
-            self.register_buffer(name, getattr(tables, name).clone())
-        self.register_buffer("shape", tables.shape[..., :NUM_BETAS].clone())
-        self.register_buffer("pose", tables.pose.flatten(0, 1).T.clone())
+            self.register_buffer(name, getattr(tables, name).clone(), persistent=False)
+        self.register_buffer("shape", tables.shape[..., :NUM_BETAS].clone(), persistent=False)
+        self.register_buffer("pose", tables.pose.flatten(0, 1).T.clone(), persistent=False)
         gather = torch.zeros(NUM_SLOTS, len(tables.joint))
         gather[tables.keypoint, torch.arange(len(tables.joint))] = 1.0
-        self.register_buffer("gather", gather)
+        self.register_buffer("gather", gather, persistent=False)
         levels = [[0]]
         while children := [j for j in range(NUM_JOINTS) if PARENTS[j] in levels[-1]]:
             levels.append(children)
         for k in range(1, len(levels)):
             above = [levels[k - 1].index(PARENTS[j]) for j in levels[k]]
-            self.register_buffer(f"_level_{k}", torch.tensor(levels[k]))
-            self.register_buffer(f"_above_{k}", torch.tensor(above))
+            self.register_buffer(f"_level_{k}", torch.tensor(levels[k]), persistent=False)
+            self.register_buffer(f"_above_{k}", torch.tensor(above), persistent=False)
         order = [j for level in levels for j in level]
-        self.register_buffer("_order", torch.tensor([order.index(j) for j in range(NUM_JOINTS)]))
-        self.register_buffer("_parents", torch.tensor([0, *PARENTS[1:]]))
+        self.register_buffer("_order", torch.tensor([order.index(j) for j in range(NUM_JOINTS)]), persistent=False)
+        self.register_buffer("_parents", torch.tensor([0, *PARENTS[1:]]), persistent=False)
         self._depth = len(levels)
 
     def forward(
@@ -366,7 +367,7 @@ class BodyPoints(nn.Module):
 
 
 @dataclass(frozen=True)
-class Truth:
+class Truth(Batched):
     """The true body of each view, in the virtual camera."""
 
     rotations: Float[Tensor, "batch 24 3 3"]
@@ -535,14 +536,15 @@ class LearnedStart:
     Args:
         body: of its answers. The network's betas are the free body's: another body is answered with at its mean shape.
         network: default: the packaged weights.
+        name: as tables print it.
     """
 
-    name = "learned start"
     needs_keypoints = True
     points_3d: KeypointSet | None = None
     points_2d: KeypointSet | None = None
 
-    def __init__(self, body: BodyModel, network: Lifter | None = None) -> None:
+    def __init__(self, body: BodyModel, network: Lifter | None = None, name: str = "learned start") -> None:
+        self.name = name
         self.body: BodyModel | None = body
         self._network = network or load_weights()
 
@@ -627,10 +629,14 @@ def _alternating(like: Tensor, pick: Int[Tensor, " rest"]) -> Tensor:
 
 
 def save_weights(path: Path, network: Lifter) -> None:
-    """Write a network's weights as float16."""
+    """Write a network's weights as float16, whole or not at all: the form that comes with kouros.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     arrays = {name: value.detach().cpu().numpy().astype(np.float16) for name, value in network.state_dict().items()}
     config = [network.config.width, network.config.blocks, network.config.answers]
-    np.savez(path, config=np.array(config), **arrays)
+    write_file(path, npz_bytes({"config": np.array(config), **arrays}, compressed=False))
 
 
 def load_weights(path: Path | None = None) -> Lifter:

@@ -26,6 +26,8 @@ class SystemEntry:
     config: str
     """Name of the configuration's class in the module."""
     summary: str
+    trained_as: str = ""
+    """What `kouros train` calls it; default: its name."""
 
     @property
     def config_type(self) -> type[Any]:
@@ -44,6 +46,14 @@ SYSTEMS: Mapping[str, SystemEntry] = {
     for entry in (
         SystemEntry("spin", "SPIN", "kouros.systems.spin", "SpinConfig", "network and fits improve each other"),
         SystemEntry("hkmr", "HKMR", "kouros.systems.hkmr", "HkmrConfig", "a regressor along the kinematic chains"),
+        SystemEntry(
+            "learned-start",
+            "the learned start",
+            "kouros.systems.learned_start",
+            "LearnedStartConfig",
+            "from keypoints to a body, where fits begin",
+            "lifter",
+        ),
     )
 }
 

@@ -1,12 +1,18 @@
-"""A running average of the weights (Polyak and Juditsky 1992), which predicts better than the last step's."""
+"""Averages of weights: running ones (Polyak and Juditsky 1992), which predict better than the last step's, and of two
+runs.
+"""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from kouros.training.weights import learned_state
+from kouros.files import write_file
+from kouros.training.runs import RunFolder, read_config
+from kouros.training.weights import Weights, learned_state, read_weights, save_weights
 
 
 class WeightAverage:
@@ -49,3 +55,36 @@ class WeightAverage:
         finally:
             for k, v in current.items():
                 v.copy_(kept[k])
+
+
+def average_runs(first: Path, second: Path, share: float, out: Path) -> None:
+    """Write a run whose weights lie between those of two.
+
+    Args:
+        first: folder of a run; so is the second.
+        share: of the second, 0 to 1. What is no floating-point number is the second's.
+        out: folder of the run to make.
+
+    Raises:
+        ValueError: they are no runs of one system and configuration, or ``out`` holds a run already.
+        OSError: a file cannot be read or written.
+    """
+    made = RunFolder(out)
+    if made.config.exists():
+        raise ValueError(f"{out} holds a run already; choose another --out.")
+    told = [read_config(RunFolder(folder)) for folder in (first, second)]
+    for key in ("system", "config", "body"):
+        one, two = (content.get(key) for content in told)
+        if one != two:
+            raise ValueError(f"{first} and {second} differ in their {key}; only runs of one configuration average.")
+    one, two = (read_weights(RunFolder(folder).weights) for folder in (first, second))
+    if one.tensors.keys() != two.tensors.keys():
+        raise ValueError(f"{first} and {second} hold other weights; only runs of one configuration average.")
+    tensors = {
+        name: one.tensors[name].lerp(tensor, share) if tensor.is_floating_point() else tensor
+        for name, tensor in two.tensors.items()
+    }
+    save_weights(made.weights, Weights(two.system, two.steps, tensors))
+    kept = {key: told[1].get(key) for key in ("version", "kouros", "system", "config", "body")}
+    content = kept | {"averaged": {"runs": [str(first), str(second)], "share": share}}
+    write_file(made.config, (json.dumps(content, indent=1) + "\n").encode())

@@ -14,8 +14,8 @@ import numpy as np
 
 from kouros.body.keypoints import COCO17
 from kouros.data.importers.boxes import box_of_corners
-from kouros.data.importers.running import DatasetError, ImportReport, require, row_blocks, run_import
-from kouros.data.schema import RunLengths, Sample, TableInfo
+from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
+from kouros.data.schema import DatasetError, RunLengths, Sample, TableInfo
 
 _LIMBS = slice(5, 17)
 _FOLDERS = ("train2017", "val2017", "train2014", "val2014")

@@ -12,8 +12,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from kouros.body.keypoints import SPIN49
-from kouros.data.importers.running import DatasetError, ImportReport, row_blocks, run_import
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, row_blocks, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 _FOLDERS = ("", "train2014/", "val2014/", "images/")
 _TRIED = 50

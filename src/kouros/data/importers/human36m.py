@@ -19,16 +19,8 @@ from kouros.body.keypoints import H36M17
 from kouros.data.importers.boxes import box_around, box_of_corners
 from kouros.data.importers.human36m_cameras import known_cameras
 from kouros.data.importers.pickles import load_pickle
-from kouros.data.importers.running import (
-    DatasetError,
-    ImportReport,
-    Problem,
-    Unit,
-    converted,
-    require,
-    run_import,
-)
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, Problem, Unit, converted, require, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 RAW_TO_17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")

@@ -12,8 +12,8 @@ import numpy as np
 from kouros.body.keypoints import LSP14
 from kouros.data.importers.boxes import box_around
 from kouros.data.importers.matlab import load_mat
-from kouros.data.importers.running import DatasetError, ImportReport, require, row_blocks, run_import
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 MATLAB_OFFSET = -0.5
 """Takes MATLAB's pixel coordinates to ours, where the first pixel's centre is (0.5, 0.5)."""

@@ -13,8 +13,8 @@ from kouros.body.keypoints import LSP14
 from kouros.data.importers.boxes import box_around
 from kouros.data.importers.lsp import MATLAB_OFFSET
 from kouros.data.importers.matlab import load_mat
-from kouros.data.importers.running import DatasetError, ImportReport, image_size, require, row_blocks, run_import
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, image_size, require, row_blocks, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 
 def import_lsp_extended(source: Path, out: Path, *, like_spin: bool = False, check_images: bool = True) -> ImportReport:

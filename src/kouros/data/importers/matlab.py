@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from kouros.data.importers.running import DatasetError
+from kouros.data.schema import DatasetError
 
 
 def load_mat(path: Path, *variables: str, squeeze: bool = False, optional: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -14,18 +14,9 @@ import numpy as np
 from kouros.body.keypoints import MPI_INF_3DHP17
 from kouros.data.importers.boxes import box_around
 from kouros.data.importers.matlab import load_mat, load_mat73
-from kouros.data.importers.running import (
-    DatasetError,
-    ImportReport,
-    Problem,
-    Unit,
-    converted,
-    require,
-    row_blocks,
-    run_import,
-)
+from kouros.data.importers.running import ImportReport, Problem, Unit, converted, require, row_blocks, run_import
 from kouros.data.importers.spin_npz import decode_names, load_npz
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 TRAIN_TO_17 = (7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6)
 CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)

@@ -14,8 +14,8 @@ from kouros.body.keypoints import MPII16
 from kouros.data.importers.lsp import MATLAB_OFFSET
 from kouros.data.importers.matlab import load_mat, many, number
 from kouros.data.importers.mpii_people import PeopleList
-from kouros.data.importers.running import DatasetError, ImportReport, require, row_blocks, run_import
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 
 def import_mpii(

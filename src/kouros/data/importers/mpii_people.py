@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kouros.data.importers.matlab import load_mat73
-from kouros.data.importers.running import DatasetError
+from kouros.data.schema import DatasetError
 
 _NEAR = 2.0
 """Pixels: how far a listed centre may be from the person's own."""

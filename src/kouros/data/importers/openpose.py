@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from kouros.body.keypoints import OPENPOSE25, SPIN49, KeypointSet
-from kouros.data.importers.running import DatasetError, ImportReport, Problem, Unit, run_import
-from kouros.data.schema import Sample
+from kouros.data.importers.running import ImportReport, Problem, Unit, run_import
+from kouros.data.schema import DatasetError, Sample
 from kouros.data.spin_joints import to_spin49
 from kouros.data.tables import AnnotationTable
 from kouros.detection.keypoint_files import read_openpose

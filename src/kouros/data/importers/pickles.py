@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kouros.body.unpickling import as_plain, read_pickle
-from kouros.data.importers.running import DatasetError
+from kouros.data.schema import DatasetError
 
 
 def load_pickle(path: Path) -> dict[str, Any]:

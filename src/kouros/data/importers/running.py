@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from PIL import ExifTags, Image
 
-from kouros.data.schema import SCHEMA_VERSION, Sample, TableInfo
+from kouros.data.schema import SCHEMA_VERSION, DatasetError, Sample, TableInfo
 from kouros.data.tables import TableWriter
 from kouros.files import write_file
 
@@ -30,10 +30,6 @@ _TAIL = 4096
 _TURNED = (5, 6, 7, 8)
 """EXIF's orientations that exchange width and height."""
 _Row = TypeVar("_Row")
-
-
-class DatasetError(ValueError):
-    """A folder or file that is not the data set asked for; the message says what was expected where."""
 
 
 @dataclass(frozen=True)

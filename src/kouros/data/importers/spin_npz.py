@@ -16,8 +16,8 @@ import numpy as np
 
 from kouros.body.keypoints import OPENPOSE25, SPIN49, KeypointSet
 from kouros.body.unpickling import as_array, as_plain, read_pickle
-from kouros.data.importers.running import DatasetError, ImportReport, row_blocks, run_import
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, row_blocks, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 from kouros.data.spin_joints import from_pelvis, spin49_slots
 from kouros.data.tables import AnnotationTable
 from kouros.files import npz_bytes, write_file

@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from kouros.body.keypoints import SMPL24
 from kouros.data.importers.boxes import box_of_corners
-from kouros.data.importers.running import DatasetError, ImportReport, require, row_blocks, run_import
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 _FOLDERS = {"train": ("trainset", "train"), "test": ("testset", "test")}
 

@@ -15,16 +15,8 @@ from scipy.spatial.transform import Rotation
 from kouros.body.keypoints import OPENPOSE25, SMPL24
 from kouros.data.importers.boxes import box_around
 from kouros.data.importers.pickles import load_pickle
-from kouros.data.importers.running import (
-    DatasetError,
-    ImportReport,
-    Problem,
-    Unit,
-    converted,
-    require,
-    run_import,
-)
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, Problem, Unit, converted, require, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 _SPLITS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 _COCO18 = (

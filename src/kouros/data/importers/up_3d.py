@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 from kouros.body.keypoints import LSP14
 from kouros.data.importers.boxes import box_of_corners
 from kouros.data.importers.pickles import load_pickle
-from kouros.data.importers.running import DatasetError, ImportReport, require, row_blocks, run_import
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
 
 def import_up_3d(source: Path, out: Path, *, split: str = "train", check_images: bool = True) -> ImportReport:

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from kouros.data.importers.pickles import load_pickle
-from kouros.data.importers.running import DatasetError, ImportReport, require
-from kouros.data.mocap.motion import Motion, import_motions
+from kouros.data.importers.running import ImportReport, require
+from kouros.data.mocap.importing import import_motions
+from kouros.data.mocap.motion import Motion
+from kouros.data.schema import DatasetError
 
 _FRAME_RATE = 60.0
 

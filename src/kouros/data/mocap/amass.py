@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kouros.data.importers.running import DatasetError, ImportReport, require
-from kouros.data.mocap.motion import Motion, import_motions, load_arrays, turn_upright
+from kouros.data.importers.running import ImportReport, require
+from kouros.data.mocap.importing import import_motions
+from kouros.data.mocap.motion import Motion, load_arrays, turn_upright
+from kouros.data.schema import DatasetError
 
 _SPLITS = {
     "val": ("HumanEva", "MPI_HDM05", "SFU", "MPI_mosh"),

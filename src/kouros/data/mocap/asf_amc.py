@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from kouros.data.importers.running import DatasetError
+from kouros.data.schema import DatasetError
 
 INCH = 0.0254
 

@@ -3,19 +3,16 @@
 Recordings linger: of each, a frame is taken only where some joint has turned since the last one taken.
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from kouros.data.importers.running import DatasetError, ImportReport, Problem, require
+from kouros.data.importers.running import ImportReport, Problem, require
 from kouros.data.mocap.motion import Motion, read_motion
+from kouros.data.mocap.source import BANK_NAME, splits_of
+from kouros.data.schema import DatasetError
 from kouros.files import npz_bytes, write_file
-
-BANK_NAME = "diverse_frames.npz"
-_HELD_OUT = 0.1
-"""Share of the people whose poses validate, where the motions do not say who does."""
 
 
 def make_pose_bank(
@@ -84,19 +81,3 @@ def _moved(motion: Motion, radians: float) -> np.ndarray:
         if not rows or np.abs((quaternions[row] * quaternions[rows[-1]]).sum(axis=1)).min() < half_cosine:
             rows.append(row)
     return np.array(rows, dtype=np.int64)
-
-
-def splits_of(motions: list[tuple[str, str, str | None]]) -> list[str]:
-    """Of each motion (its key, person, own split): its own split, or train or val by person."""
-    open_ones = [(key, person) for key, person, split in motions if split is None]
-    by_person = len({person for _, person in open_ones}) > 1
-    groups = sorted({person if by_person else key for key, person in open_ones}, key=_shuffled)
-    held_out = set(groups[: max(1, round(_HELD_OUT * len(groups)))]) if len(groups) > 1 else set()
-    return [
-        split or ("val" if (person if by_person else key) in held_out else "train") for key, person, split in motions
-    ]
-
-
-def _shuffled(name: str) -> str:
-    """A key that sorts names in no order of theirs, the same every time."""
-    return hashlib.sha256(name.encode()).hexdigest()

@@ -14,9 +14,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from kouros.body.skeleton import JOINT_NAMES, PARENTS
-from kouros.data.importers.running import DatasetError, ImportReport, require
+from kouros.data.importers.running import ImportReport, require
 from kouros.data.mocap.asf_amc import Skeleton, bone_rotations, read_amc, read_asf
-from kouros.data.mocap.motion import Motion, import_motions
+from kouros.data.mocap.importing import import_motions
+from kouros.data.mocap.motion import Motion
+from kouros.data.schema import DatasetError
 
 _HIPS_BELOW_PELVIS = 0.09
 """Metres: where the T-pose's pelvis joint lies above the middle of the hips."""

@@ -1,13 +1,10 @@
-"""A motion: the rotations of the 24 joints and the place of the pelvis, frame by frame; its file, and
-importing many.
+"""A motion: the rotations of the 24 joints and the place of the pelvis, frame by frame; and its file.
 
 The file is an ``.npz`` with AMASS-like names: ``poses`` (F, 72), ``trans`` (F, 3), ``mocap_framerate``, and
 where known ``valid`` (F,), ``betas``, and the texts ``gender label subject split source license``. Unlike
 AMASS's, the world has y up and ``trans`` is the pelvis joint itself.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -15,10 +12,10 @@ from zipfile import BadZipFile
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from kouros.data.importers.running import DatasetError, ImportReport, Problem
+from kouros.data.schema import DatasetError
 from kouros.files import npz_bytes, write_file
 
-_ORIGIN = "import"
+ORIGIN = "import"
 """Key under which an imported file says what it was made from."""
 _TEXTS = ("gender", "label", "subject", "split", "source", "license")
 
@@ -115,7 +112,7 @@ def write_motion(path: Path, motion: Motion, *, origin: str | None = None) -> No
         if value is not None:
             arrays[key] = np.asarray(value)
     if origin is not None:
-        arrays[_ORIGIN] = np.asarray(origin)
+        arrays[ORIGIN] = np.asarray(origin)
     write_file(path, npz_bytes(arrays))
 
 
@@ -142,58 +139,6 @@ def load_arrays(path: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
     if missing:
         raise DatasetError(f"{path}: the file has no {', '.join(missing)}; it has {', '.join(arrays)}.")
     return arrays
-
-
-def import_motions(
-    files: Iterable[tuple[Path, Path]],
-    convert: Callable[[Path], Motion],
-    out: Path,
-    frame_rate: float,
-    options: Mapping[str, float] | None = None,
-) -> ImportReport:
-    """Convert files one by one; those that were converted alike before are kept, those that fail are listed.
-
-    Args:
-        files: source, and name below ``out``.
-        frame_rate: see `Motion.at_most`.
-        options: what else the result depends on.
-
-    Raises:
-        DatasetError: not one could be converted.
-    """
-    rows = resumed = 0
-    problems = []
-    for source, name in files:
-        target = out / name
-        try:
-            state = source.stat()
-            origin = json.dumps(
-                {"file": str(source.resolve()), "size": state.st_size, "modified": state.st_mtime_ns}
-                | {"frame_rate": frame_rate, **(options or {})}
-            )
-            kept = _frames_of(target, origin)
-            if kept is not None:
-                rows += kept
-                resumed += 1
-                continue
-            motion = convert(source).at_most(frame_rate)
-            write_motion(target, motion, origin=origin)
-            rows += len(motion.poses)
-        except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
-            problems.append(Problem(str(source), str(error)))
-    if not rows:
-        first = f" The first problem: {problems[0].what}" if problems else ""
-        raise DatasetError(f"No motion could be imported into {out}.{first}")
-    return ImportReport(out, rows, tuple(problems), resumed)
-
-
-def _frames_of(path: Path, origin: str) -> int | None:
-    """Frames of an imported file; None where it is missing, broken or made from something else."""
-    try:
-        arrays = load_arrays(path, (_ORIGIN, "poses"))
-    except DatasetError:
-        return None
-    return len(arrays["poses"]) if str(arrays[_ORIGIN]) == origin else None
 
 
 def turn_upright(poses: np.ndarray, trans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

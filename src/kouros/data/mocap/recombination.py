@@ -104,23 +104,23 @@ def drawn_poses(
 
 
 class Draws:
-    """Random numbers for ``count`` poses."""
+    """Random numbers for ``count`` poses, or whatever there are as many of."""
 
     def __init__(self, count: int, generator: torch.Generator) -> None:
         self.count, self.generator = count, generator
         self.device = generator.device
 
-    def uniform(self, low: float, high: float) -> Tensor:
-        """Between two bounds, one a pose."""
-        return low + (high - low) * torch.rand(self.count, generator=self.generator, device=self.device)
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Between two bounds: one a pose, or of a shape for each."""
+        return low + (high - low) * torch.rand(self.count, *shape, generator=self.generator, device=self.device)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers of a shape, for each pose."""
         return torch.randn(self.count, *shape, generator=self.generator, device=self.device)
 
-    def chance(self, share: float) -> Tensor:
+    def chance(self, share: float, *shape: int) -> Tensor:
         """True with a probability."""
-        return torch.rand(self.count, generator=self.generator, device=self.device) < share
+        return torch.rand(self.count, *shape, generator=self.generator, device=self.device) < share
 
     def below(self, bound: int) -> Tensor:
         """Whole numbers from 0."""

@@ -1,5 +1,6 @@
 """Motion capture as a source of samples without pictures: a bank of single poses, or every frame of clips."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,11 +11,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from kouros.data.images import ImageError
-from kouros.data.importers.running import DatasetError
-from kouros.data.mocap.bank import BANK_NAME, splits_of
 from kouros.data.mocap.motion import Motion, load_arrays, read_motion
-from kouros.data.schema import Sample, TableInfo
+from kouros.data.schema import DatasetError, Sample, TableInfo
 
+BANK_NAME = "diverse_frames.npz"
+_HELD_OUT = 0.1
+"""Share of the people whose poses validate, where the motions do not say who does."""
 _REMEMBERED = 16
 """Clips kept open."""
 _FIELDS = ("pose", "sequence", "frame")
@@ -149,3 +151,19 @@ def _is_bank(path: Path) -> bool:
             return "split" in file.files and "mocap_framerate" not in file.files
     except (OSError, ValueError, BadZipFile) as error:
         raise DatasetError(f"{path}: this is no .npz of plain arrays ({error}).") from None
+
+
+def splits_of(motions: list[tuple[str, str, str | None]]) -> list[str]:
+    """Of each motion (its key, person, own split): its own split, or train or val by person."""
+    open_ones = [(key, person) for key, person, split in motions if split is None]
+    by_person = len({person for _, person in open_ones}) > 1
+    groups = sorted({person if by_person else key for key, person in open_ones}, key=_shuffled)
+    held_out = set(groups[: max(1, round(_HELD_OUT * len(groups)))]) if len(groups) > 1 else set()
+    return [
+        split or ("val" if (person if by_person else key) in held_out else "train") for key, person, split in motions
+    ]
+
+
+def _shuffled(name: str) -> str:
+    """A key that sorts names in no order of theirs, the same every time."""
+    return hashlib.sha256(name.encode()).hexdigest()

@@ -18,12 +18,15 @@ import cv2
 import numpy as np
 import torch
 
+from kouros.data.detections import Detections, detections_file, write_detections
 from kouros.data.mocap.recombination import PoseBank, read_bank
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import image_name, label, table_info, thickness
+from kouros.data.synthetic.looking import look_at_people
 from kouros.data.synthetic.scenes import VERSION, Scene, SceneConfig, draw_scene, pack, people_in, unpack
 from kouros.data.synthetic.source import CONFIG, SCENES
 from kouros.data.tables import AnnotationTable, TableError, TableWriter, write_table
+from kouros.detection import PoseDetector
 from kouros.files import npz_bytes, write_file, write_files
 
 SHARD = 64
@@ -48,6 +51,8 @@ class Order:
     """Folder of photos."""
     images: bool = False
     """Whether pictures are written too."""
+    detections: bool = False
+    """Whether the packaged detector looks at everybody; may be asked of a folder afterwards."""
     scene: SceneConfig = field(default_factory=SceneConfig)
 
 
@@ -194,6 +199,8 @@ def _is_complete(job: _Job) -> bool:
         scenes = unpack(_scene_file(job.out, job.number).read_bytes(), "scenes")
     except (OSError, ValueError, TableError):
         return False
+    if job.order.detections and not detections_file(job.out, job.number).is_file():
+        return False
     first = job.number * SHARD
     named = {sample.image_path for sample in table} if job.order.images else set()
     return [s.index for s in scenes] == list(range(first, first + job.pictures)) and all(
@@ -232,6 +239,11 @@ def _stage(backgrounds: Path | None) -> Stage:
 
 
 @cache
+def _eye() -> PoseDetector:
+    return PoseDetector(threads=1)
+
+
+@cache
 def _bank(path: Path, split: str) -> PoseBank:
     return read_bank(path, split)
 
@@ -254,14 +266,21 @@ def write_scenes(out: Path, number: int, scenes: list[Scene], stage: Stage, orde
     """One shard's files: scenes, pictures where ordered, and last the rows."""
     samples = []
     pictures: dict[Path, bytes | memoryview] = {}
+    detections: list[Detections] = []
     for scene in scenes:
         staged = stage.staged(scene)
         mine = label(stage, scene, _flesh(), staged)
         samples += mine
-        if order.images and mine:
-            _, coded = cv2.imencode(
-                ".jpg", stage.picture(scene, staged)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-            )
+        if not mine or not (order.images or order.detections):
+            continue
+        picture = stage.picture(scene, staged)
+        if order.images:
+            _, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
             pictures[out / image_name(scene.index)] = coded.tobytes()
+        if order.detections:
+            people = [int(sample.person or 0) for sample in mine]
+            detections += look_at_people(scene, people, picture, stage.body, _eye())
+    if order.detections:
+        write_detections(out, number, order.split, detections)
     write_files({_scene_file(out, number): npz_bytes(pack(scenes)), **pictures})
     write_table(_rows_file(out, number), table_info(order.split, str(out.resolve()), {}), samples)

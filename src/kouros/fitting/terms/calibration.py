@@ -1,7 +1,7 @@
 """Where a detector marks its points, against where anatomy puts them.
 
 BlazePose's "hip" lies inward of and above the hip joint, its "ankle" above the ankle. The offsets were measured on
-rendered free bodies whose truth is known (`kouros.training.detections`): the constant vector in the frame of a joint
+rendered free bodies whose truth is known (benchmarks/detector_offsets.py): the constant vector in the frame of a joint
 that best explains the detections on 1,007 renders of held-out motion-capture poses, left and right together in mirror
 image. `benchmarks/detector_offsets.py` prints the table anew.
 """
