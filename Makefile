@@ -7,12 +7,13 @@ RUN := $(VENV)/bin
 CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints.txt")
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINT)
 
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow test-oldest lint bench clean
 
 help:
 	@echo "make demo       install, reconstruct the demo photos, say where pictures and meshes are"
 	@echo "make test       install, run the test suite"
 	@echo "make test-slow  the slow checks as well (rebuilds the free body, validates GLBs, compares with peers)"
+	@echo "make test-oldest  the tests with the oldest releases that are promised to work, in an environment of their own"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the benchmarks that need no data, one after the other (keep the machine quiet)"
 
@@ -37,6 +38,18 @@ test: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(RUN)/python -m pytest
 
+# With the tests' own tools as they are today. Another file: make test-oldest OLDEST=my-constraints.txt
+OLDEST ?= constraints-oldest.txt
+
+$(VENV)-oldest/.dev: pyproject.toml $(OLDEST)
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST) -e ".[train]" \
+		beartype embreex hypothesis matplotlib pytest pytest-timeout scikit-learn smplx
+	@touch $@
+
+test-oldest: $(VENV)-oldest/.dev
+	$(VENV)-oldest/bin/python -m pytest -m "not slow"
+
 lint: $(VENV)/.dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
@@ -48,4 +61,4 @@ bench: $(VENV)/.dev
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
-	rm -rf $(VENV) demo-results .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest demo-results .pytest_cache .mypy_cache .ruff_cache
