@@ -58,7 +58,7 @@ class Thunder:
         cells = (THUNDER_SIZE // _STRIDE) ** 2
         answers = tuple(numbers * cells for numbers in _THUNDER_ANSWERS)
         shape = (1, THUNDER_SIZE, THUNDER_SIZE, 3)
-        self._network = Network(packaged_movenet().thunder, shape, answers, threads or _default_threads())
+        self.network = Network(packaged_movenet().thunder, shape, answers, threads or _default_threads())
 
     def look(self, image: Pyramid, region: Region) -> SeenKeypoints:
         """The keypoints of the person nearest to the middle of a region; beyond the image all is black."""
@@ -77,7 +77,7 @@ class Thunder:
 
     def read(self, crops: UInt8[np.ndarray, "crops 256 256 3"]) -> Float[np.ndarray, "crops 17 3"]:
         """Of RGB crops: x, y, confidence; (0, 0) is the first corner of the crop, (1, 1) the opposite one."""
-        answers = [_answers(self._network, crop) for crop in crops]
+        answers = [_answers(self.network, crop) for crop in crops]
         heads = ThunderHeads(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
         return heads.keypoints().numpy().astype(np.float64)
 
@@ -107,7 +107,7 @@ class MultiPose:
 
     def __init__(self, *, threads: int | None = None) -> None:
         self._threads = threads or _default_threads()
-        self._network = lru_cache(_SIZES_KEPT)(self._load)
+        self.network = lru_cache(_SIZES_KEPT)(self._load)
 
     def _load(self, rows: int, columns: int) -> Network:
         cells = (rows // _STRIDE) * (columns // _STRIDE)
@@ -141,7 +141,7 @@ class MultiPose:
 
     def read(self, picture: UInt8[np.ndarray, "rows columns 3"]) -> SeveralPeople:
         """People in an RGB picture whose sides are multiples of 32 pixels; a batch of one."""
-        return MultiPoseHeads(*_answers(self._network(*picture.shape[:2]), picture)).people()
+        return MultiPoseHeads(*_answers(self.network(*picture.shape[:2]), picture)).people()
 
     def _find(self, image: Pyramid, region: Region, side: int, rows: int, columns: int) -> list[SeenPerson]:
         """In the first rows and columns of a region brought to ``side`` pixels."""
