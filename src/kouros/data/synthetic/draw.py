@@ -104,7 +104,7 @@ class Stage:
 
     @torch.no_grad()
     def picture(
-        self, scene: Scene, staged: Staged | None = None, *, soft_as: float | None = None
+        self, scene: Scene, staged: Staged | None = None, *, soft_as: int | None = None
     ) -> UInt8[np.ndarray, "size size 3"]:
         """The photo, RGB.
 
@@ -209,7 +209,7 @@ def _shadow(scene: Scene, staged: Staged, dice: np.random.Generator) -> Float[np
 
 
 def _through_lens(
-    picture: Float[np.ndarray, "size size 3"], dice: np.random.Generator, soft_as: float
+    picture: Float[np.ndarray, "size size 3"], dice: np.random.Generator, soft_as: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Exposure, blur, noise and JPEG's artefacts."""
     picture = picture.astype(np.float32) * np.float32(dice.uniform(0.85, 1.2))
