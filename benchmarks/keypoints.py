@@ -21,8 +21,8 @@ import numpy as np
 from common.finding import CACHE, FINDERS, RENDERS, SAMPLES, Example, examples_of, finders
 from common.judging import Judged, Report, by_joint, judged_in_boxes, keypoint_figures, tags_of
 
-SETS = ("renders-A", "renders-B", "coco", "multiview")
-DEFAULT_SETS = ("renders-B", "coco", "multiview")
+SETS = ("renders-A", "renders-B", "coco", "3dhp", "multiview")
+DEFAULT_SETS = SETS[1:]
 BINS = 10
 
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=DEFAULT_SETS, choices=SETS)
     parser.add_argument("--finders", nargs="+", default=list(FINDERS), help=f"of {', '.join(FINDERS)}")
     parser.add_argument("--pictures", type=int, default=RENDERS, help="renders")
-    parser.add_argument("--samples", type=Path, default=SAMPLES, help="folder of coco_sample, multiview_sample")
+    parser.add_argument("--samples", type=Path, default=SAMPLES, help="folder of coco_sample and the like")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where renders are kept")
     parser.add_argument("--reliability", type=Path, help="plot the table of confidences into this PNG")
     arguments = parser.parse_args()
