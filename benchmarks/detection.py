@@ -7,10 +7,11 @@
 
 Prints tables, then JSON lines. Sets: ``renders-A`` and ``renders-B`` (drawn by seed into ``--cache`` when first asked
 for; thresholds are chosen on A, reports are of B), ``nobody-A`` and ``nobody-B`` (renders of rooms, things and
-mannequins' limbs; in B also the pictures without people that packages ship), ``sports`` and ``photos`` (boxes by eye,
-beside this file), ``coco``, ``3dhp`` and ``multiview`` (annotated). Sets whose pictures are missing are left out with
-a line. What "found" means, and the other measures: `kouros.evaluation.metrics.detection`. Times are of one run a
-picture after a first one; on a busy machine only their ratios mean something.
+mannequins' limbs; in B also the pictures without people that packages ship: pip install scikit-image for most of
+them), ``portraits`` (that packages ship), ``sports`` and ``photos`` (boxes by eye, beside this file), ``coco``,
+``3dhp`` and ``multiview`` (annotated). Sets whose pictures are missing are left out with a line. What "found" means,
+and the other measures: `kouros.evaluation.metrics.detection`. Times are of one run a picture after a first one; on a
+busy machine only their ratios mean something.
 """
 
 import argparse

@@ -4,10 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import shutil
 import sys
-import tempfile
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +20,7 @@ from kouros.data.mocap.recombination import PoseBank, read_bank
 from kouros.data.synthetic.crowds import Crowd, Seen, coco_flesh, draw_crowd, draw_nobody, picture, seen_people
 from kouros.data.synthetic.draw import Stage
 from kouros.detection import DetectedPerson, PoseDetector, find_people, landmarks_in_boxes, read_coco
-from kouros.detection.model_files import packaged_models
+from kouros.detection.people import box_around
 from kouros.detection.person_detector import Candidate
 from kouros.detection.regions import Pyramid, covering_regions
 from kouros.evaluation.metrics.detection import LIMBS, FoundPerson, TruePerson, on_coco17, unknown_points
@@ -146,12 +143,11 @@ def photos_with_boxes(listed: Path, samples: Path) -> list[Example]:
     examples = []
     for name, rows in content["photos"].items():
         people = tuple(
-            TruePerson(
-                box=np.array(row["box"], dtype=np.float64),
-                keypoints=unknown_points(),
-                visible=np.zeros(len(COCO17), dtype=bool),
+            _boxed(
+                row["box"],
+                f"seen: {row['seen']}",
+                *(("main person",) if row.get("main") else ()),
                 counts=row["seen"] != "background",
-                tags=(f"seen: {row['seen']}", *(("main person",) if row.get("main") else ())),
             )
             for row in rows
         )
@@ -170,7 +166,7 @@ def coco_sample(samples: Path) -> list[Example]:
     for row in content["annotations"]:
         if not row["num_keypoints"]:
             x, y, width, height = row["bbox"]
-            boxes_alone[names[row["image_id"]]].append(_boxed([x, y, x + width, y + height]))
+            boxes_alone[names[row["image_id"]]].append(_boxed([x, y, x + width, y + height], counts=False))
     examples = []
     for name, people in read_coco(folder / "annotations.json").items():
         truth = []
@@ -182,9 +178,10 @@ def coco_sample(samples: Path) -> list[Example]:
     return examples
 
 
-def _boxed(box: Sequence[float]) -> TruePerson:
-    """Somebody who need not be found, known by a box."""
-    return TruePerson(np.array(box, dtype=np.float64), unknown_points(), np.zeros(len(COCO17), dtype=bool), False)
+def _boxed(box: Sequence[float], *tags: str, counts: bool = True) -> TruePerson:
+    """Somebody known by a box alone."""
+    nowhere = np.zeros(len(COCO17), dtype=bool)
+    return TruePerson(np.array(box, dtype=np.float64), unknown_points(), nowhere, counts, tags)
 
 
 _BYSTANDERS = {"cam01": (0, 288, 132, 768), "cam02": (745, 475, 872, 850)}
@@ -210,7 +207,7 @@ def multiview_sample(samples: Path) -> list[Example]:
     for name, them in people.items():
         camera = name.split("_")[0]
         if camera in _BYSTANDERS:
-            them.append(_boxed(_BYSTANDERS[camera]))
+            them.append(_boxed(_BYSTANDERS[camera], counts=False))
     return [Example("multiview_sample", folder / name, tuple(them)) for name, them in sorted(people.items())]
 
 
@@ -249,31 +246,49 @@ def _of_limbs(points: np.ndarray, others: Sequence[np.ndarray]) -> TruePerson:
 NOBODY_IN = {
     "skimage": ("data", (
         "brick.png", "cell.png", "chelsea.png", "chessboard_GRAY.png", "chessboard_RGB.png", "clock_motion.png",
-        "coffee.png", "coins.png", "color.png", "grass.png", "gravel.png", "horse.png", "hubble_deep_field.jpg",
+        "coffee.png", "color.png", "grass.png", "gravel.png", "horse.png", "hubble_deep_field.jpg",
         "ihc.png", "logo.png", "microaneurysms.png", "moon.png", "motorcycle_left.png", "motorcycle_right.png",
         "page.png", "phantom.png", "retina.jpg", "rocket.jpg", "text.png",
     )),
     "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
     "matplotlib": ("mpl-data/sample_data", ("Minduka_Present_Blue_Pack.png", "logo2.png")),
 }  # fmt: skip
-"""Pictures without people that packages ship: where, by package. Looked at one by one; coins show heads in relief."""
+"""Pictures without people that packages ship: where, by package. Looked at one by one; coins with heads stay out."""
+_PORTRAITS = {
+    "skimage": ("data", {"astronaut.png": (20, 12, 365, 512), "camera.png": (0, 62, 332, 512)}),
+    "matplotlib": ("mpl-data/sample_data", {"grace_hopper.jpg": (30, 22, 512, 600)}),
+}
+"""Pictures of one person, with a box by eye."""
 
 
 def packaged_pictures_of_nobody() -> list[Example]:
     """Those of the packages that are installed; a line says which are not."""
-    examples = []
-    for package, (folder, names) in NOBODY_IN.items():
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            print(f"skipped the pictures of {package}: it is not installed", file=sys.stderr)
-            continue
-        root = Path(found.submodule_search_locations[0]) / folder
-        paths = [root / name for name in names if (root / name).is_file()]
-        examples += [Example("nobody: packages", path) for path in paths]
-    return examples
+    return [
+        Example("nobody: packages", path)
+        for package, (folder, names) in NOBODY_IN.items()
+        for path in _packaged(package, folder, names)
+    ]
 
 
-SETS = ("renders-A", "renders-B", "nobody-A", "nobody-B", "sports", "photos", "coco", "3dhp", "multiview")
+def packaged_portraits() -> list[Example]:
+    """As `packaged_pictures_of_nobody`, but of one person each, whom the picture's edge cuts."""
+    return [
+        Example("portraits", path, (_boxed(boxes[path.name], "seen: cut", "main person"),))
+        for package, (folder, boxes) in _PORTRAITS.items()
+        for path in _packaged(package, folder, tuple(boxes))
+    ]
+
+
+def _packaged(package: str, folder: str, names: Sequence[str]) -> list[Path]:
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        print(f"skipped the pictures of {package}: it is not installed", file=sys.stderr)
+        return []
+    root = Path(found.submodule_search_locations[0]) / folder
+    return [root / name for name in names if (root / name).is_file()]
+
+
+SETS = ("renders-A", "renders-B", "nobody-A", "nobody-B", "portraits", "sports", "photos", "coco", "3dhp", "multiview")
 DEFAULT_SETS = tuple(name for name in SETS if not name.endswith("-A"))
 
 
@@ -292,6 +307,8 @@ def _examples_of(name: str, pictures: int, samples: Path, cache: Path) -> list[E
     if name.startswith("nobody"):
         drawn = renders_of_nobody(split, max(1, pictures // 4), samples, cache)
         return drawn + (packaged_pictures_of_nobody() if split == "B" else [])
+    if name == "portraits":
+        return packaged_portraits()
     if name == "sports":
         return photos_with_boxes(_BESIDE / "sports_photos.json", samples)
     if name == "photos":
@@ -352,52 +369,38 @@ def _as_person(candidate: Candidate, image: Pyramid) -> DetectedPerson:
 
 
 def _mediapipe() -> Finder:
-    """MediaPipe's own pipeline for several people (its Pose Landmarker, the full model, its thresholds)."""
+    """MediaPipe Pose as its package runs it on photos (the full model): one person a picture, the most prominent.
+
+    Given boxes, it looks at squares around them, of one and a half times the longer side.
+    """
     try:
         import mediapipe
     except ImportError:
         raise Missing("MediaPipe is not installed: pip install mediapipe==0.10.21") from None
-    options = mediapipe.tasks.vision.PoseLandmarkerOptions
-    files = packaged_models()
-    bundle = Path(tempfile.mkdtemp()) / "full.task"
-    with zipfile.ZipFile(bundle, "w") as out:
-        out.writestr("pose_detector.tflite", files.detector)
-        out.writestr("pose_landmarks_detector.tflite", files.landmarks)
-    landmarker = mediapipe.tasks.vision.PoseLandmarker.create_from_options(
-        options(base_options=mediapipe.tasks.BaseOptions(model_asset_path=str(bundle)), num_poses=10)
-    )
-    shutil.rmtree(bundle.parent)
+    pose = mediapipe.solutions.pose.Pose(static_image_mode=True, model_complexity=1)
 
     def find(image: np.ndarray) -> list[DetectedPerson]:
-        given = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
-        return [_of_landmarks(p, image) for p in landmarker.detect(given).pose_landmarks]
+        found = pose.process(np.ascontiguousarray(image)).pose_landmarks
+        return [] if found is None else [_of_landmarks(found.landmark, image)]
 
     def in_boxes(image: np.ndarray, boxes: np.ndarray) -> list[DetectedPerson | None]:
-        found = []
+        people: list[DetectedPerson | None] = []
         for box in boxes:
             half = 0.75 * float((box[2:] - box[:2]).max())
             left, top = (max(0, round(float(v) - half)) for v in (box[:2] + box[2:]) / 2)
             right, bottom = (round(float(v) + half) for v in (box[:2] + box[2:]) / 2)
-            piece = find(image[top:bottom, left:right])
-            found.append(_moved(max(piece, key=lambda p: p.score), left, top) if piece else None)
-        return found
+            by = np.array([left, top, 0.0])
+            found = find(image[top:bottom, left:right])
+            moved = [replace(p, box=p.box + by[[0, 1, 0, 1]], keypoints_2d=p.keypoints_2d + by) for p in found]
+            people.append(moved[0] if moved else None)
+        return people
 
     return Finder("mediapipe", find, in_boxes)
 
 
-def _moved(person: DetectedPerson, left: float, top: float) -> DetectedPerson:
-    return replace(
-        person,
-        box=person.box + np.array([left, top, left, top]),
-        keypoints_2d=person.keypoints_2d + np.array([left, top, 0]),
-    )
-
-
 def _of_landmarks(landmarks: Any, image: np.ndarray) -> DetectedPerson:
-    from kouros.detection.people import box_around
-
     height, width = image.shape[:2]
-    points = np.array([(p.x * width, p.y * height, min(p.visibility, p.presence)) for p in landmarks])
+    points = np.array([(p.x * width, p.y * height, p.visibility) for p in landmarks])
     return DetectedPerson(box_around(points, width, height), points, "blazepose33", float(points[:, 2].mean()))
 
 

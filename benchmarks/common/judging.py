@@ -134,7 +134,9 @@ class Report:
         if not rows:
             return
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        table = Table(*columns, title=title)
+        table = Table(title=title)
+        for column in columns:
+            table.add_column(column, no_wrap=column in ("set", "finder"))
         for row in rows:
             cells = [row.get(column, "") for column in columns]
             table.add_row(*(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells))
