@@ -54,7 +54,7 @@ def same_person_at(region: Region, found: Landmarks) -> bool:
 class PoseDetector:
     """MediaPipe Pose's two networks, loaded once.
 
-    Not for use by several threads at once: give each its own.
+    May be used by several threads at once.
 
     Args:
         model: a ``.task`` bundle of MediaPipe's Pose Landmarker; default: the models inside the package.

@@ -1,7 +1,8 @@
-"""The two networks' files: those shipped in the package, or a ``.task`` bundle that the user names."""
+"""The networks' files, shipped in the package or in a ``.task`` bundle that the user names, and how they are run."""
 
 import os
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,23 @@ def packaged_models() -> ModelFiles:
     )
 
 
+@dataclass(frozen=True)
+class MoveNetFiles:
+    """Contents of MoveNet's ``.tflite`` files, as `kouros.detection.movenet_build` writes them."""
+
+    thunder: bytes
+    multipose: bytes
+
+
+THUNDER_FILE, MULTIPOSE_FILE = "movenet_thunder.tflite", "movenet_multipose.tflite"
+
+
+@cache
+def packaged_movenet() -> MoveNetFiles:
+    """MoveNet's networks inside the package."""
+    return MoveNetFiles((_PACKAGED / THUNDER_FILE).read_bytes(), (_PACKAGED / MULTIPOSE_FILE).read_bytes())
+
+
 def read_task_file(path: str | Path) -> ModelFiles:
     """Models from a ``.task`` bundle, a zip of ``pose_detector.tflite``, ``pose_landmarks_detector.tflite``.
 
@@ -57,54 +75,88 @@ def read_task_file(path: str | Path) -> ModelFiles:
     return ModelFiles(detector, landmarks)
 
 
+_MESSAGES_LOCK = threading.Lock()
+
+
 @contextmanager
 def _native_messages_hidden() -> Iterator[None]:
     """The runtime's C++ code greets on standard error, which no Python setting turns off; failures are raised."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path of ours
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    with _MESSAGES_LOCK:  # or a second thread would keep, and restore, the first one's nowhere
+        sys.stderr.flush()
+        kept = os.dup(2)
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path of ours
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 class Network:
-    """One ``.tflite`` model, loaded once, run on one image at a time.
+    """One ``.tflite`` model, run on one image at a time, by any number of threads.
 
-    Batches were tried: the runtime is no faster on eight images at once than on eight one by one.
+    The runtime's interpreters serve one thread each, so every thread that uses the network gets one of its own, at its
+    first image: some 50 ms and twice the file's size. Batches were tried: the runtime is no faster on eight images at
+    once than on eight one by one.
+
+    Args:
+        model: contents of the file.
+        input_shape: of the image that it takes.
+        outputs: how many numbers each of its answers has, in the order in which they are wanted. Published files differ
+            in their order; of equally large ones the first in the file comes first.
+        threads: CPU threads that one image occupies.
+
+    Raises:
+        ImportError: ai-edge-litert is not installed.
+        ValueError: not such a model.
     """
 
     def __init__(self, model: bytes, input_shape: tuple[int, ...], outputs: tuple[int, ...], threads: int) -> None:
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError:
-            raise ImportError("Finding people needs the package ai-edge-litert: pip install ai-edge-litert.") from None
-        try:
-            with _native_messages_hidden():
-                self._interpreter: Any = Interpreter(model_content=model, num_threads=threads)
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"The model file cannot be loaded ({error}); {_WHERE}.") from None
-        (given,) = self._interpreter.get_input_details()[:1]
-        details = self._interpreter.get_output_details()
-        sizes = tuple(int(np.prod(detail["shape"])) for detail in details)
+        self._model = model
+        self._threads = threads
+        self._of_this_thread = threading.local()
+        interpreter = self._interpreter()
+        (given,) = interpreter.get_input_details()[:1]
+        details = interpreter.get_output_details()
+        sizes = [int(np.prod(detail["shape"])) for detail in details]
         if tuple(given["shape"]) != input_shape or sorted(sizes) != sorted(outputs):
             raise ValueError(
-                f"The model takes {tuple(given['shape'])} and gives outputs of {sizes} numbers; "
+                f"The model takes {tuple(given['shape'])} and gives outputs of {tuple(sizes)} numbers; "
                 f"a pose model that takes {input_shape} and gives {outputs} was expected; {_WHERE}."
             )
         self._input = given["index"]
-        # The order of outputs differs between published files; their sizes do not.
-        self._outputs = [details[sizes.index(size)]["index"] for size in outputs]
+        self._outputs: list[int] = []
+        for size in outputs:
+            first = next(
+                k for k, detail in enumerate(details) if sizes[k] == size and detail["index"] not in self._outputs
+            )
+            self._outputs.append(details[first]["index"])
+
+    def _interpreter(self) -> Any:
+        """This thread's own."""
+        if not hasattr(self._of_this_thread, "interpreter"):
+            try:
+                from ai_edge_litert.interpreter import Interpreter
+            except ImportError:
+                raise ImportError(
+                    "Finding people needs the package ai-edge-litert: pip install ai-edge-litert."
+                ) from None
+            try:
+                with _native_messages_hidden():
+                    interpreter = Interpreter(model_content=self._model, num_threads=self._threads)
+                    interpreter.allocate_tensors()
+            except (ValueError, RuntimeError) as error:
+                raise ValueError(f"The model file cannot be loaded ({error}); {_WHERE}.") from None
+            self._of_this_thread.interpreter = interpreter
+        return self._of_this_thread.interpreter
 
     def __call__(self, image: np.ndarray) -> list[np.ndarray]:
         """Outputs for one image (1, H, W, 3), in the order of sizes given when the network was loaded."""
-        self._interpreter.set_tensor(self._input, image)
-        self._interpreter.invoke()
-        return [self._interpreter.get_tensor(index) for index in self._outputs]
+        interpreter = self._interpreter()
+        interpreter.set_tensor(self._input, image)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in self._outputs]
 
 
 def detector_network(files: ModelFiles, threads: int) -> Network:

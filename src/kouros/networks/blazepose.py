@@ -11,7 +11,6 @@ was folded into the weights by those who published them, so that nothing here de
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, pad, relu6
@@ -93,20 +92,14 @@ class BlazePoseTrunk(nn.Module):
             ImportError: flatbuffers, which reads it, is not installed.
         """
         # Here, because only this needs the package flatbuffers.
-        from kouros.networks.tflite_weights import convolutions
+        from kouros.networks.tflite_weights import convolutions, take_over
 
         *theirs, _answer = convolutions(model, _LANDMARK_NUMBERS)
-        ours = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
-        if [c.weight.shape for c in ours] != [c.weight.shape for c in theirs]:
-            raise ValueError(
-                "the model's convolutions are not those of BlazePose's landmark network; expected "
-                "pose_landmark_full.tflite, or pose_landmarks_detector.tflite out of pose_landmarker_full.task."
-            )
-        with torch.no_grad():
-            for layer, published in zip(ours, theirs, strict=True):
-                layer.weight.copy_(published.weight)
-                if layer.bias is not None:
-                    layer.bias.copy_(published.bias)
+        take_over(
+            self,
+            theirs,
+            "expected pose_landmark_full.tflite, or pose_landmarks_detector.tflite out of pose_landmarker_full.task",
+        )
 
 
 class _InvertedResidual(nn.Module):

@@ -1,28 +1,14 @@
-"""Weights of convolutions in a TensorFlow Lite file, in the order in which the network computes them.
+"""Weights of convolutions in a TensorFlow Lite file, in the order in which the network computes them."""
 
-The file is a flat buffer; the field numbers below are those of TensorFlow Lite's published schema (version 3).
-"""
-
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from flatbuffers.number_types import Int8Flags, Int32Flags, Uint8Flags, Uint32Flags
-from flatbuffers.table import Table
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-_IDENTIFIER = b"TFL3"
-_MODEL_CODES, _MODEL_GRAPHS, _MODEL_BUFFERS = 1, 2, 4
-_CODE_OLD, _CODE_NEW = 0, 3
-_GRAPH_TENSORS, _GRAPH_OUTPUTS, _GRAPH_OPERATORS = 0, 2, 3
-_OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS = 0, 1, 2
-_TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER = 0, 1, 2
-_BUFFER_DATA = 0
-_CONV, _DEPTHWISE, _DEQUANTIZE = 3, 4, 6
-_NUMBER_TYPES: dict[int, np.dtype] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+from kouros.networks import tflite_format as tfl
 
 
 @dataclass(frozen=True)
@@ -33,92 +19,72 @@ class Convolution:
     bias: Float[Tensor, " outputs"]
 
 
-def convolutions(model: bytes, output_size: int) -> list[Convolution]:
-    """Those between a model's input and its output of so many numbers, in the order in which they are computed.
+def convolutions(model: bytes, output_size: int | None = None) -> list[Convolution]:
+    """Those between a model's input and its outputs, in the order in which they are computed.
+
+    Args:
+        output_size: only those before the output of so many numbers.
 
     Raises:
         ValueError: not a TensorFlow Lite file, one without such an output, or with weights that are no floats.
     """
-    if model[4:8] != _IDENTIFIER:
-        raise ValueError("not a TensorFlow Lite model: the file does not begin as one.")
     try:
-        return list(_convolutions(model, output_size))
-    except (struct.error, IndexError, KeyError, TypeError) as error:  # TypeError: an offset that points before the file
+        return list(_convolutions(tfl.Network.read(bytearray(model)), output_size))
+    except tfl.DAMAGED as error:
         raise ValueError(f"the TensorFlow Lite model is damaged, or its weights are no floats ({error!r}).") from error
 
 
-def _convolutions(model: bytes, output_size: int) -> Iterator[Convolution]:
-    root = _Fields(Table(bytearray(model), struct.unpack_from("<I", model)[0]))
-    codes = [_builtin(code) for code in root.tables(_MODEL_CODES)]
-    buffers, graph = root.tables(_MODEL_BUFFERS), root.tables(_MODEL_GRAPHS)[0]
-    tensors = graph.tables(_GRAPH_TENSORS)
-    operators = graph.tables(_GRAPH_OPERATORS)
-    made_by = {o: n for n, operator in enumerate(operators) for o in operator.integers(_OPERATOR_OUTPUTS)}
+def take_over(network: nn.Module, published: Sequence[Convolution], expected: str) -> None:
+    """Give a network's convolutions, in the order in which it has them, the weights of as many published ones.
 
-    wanted = [o for o in graph.integers(_GRAPH_OUTPUTS) if np.prod(tensors[o].integers(_TENSOR_SHAPE)) == output_size]
-    if len(wanted) != 1:
-        raise ValueError(f"the TensorFlow Lite model has {len(wanted)} outputs of {output_size} numbers, not one.")
+    Args:
+        expected: what is said when they do not fit.
+
+    Raises:
+        ValueError: their number or their shapes are not the network's.
+    """
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if [layer.weight.shape for layer in layers] != [convolution.weight.shape for convolution in published]:
+        raise ValueError(f"the model's convolutions are not the network's; {expected}.")
+    with torch.no_grad():
+        for layer, convolution in zip(layers, published, strict=True):
+            layer.weight.copy_(convolution.weight)
+            if layer.bias is not None:
+                layer.bias.copy_(convolution.bias)
+            elif convolution.bias.any():
+                raise ValueError(f"the model has a bias where the network has none; {expected}.")
+
+
+def _convolutions(network: tfl.Network, output_size: int | None) -> Iterator[Convolution]:
+    made_by = {o: n for n, operator in enumerate(network.operators) for o in operator.integers(tfl.OPERATOR_OUTPUTS)}
+    wanted = network.outputs
+    if output_size is not None:
+        wanted = [o for o in wanted if np.prod(network.shape(o)) == output_size]
+        if len(wanted) != 1:
+            raise ValueError(f"the TensorFlow Lite model has {len(wanted)} outputs of {output_size} numbers, not one.")
     needed: set[int] = set()
     while wanted:
         number = made_by.get(wanted.pop())
         if number is not None and number not in needed:
             needed.add(number)
-            wanted += operators[number].integers(_OPERATOR_INPUTS)
+            wanted += network.operators[number].integers(tfl.OPERATOR_INPUTS).tolist()
 
-    def constant(index: int) -> np.ndarray:
-        if index in made_by:  # half precision, which the file stores, widened by an operator of its own
-            widening = operators[made_by[index]]
-            if codes[widening.integer(_OPERATOR_CODE, Uint32Flags)] != _DEQUANTIZE:
+    def weight(tensor: int) -> np.ndarray:
+        if tensor in made_by:  # half precision, which the file stores, widened by an operator of its own
+            if network.kinds[made_by[tensor]] != tfl.DEQUANTIZE:
                 raise KeyError("weights that are computed")
-            (source,) = widening.integers(_OPERATOR_INPUTS)
-            return constant(source)
-        tensor = tensors[index]
-        data = buffers[tensor.integer(_TENSOR_BUFFER, Uint32Flags)].bytes(_BUFFER_DATA)
-        numbers = np.frombuffer(data, _NUMBER_TYPES[tensor.integer(_TENSOR_TYPE, Int8Flags)])
-        return numbers.reshape(tensor.integers(_TENSOR_SHAPE)).astype(np.float32)
+            (source,) = network.operators[made_by[tensor]].integers(tfl.OPERATOR_INPUTS).tolist()
+            return weight(source)
+        numbers = network.constant(tensor)
+        if numbers is None or numbers.dtype.kind != "f":
+            raise KeyError("no weights, or weights that are no floats")
+        return numbers.reshape(network.shape(tensor)).astype(np.float32)
 
     for number in sorted(needed):
-        kind = codes[operators[number].integer(_OPERATOR_CODE, Uint32Flags)]
-        if kind in (_CONV, _DEPTHWISE):
-            _, kernel, bias = operators[number].integers(_OPERATOR_INPUTS)
+        if network.kinds[number] in (tfl.CONV, tfl.DEPTHWISE):
+            _, kernel, bias = network.operators[number].integers(tfl.OPERATOR_INPUTS).tolist()
             # Stored as (outputs, rows, columns, inputs); depthwise ones as (1, rows, columns, outputs).
-            order = (3, 0, 1, 2) if kind == _DEPTHWISE else (0, 3, 1, 2)
+            order = (3, 0, 1, 2) if network.kinds[number] == tfl.DEPTHWISE else (0, 3, 1, 2)
             yield Convolution(
-                torch.from_numpy(np.ascontiguousarray(constant(kernel).transpose(order))),
-                torch.from_numpy(constant(bias)),
+                torch.from_numpy(np.ascontiguousarray(weight(kernel).transpose(order))), torch.from_numpy(weight(bias))
             )
-
-
-def _builtin(code: "_Fields") -> int:
-    """Old files have the operator's number in a byte, new ones in an integer; the larger one counts."""
-    return max(code.integer(_CODE_OLD, Int8Flags), code.integer(_CODE_NEW, Int32Flags))
-
-
-@dataclass(frozen=True)
-class _Fields:
-    """A table of the flat buffer, whose fields go by numbers."""
-
-    table: Table
-
-    def _place(self, field: int) -> int:
-        return int(self.table.Offset(4 + 2 * field))
-
-    def integer(self, field: int, kind: type) -> int:
-        """A number; 0, the schema's default, where the file leaves it out."""
-        place = self._place(field)
-        return int(self.table.Get(kind, self.table.Pos + place)) if place else 0
-
-    def integers(self, field: int) -> list[int]:
-        place = self._place(field)
-        return self.table.GetVectorAsNumpy(Int32Flags, place).tolist() if place else []
-
-    def bytes(self, field: int) -> bytes:
-        place = self._place(field)
-        return bytes(self.table.GetVectorAsNumpy(Uint8Flags, place)) if place else b""
-
-    def tables(self, field: int) -> list["_Fields"]:
-        place = self._place(field)
-        if not place:
-            return []
-        start, count = self.table.Vector(place), self.table.VectorLen(place)
-        return [_Fields(Table(self.table.Bytes, self.table.Indirect(start + 4 * n))) for n in range(count)]
