@@ -1,51 +1,79 @@
-"""Where does the time of finding people go, and what do the tiles and the averaged crops buy?
+"""Who is found, missed, found twice or in vain, by which finder, and how long does it take?
 
-Times each stage on a photo (default: matplotlib's portrait), prints a table, then JSON lines. With annotated
-samples (``--samples`` names the folder of ``coco_sample``, ``photos`` and ``mpi_inf_3dhp_sample``) it also
-counts the people found with and without tiles, and measures the raw landmarks' PA-MPJPE over the 12 limb
-joints for one crop and for the average.
+    python benchmarks/detection.py                                  # renders B, photos, pictures without people
+    python benchmarks/detection.py --sets renders-A nobody-A --finders kouros multipose --pictures 60
+    python benchmarks/detection.py --sheet sheet.png                # draws the worst pictures of the first finder
+    python benchmarks/detection.py --stages --sets                  # only where a photo's time goes
+
+Prints tables, then JSON lines. Sets: ``renders-A`` and ``renders-B`` (drawn by seed into ``--cache`` when first asked
+for; thresholds are chosen on A, reports are of B), ``nobody-A`` and ``nobody-B`` (renders of rooms, things and
+mannequins' limbs; in B also the pictures without people that packages ship: pip install scikit-image for most of
+them), ``portraits`` (that packages ship), ``sports`` and ``photos`` (boxes by eye, beside this file), ``coco``,
+``3dhp`` and ``multiview`` (annotated). Sets whose pictures are missing are left out with a line. What "found" means,
+and the other measures: `kouros.evaluation.metrics.detection`. Times are of one run a picture after a first one; on a
+busy machine only their ratios mean something.
 """
 
 import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
-from kouros.body.keypoints import BLAZEPOSE33, MPI_INF_3DHP17
-from kouros.detection import DetectedPerson, default_detector, find_people, read_coco
+from common.finding import CACHE, DEFAULT_SETS, FINDERS, RENDERS, SAMPLES, SETS, Example, examples_of, finders
+from common.judging import Judged, Report, badness, by_joint, judged_by, keypoint_figures, share, sheet, tags_of
+from kouros.detection import default_detector, find_people
 from kouros.detection.averaging import crop_variations
 from kouros.detection.find import DEFAULT_CROPS
 from kouros.detection.regions import Pyramid, Region, covering_regions
-from kouros.geometry.alignment import align
-
-LIMBS = [f"{side}_{part}" for side in ("left", "right")
-         for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")]  # fmt: skip
 
 
-def read(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB"))
+def summary(judged: Sequence[Judged]) -> dict[str, object]:
+    """How often a finder is right on a set."""
+    counted = sum(person.counts for one in judged for person in one.example.people)
+    found = counted - sum(len(one.matching.missed) for one in judged)
+    false = sum(len(one.matching.false) for one in judged)
+    twice = sum(len(one.matching.duplicates) for one in judged)
+    row: dict[str, object] = {"pictures": len(judged), "people": counted}
+    if counted:
+        row |= {"found": found, "recall %": 100 * found / counted}
+    row |= {"false": false, "false a picture": false / len(judged)}
+    row |= {"twice": twice, "twice a picture": twice / len(judged)}
+    main = [
+        i not in one.matching.missed
+        for one in judged
+        for i, person in enumerate(one.example.people)
+        if "main person" in person.tags
+    ]
+    if main:
+        row["main person"] = f"{sum(main)} of {len(main)}"
+    row |= keypoint_figures([score for one in judged for _, score in one.keypoint_scores()])
+    row["ms"] = 1000 * statistics.median(one.seconds for one in judged)
+    return row
 
 
-def milliseconds(stages: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median time of each stage; the stages take turns, so that a busy machine slows all of them."""
-    times: dict[str, list[float]] = {name: [] for name in stages}
-    for _ in range(repeats):
-        for name, run in stages.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
+def by_tag(examples: Sequence[Example], judged: dict[str, list[Judged]]) -> list[dict[str, object]]:
+    """Recall of each finder by what the people are examples of."""
+    rows = []
+    for tag in tags_of(examples):
+        row: dict[str, object] = {"who": tag}
+        for name, ones in judged.items():
+            those = [
+                i not in one.matching.missed
+                for one in ones
+                for i, person in enumerate(one.example.people)
+                if person.counts and tag in person.tags
+            ]
+            row |= {"people": len(those), f"{name} %": share(those)}
+        rows.append(row)
+    return rows
 
 
 def stage_times(image: np.ndarray, repeats: int) -> dict[str, float]:
+    """Where the time of the built-in finder goes, milliseconds."""
     detector = default_detector()
     pyramid = Pyramid(image)
     squares = covering_regions(pyramid.width, pyramid.height)
@@ -68,73 +96,62 @@ def stage_times(image: np.ndarray, repeats: int) -> dict[str, float]:
     )
 
 
-def people_found(samples: Path) -> Iterator[dict[str, object]]:
-    truth = read_coco(samples / "coco_sample" / "annotations.json")
-    for path in sorted(samples.glob("*/*.jpg")):
-        image = read(path)
-        tiled, whole = find_people(image), find_people(image, tiles=False)
-        row: dict[str, object] = {"photo": path.name, "whole image": len(whole), "with tiles": len(tiled)}
-        if path.name in truth:
-            boxes = [person.box for person in truth[path.name]]
-            matched = sum(any(_iou(box, person.box) > 0.3 for person in tiled) for box in boxes)
-            row |= {"annotated": len(boxes), "matched": matched}
-        yield row
+def milliseconds(stages: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median time of each stage; the stages take turns, so that a busy machine slows all of them."""
+    times: dict[str, list[float]] = {name: [] for name in stages}
+    for _ in range(repeats):
+        for name, run in stages.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def raw_errors(samples: Path) -> Iterator[dict[str, object]]:
-    truth = np.load(samples / "mpi_inf_3dhp_sample" / "annotations.npz")
-    ours = [BLAZEPOSE33.index(name) for name in LIMBS]
-    theirs = [MPI_INF_3DHP17.index(name) for name in LIMBS]
-    for name, joints in zip(truth["imgname"], truth["S"], strict=True):
-        image = read(samples / "mpi_inf_3dhp_sample" / str(name))
-        row: dict[str, object] = {"photo": str(name)}
-        for label, crops in (("one crop", 1), ("average", DEFAULT_CROPS)):
-            people = find_people(image, crops=crops)
-            if people:
-                row[f"PA-MPJPE mm, {label}"] = _pa_mpjpe(people[0], ours, joints[theirs, :3])
-        yield row
-
-
-def _pa_mpjpe(person: DetectedPerson, points: list[int], target: np.ndarray) -> float:
-    assert person.landmarks_3d is not None
-    found, wanted = torch.from_numpy(person.landmarks_3d[points]), torch.from_numpy(target.astype(np.float64))
-    return 1000 * (align(found, wanted).apply(found) - wanted).norm(dim=-1).mean().item()
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    overlap = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
-    return float(overlap / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - overlap))
-
-
-def show(title: str, rows: list[dict[str, object]]) -> None:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*columns, title=title)
-    for row in rows:
-        cells = [row.get(column, "") for column in columns]
-        table.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells))
-    Console().print(table)
-    for row in rows:
-        print(json.dumps({"benchmark": title, **row}))
-
-
-def default_photo() -> np.ndarray:
+def default_photo() -> Path:
     from matplotlib import cbook
 
-    return read(Path(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))))
+    return Path(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photo", type=Path)
-    parser.add_argument("--samples", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="*", default=DEFAULT_SETS, choices=SETS)
+    parser.add_argument("--finders", nargs="+", default=list(FINDERS), help=f"of {', '.join(FINDERS)}")
+    parser.add_argument("--pictures", type=int, default=RENDERS, help="renders with people; a quarter without")
+    parser.add_argument("--samples", type=Path, default=SAMPLES, help="folder of sports_photos, photos, ...")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where renders are kept")
+    parser.add_argument("--sheet", type=Path, help="draw the worst pictures of the first finder into this PNG")
+    parser.add_argument("--worst", type=int, default=30, help="how many pictures a sheet shows")
+    parser.add_argument("--stages", action="store_true", help="also time the stages of kouros's finder")
+    parser.add_argument("--photo", type=Path, help="what stages are timed on; default: matplotlib's portrait")
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
-    image = read(arguments.photo) if arguments.photo else default_photo()
-    times = stage_times(image, arguments.repeats)
-    show("milliseconds", [{"stage": name, "median": value} for name, value in times.items()])
-    if arguments.samples is not None:
-        show("people found", list(people_found(arguments.samples)))
-        show("raw 3D landmarks", list(raw_errors(arguments.samples)))
+    report = Report()
+    if arguments.stages:
+        image = np.asarray(Image.open(arguments.photo or default_photo()).convert("RGB"))
+        times = stage_times(image, arguments.repeats)
+        report.table("milliseconds", [{"stage": name, "median": value} for name, value in times.items()])
+    had = finders(arguments.finders) if arguments.sets else []
+    rows, joints, kinds, first = [], [], [], []
+    for name in arguments.sets:
+        examples = examples_of(name, arguments.pictures, arguments.samples, arguments.cache)
+        for group in dict.fromkeys(example.group for example in examples):
+            those = [example for example in examples if example.group == group]
+            judged = {finder.name: judged_by(finder, those) for finder in had}
+            for finder, ones in judged.items():
+                rows.append({"set": group, "finder": finder, **summary(ones)})
+                scores = [score for one in ones for _, score in one.keypoint_scores()]
+                if keypoint_figures(scores):
+                    joints.append({"set": group, "finder": finder, **by_joint(scores)})
+            kinds += [{"set": group, **row} for row in by_tag(those, judged)]
+            first += next(iter(judged.values()), [])
+    report.table("finding people", rows)
+    report.table("error by joint, % of the person's size, of those found", joints)
+    report.table("recall by kind of person", kinds)
+    report.close()
+    if arguments.sheet is not None:
+        worst = sorted((one for one in first if badness(one) > 0), key=badness, reverse=True)
+        sheet(worst[: arguments.worst], arguments.sheet)
 
 
 if __name__ == "__main__":

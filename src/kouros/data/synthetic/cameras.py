@@ -50,7 +50,7 @@ def drawn_shot(framed: Float[np.ndarray, "points 3"], heading: float, size: int,
     eye = middle + distance * away
     eye[1] = max(eye[1], 0.25)
     roll = np.deg2rad(dice.normal(0, 3.0))
-    rotation = _looking(middle - eye, roll)
+    rotation = looking(middle - eye, roll)
     slack = max(0.0, 1 - share)
     aim = size * (0.5 + np.clip(dice.normal(0, 0.25, 2) * slack + dice.normal(0, 0.02, 2), -0.3, 0.3))
     if share > 0.95:  # of people cut by the picture's edge, mostly the head's end is seen
@@ -61,7 +61,7 @@ def drawn_shot(framed: Float[np.ndarray, "points 3"], heading: float, size: int,
     return Shot(focal, np.full(2, size / 2), np.column_stack([rotation, -rotation @ eye]))
 
 
-def _looking(ahead: Float[np.ndarray, " 3"], roll: float) -> Float[np.ndarray, "3 3"]:
+def looking(ahead: Float[np.ndarray, " 3"], roll: float) -> Float[np.ndarray, "3 3"]:
     """Rows: the camera's x (right), y (down) and z (forward), world."""
     z = ahead / np.linalg.norm(ahead)
     x = np.cross(z, [0.0, 1.0, 0.0])

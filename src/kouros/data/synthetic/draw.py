@@ -103,8 +103,14 @@ class Stage:
         return Staged(bodies, torch.cat(points)[None], torch.cat(faces), len(scene) * len(self.body.faces))
 
     @torch.no_grad()
-    def picture(self, scene: Scene, staged: Staged | None = None) -> UInt8[np.ndarray, "size size 3"]:
+    def picture(
+        self, scene: Scene, staged: Staged | None = None, *, soft_as: int | None = None
+    ) -> UInt8[np.ndarray, "size size 3"]:
         """The photo, RGB.
+
+        Args:
+            soft_as: the lens blurs as in a picture of so many pixels a side; default: its own size, so that pictures
+                of all sizes are equally soft.
 
         Raises:
             kouros.data.images.ImageError: the background's file cannot be read.
@@ -120,7 +126,7 @@ class Stage:
         lit = shade(staged.vertices, staged.faces, camera, (size, size), albedo, lighting=lighting)[0].numpy()
         picture = self._background(scene, staged)
         picture = picture * (1 - lit[..., 3:]) + lit[..., :3]
-        return _through_lens(picture, scene.dice(_LENS))
+        return _through_lens(picture, scene.dice(_LENS), size if soft_as is None else soft_as)
 
     def fragments(self, scene: Scene, staged: Staged, view: View | None = None) -> Fragments:
         """The z-buffer over people and things."""
@@ -203,13 +209,12 @@ def _shadow(scene: Scene, staged: Staged, dice: np.random.Generator) -> Float[np
 
 
 def _through_lens(
-    picture: Float[np.ndarray, "size size 3"], dice: np.random.Generator
+    picture: Float[np.ndarray, "size size 3"], dice: np.random.Generator, soft_as: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Exposure, blur, noise and JPEG's artefacts."""
     picture = picture.astype(np.float32) * np.float32(dice.uniform(0.85, 1.2))
-    size = picture.shape[0]
     if dice.random() < 0.4:
-        picture = cv2.GaussianBlur(picture, (0, 0), dice.uniform(0.3, 1.1) * size / 224)
+        picture = cv2.GaussianBlur(picture, (0, 0), dice.uniform(0.3, 1.1) * soft_as / 224)
     if dice.random() < 0.5:
         picture = picture + dice.normal(0, dice.uniform(0.005, 0.03), picture.shape).astype(np.float32)
     pixels = np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)

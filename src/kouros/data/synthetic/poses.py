@@ -84,19 +84,25 @@ class DrawnPoses:
 
 
 def draw_people(
-    count: int, bank: PoseBank | None, body: BodyModel, generator: torch.Generator, *, recorded_only: bool = False
+    count: int,
+    bank: PoseBank | None,
+    body: BodyModel,
+    generator: torch.Generator,
+    *,
+    recorded_only: bool = False,
+    families: tuple[str, ...] | None = None,
 ) -> DrawnPoses:
     """Poses of people who each do something, drawn.
 
     Args:
         bank: motion capture; None draws from the packaged mixture instead.
         recorded_only: only recorded poses and their mirror images.
+        families: what each person does, of `FAMILIES`; None draws it.
     """
-    shares = torch.tensor(_SHARES)
-    if recorded_only:
-        shares = torch.eye(len(_SHARES))[0]
-    chosen = torch.multinomial(shares, count, replacement=True, generator=generator).tolist()
-    families = tuple(FAMILIES[k] for k in chosen)
+    if families is None:
+        shares = torch.eye(len(_SHARES))[0] if recorded_only else torch.tensor(_SHARES)
+        chosen = torch.multinomial(shares, count, replacement=True, generator=generator).tolist()
+        families = tuple(FAMILIES[k] for k in chosen)
     candidates = torch.stack([_candidates(name, bank, generator) for name in families]).flatten(0, 1)
     depth, joints = _interpenetration(candidates, body)
     candidates, joints = _balanced(candidates, joints, [f for f in families for _ in range(_CANDIDATES)])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from kouros.body import BodyModel
 from kouros.body.skeleton import JOINT_NAMES
@@ -108,17 +108,15 @@ def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, co
     kept: list[int] = []
     for k in range(count):
         down = np.array([joints[k, 0, 0], vertices[k, :, 1].min(), joints[k, 0, 2]])
-        spot = _free_spot(vertices[k] - down, placed, dice)
+        spot = free_spot(vertices[k] - down, placed, dice)
         if spot is None:
             continue
         vertices[k] += spot - down
         joints[k] += spot - down
-        placed.append(_print(vertices[k]))
+        placed.append(footprint(vertices[k]))
         kept.append(k)
         if people.family[k] == "seated":
-            under = np.isin(owner, [JOINT_NAMES.index(n) for n in ("pelvis", "left_hip", "right_hip")])
-            near = np.linalg.norm((vertices[k] - joints[k, 0])[:, [0, 2]], axis=1) < 0.22
-            top = float(vertices[k][under & near, 1].min()) + 0.015
+            top = seat_height(vertices[k], joints[k], owner)
             props += seat(joints[k, 0], top, float(heading[k]), dice)
             if dice.random() < 0.2:
                 props += table(joints[k, 0], top, float(heading[k]), dice)
@@ -141,14 +139,15 @@ def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, co
             hidden = [np.any([hidden_by(p, shot.eye, joints[j]) for p in (*props, thing)], axis=0) for j in kept]
             if all(h.mean() < _MOST_HIDDEN for h in hidden):
                 props.append(thing)
-    return _rounded(seed, index, config, shot, people.rotations[kept], betas[kept], joints[kept, 0], body,
+    return rounded(seed, index, config.size, shot, people.rotations[kept], betas[kept], joints[kept, 0], body,
                     tuple(people.family[k] for k in kept), props)  # fmt: skip
 
 
-def _rounded(
-    seed: int, index: int, config: SceneConfig, shot: Shot, rotations: torch.Tensor, betas: torch.Tensor,
+def rounded(
+    seed: int, index: int, size: int, shot: Shot, rotations: torch.Tensor, betas: torch.Tensor,
     pelvis: np.ndarray, body: BodyModel, family: tuple[str, ...], props: Sequence[Prop],
 ) -> Scene:  # fmt: skip
+    """The scene as it will be stored; people's roots and pelvises are given in the world."""
     camera = torch.from_numpy(shot.world_to_camera[:, :3]).float()
     rotations = torch.cat([(camera @ rotations[:, 0])[:, None], rotations[:, 1:]], dim=1)
     half = rotmat_to_rotvec(rotations).flatten(1).numpy().astype(np.float16)
@@ -158,9 +157,7 @@ def _rounded(
     world_to_camera = shot.world_to_camera.astype(np.float32).astype(np.float64)
     shot = Shot(float(np.float32(shot.focal)), shot.center.astype(np.float32).astype(np.float64), world_to_camera)
     exact = tuple(Prop.unpacked(p.packed()) for p in props)
-    return Scene(
-        seed, index, config.size, shot, half.astype(np.float32), shape.astype(np.float32), transl, family, exact
-    )
+    return Scene(seed, index, size, shot, half.astype(np.float32), shape.astype(np.float32), transl, family, exact)
 
 
 def _in_sight(shot: Shot, joints: np.ndarray, config: SceneConfig) -> bool:
@@ -171,19 +168,43 @@ def _in_sight(shot: Shot, joints: np.ndarray, config: SceneConfig) -> bool:
     return bool(inside.mean() > 0.4)
 
 
-def _print(vertices: np.ndarray) -> np.ndarray:
+def seat_height(
+    vertices: Float[np.ndarray, "verts 3"], joints: Float[np.ndarray, "joints 3"], owner: Int[np.ndarray, " verts"]
+) -> float:
+    """How high what a sitting person sits on must be, metres.
+
+    Args:
+        vertices: world, as are the joints.
+        owner: the joint that moves each vertex most.
+    """
+    under = np.isin(owner, [JOINT_NAMES.index(n) for n in ("pelvis", "left_hip", "right_hip")])
+    near = np.linalg.norm((vertices - joints[0])[:, [0, 2]], axis=1) < 0.22
+    return float(vertices[under & near, 1].min()) + 0.015
+
+
+def footprint(vertices: np.ndarray) -> np.ndarray:
     """Cells of a 10 cm grid on the floor that a body is above."""
     return np.unique(np.floor(vertices[::7, [0, 2]] / 0.1).astype(np.int64), axis=0)
 
 
-def _free_spot(vertices: np.ndarray, placed: list[np.ndarray], dice: np.random.Generator) -> np.ndarray | None:
-    """Where nobody stands yet: the first at the origin, others up to some metres away; None: no room found."""
+def free_spot(
+    vertices: np.ndarray,
+    placed: list[np.ndarray],
+    dice: np.random.Generator,
+    away_from: tuple[float, float] = (0.4, 2.8),
+) -> np.ndarray | None:
+    """Where nobody stands yet: the first at the origin, others up to some metres away; None: no room found.
+
+    Args:
+        placed: footprints of those who stand already.
+        away_from: least and greatest distance from the origin, metres.
+    """
     if not placed:
         return np.zeros(3)
     for _ in range(_TRIES):
-        around, away = dice.uniform(0, 2 * np.pi), dice.uniform(0.4, 2.8)
+        around, away = dice.uniform(0, 2 * np.pi), dice.uniform(*away_from)
         spot = np.array([away * np.cos(around), 0.0, away * np.sin(around)])
-        mine = (_print(vertices + spot) + 0.5) * 0.1
+        mine = (footprint(vertices + spot) + 0.5) * 0.1
         apart = min(
             float(np.sqrt(((mine[:, None] - (other[None] + 0.5) * 0.1) ** 2).sum(-1)).min()) for other in placed
         )
