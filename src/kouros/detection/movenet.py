@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -60,20 +61,27 @@ class Thunder:
         shape = (1, THUNDER_SIZE, THUNDER_SIZE, 3)
         self._network = Network(packaged_movenet().thunder, shape, answers, threads or _default_threads())
 
-    def look(self, image: Pyramid, region: Region) -> SeenKeypoints:
-        """The keypoints of the person nearest to the middle of a region; beyond the image all is black."""
-        return self.look_all(image, [region])[0]
+    def look(self, image: Pyramid, region: Region, within: Float[np.ndarray, " 4"] | None = None) -> SeenKeypoints:
+        """The keypoints of the person nearest to the middle of a region; beyond the image all is black.
+
+        Args:
+            within: x0, y0, x1, y1, pixels of the image: all beyond is made black too, so that neighbours cannot be
+                taken for the person.
+        """
+        crop = image.crop(_between_pixels(region, THUNDER_SIZE), THUNDER_SIZE, replicate_border=False)
+        if within is not None:
+            x0, y0, x1, y1 = within.tolist()
+            corners = region.to_crop(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])) * THUNDER_SIZE
+            shown = cv2.fillConvexPoly(np.zeros(crop.shape[:2], np.uint8), np.round(corners).astype(np.int32), 1)
+            crop = crop * shown[..., None]
+        (found,) = self.read(crop[None])
+        # In a mirror the network calls the person's left hand the right one.
+        found = found[_MIRROR] if region.mirrored else found
+        return SeenKeypoints(region, region.to_image(found[:, :2]), found[:, 2])
 
     def look_all(self, image: Pyramid, regions: Sequence[Region]) -> list[SeenKeypoints]:
         """The same for several regions; no faster than one by one."""
-        seen = []
-        for region in regions:
-            crop = image.crop(_between_pixels(region, THUNDER_SIZE), THUNDER_SIZE, replicate_border=False)
-            (found,) = self.read(crop[None])
-            # In a mirror the network calls the person's left hand the right one.
-            found = found[_MIRROR] if region.mirrored else found
-            seen.append(SeenKeypoints(region, region.to_image(found[:, :2]), found[:, 2]))
-        return seen
+        return [self.look(image, region) for region in regions]
 
     def read(self, crops: UInt8[np.ndarray, "crops 256 256 3"]) -> Float[np.ndarray, "crops 17 3"]:
         """Of RGB crops: x, y, confidence; (0, 0) is the first corner of the crop, (1, 1) the opposite one."""
