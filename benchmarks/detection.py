@@ -26,9 +26,8 @@ from PIL import Image
 from common.finding import CACHE, DEFAULT_SETS, FINDERS, RENDERS, SAMPLES, SETS, Example, examples_of, finders
 from common.judging import Judged, Report, badness, by_joint, judged_by, keypoint_figures, share, sheet, tags_of
 from kouros.detection import default_detector, find_people
-from kouros.detection.averaging import crop_variations
 from kouros.detection.find import DEFAULT_CROPS
-from kouros.detection.regions import Pyramid, Region, covering_regions
+from kouros.detection.regions import Pyramid, covering_regions
 
 
 def summary(judged: Sequence[Judged]) -> dict[str, object]:
@@ -77,18 +76,17 @@ def stage_times(image: np.ndarray, repeats: int) -> dict[str, float]:
     detector = default_detector()
     pyramid = Pyramid(image)
     squares = covering_regions(pyramid.width, pyramid.height)
-    candidates = detector.find_candidates(pyramid)
-    place = candidates[0].region if candidates else Region(pyramid.width / 2, pyramid.height / 2, 200.0)
-    first = detector.look(pyramid, place)
-    crops = crop_variations(first.next_region, DEFAULT_CROPS)
-    find = detector.look_again(pyramid, first)
+    places = detector.find_places(pyramid)
+    find = detector.look_at(pyramid, places[0]) if places else None
+    if find is None:
+        raise SystemExit("nobody is proposed in this photo; choose another by --photo.")
     return milliseconds(
         {
-            "detector, whole image": lambda: detector.detect(pyramid, squares[0]),
-            f"detector, image and {len(squares) - 1} tiles": lambda: detector.find_candidates(pyramid),
-            "one crop cut": lambda: pyramid.crop(crops[0], 256, replicate_border=True),
-            "landmarks, one crop": lambda: detector.look(pyramid, place),
-            f"landmarks, {DEFAULT_CROPS} crops averaged": lambda: detector.look_closely(pyramid, find, DEFAULT_CROPS),
+            "person detector, whole image": lambda: detector.detect(pyramid, squares[0]),
+            f"person detector, image and {len(squares) - 1} tiles": lambda: detector.find_candidates(pyramid),
+            "all places (person detector, MultiPose)": lambda: detector.find_places(pyramid),
+            "one place (Thunder twice, BlazePose once)": lambda: detector.look_at(pyramid, places[0]),
+            f"BlazePose, {DEFAULT_CROPS} crops averaged": lambda: detector.look_closely(pyramid, find, DEFAULT_CROPS),
             "find_people": lambda: find_people(image),
             "find_people, no tiles, one crop": lambda: find_people(image, tiles=False, crops=1),
         },

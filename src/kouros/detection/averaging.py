@@ -1,7 +1,4 @@
-"""Several looks at one person, averaged: the landmark model is sensitive to the crop, its mean less so.
-
-How far the looks differ also tells real people from false finds.
-"""
+"""Several looks at one person, averaged: the landmark model is sensitive to the crop, its mean less so."""
 
 from dataclasses import dataclass
 
@@ -45,9 +42,6 @@ def crop_variations(region: Region, crops: int) -> list[Region]:
     return [region.varied(*variation) for variation in _VARIATIONS[:crops]]
 
 
-_DOUBTFUL_SPREAD = 0.03
-
-
 @dataclass(frozen=True, eq=False)
 class Averaged:
     """The mean of several looks at one person, and how far they differ."""
@@ -58,21 +52,6 @@ class Averaged:
     metric: Float[np.ndarray, "33 3"]
     spread_2d: Float[np.ndarray, " 33"]
     spread_3d: Float[np.ndarray, " 33"]
-    size: float
-    """Of the region looked at, pixels."""
-
-    @property
-    def certainty(self) -> float:
-        """In [0, 1]: how well the looks agree on the body; 0.5 where they differ by 0.03 of the region.
-
-        The model draws a skeleton into anything, pans on a wall or half of a person, and its flag is no
-        warning: 0.9 and more. But it draws another one into each crop. Looks at real people differ by 0.004
-        to 0.025, those at false finds by 0.04 to 0.1 (18 of both on ten photos).
-        """
-        body = list(BODY_POINTS)
-        seen = self.confidence[body] > 0.5
-        spread = self.spread_2d[body][seen] if seen.any() else self.spread_2d[body]
-        return 1 / (1 + (float(spread.mean()) / (_DOUBTFUL_SPREAD * self.size)) ** 2)
 
 
 def average(looks: list[Landmarks]) -> Averaged:
@@ -92,7 +71,6 @@ def average(looks: list[Landmarks]) -> Averaged:
         metric=metric,
         spread_2d=spread_2d,
         spread_3d=spread_3d,
-        size=looks[0].region.size,
     )
 
 

@@ -7,29 +7,11 @@ from jaxtyping import Bool, Float
 
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.detection.averaging import BODY_POINTS
-from kouros.detection.person_detector import Candidate
-from kouros.detection.regions import Region
 
 _BODY_MIRROR = [BODY_POINTS.index(BLAZEPOSE33.mirror[k]) for k in BODY_POINTS]
 _SAME_POINT = 0.12
 _SAME_PERSON = 0.5
 _MIN_CONFIDENCE = 0.3
-
-
-def same_place(a: Region, b: Region) -> bool:
-    """Whether two regions are so alike that the landmark model would see the same person in both."""
-    apart = float(np.hypot(a.x - b.x, a.y - b.y))
-    turned = abs((a.angle - b.angle + np.pi) % (2 * np.pi) - np.pi)
-    return apart < 0.1 * min(a.size, b.size) and max(a.size, b.size) < 1.35 * min(a.size, b.size) and turned < 0.5
-
-
-def distinct_places(candidates: list[Candidate]) -> list[Candidate]:
-    """Those candidates, in order, that are not in the same place as an earlier one."""
-    kept: list[Candidate] = []
-    for candidate in candidates:
-        if candidate.region.size > 0 and not any(same_place(candidate.region, k.region) for k in kept):
-            kept.append(candidate)
-    return kept
 
 
 @dataclass(frozen=True, eq=False)

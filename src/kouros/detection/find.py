@@ -1,8 +1,15 @@
-"""From an image to the people in it: detect, look twice, sort out, look again from several crops, average."""
+"""From an image to the people in it: two detectors propose places, two networks look at each, and three questions are
+answered one by one.
+
+Is somebody there? Detectors' scores, the networks' own confidence, and whether two networks that know nothing of each
+other draw the same body (`presence`). Where are the keypoints? Both networks' together (`kouros.detection.fusion`). How
+sure is each? A calibrated probability (there too). That a pose is uncertain is not that nobody is there.
+"""
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -11,53 +18,93 @@ from jaxtyping import Float, Shaped, UInt8
 
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.detection import landmark_model, person_detector
-from kouros.detection.averaging import BODY_POINTS, MAX_CROPS, Averaged, average, crop_variations
-from kouros.detection.duplicates import Body, already_found, distinct_places
+from kouros.detection.averaging import BODY_POINTS, MAX_CROPS, average, crop_variations
+from kouros.detection.duplicates import Body, already_found
+from kouros.detection.fusion import BODY, Fused, agreement, fuse, person_size
 from kouros.detection.landmark_model import Landmarks
 from kouros.detection.model_files import detector_network, landmark_network, packaged_models, read_task_file
+from kouros.detection.movenet import MultiPose, SeenKeypoints, Thunder
 from kouros.detection.people import DetectedPerson, PersonMask, box_around
 from kouros.detection.person_detector import Candidate
+from kouros.detection.places import (
+    KEYPOINT_MARGIN,
+    Place,
+    box_of,
+    landmark_region,
+    places_of,
+    region_around,
+    shows,
+)
 from kouros.detection.regions import REGION_MARGIN, Pyramid, Region, covering_regions
 
 DEFAULT_CROPS = 6
-"""Landmarks of one crop lie 58 mm from the median of sixty, those of a crop with its mirror image 32, of four
-29, of six 18, of twelve 19 (14 people on ten photos)."""
-_MIN_VISIBLE_POINTS = 4
-_MIN_VISIBLE_PART = 0.1
-"""Least extent of the points seen, over the size of the body that the model imagines around them."""
-_ECHO_WITHIN, _ECHO_WORSE = 0.75, 0.8
+"""BlazePose's landmarks of one crop lie 58 mm from the median of sixty, those of a crop with its mirror image 32, of
+four 29, of six 18, of twelve 19 (14 people on ten photos): its depth is what they are averaged for."""
+MIN_PRESENCE = 0.5
+_MULTIPOSE_SIDE = 320
+_LEAST_MULTIPOSE, _LEAST_DETECTOR = 0.05, 0.4
+"""Scores from which on a place is looked at; most are nobody."""
+_SECOND_LOOK_GAINS, _GOOD_AGREEMENT = 0.1, 0.6
+_SAME_POINT, _SAME_SHARE = 0.1, 0.7
+_ALREADY = 0.85
+"""Probability of a find from which on other proposals in its place are not looked at."""
 _BODY = list(BODY_POINTS)
-_BELOW_HEAD = [k for k, point in enumerate(BODY_POINTS) if point >= BLAZEPOSE33.index("left_shoulder")]
+_MIN_VISIBLE_POINTS, _SEEN = 4, 0.3
+
+_PRESENCE = {"multipose": 3.1, "agreement": 3.7, "thunder": 8.0, "flag": 0.84}
+_PRESENCE_CONSTANT = -3.0
+
+
+def presence(multipose: float, agreement: float, thunder: float, flag: float) -> float:
+    """The probability that somebody is there.
+
+    Logistic, fitted to people and nobody in renders (`benchmarks/finder_calibration.py`).
+
+    Args:
+        multipose: MultiPose's score of the place; 0 where it proposed nobody there.
+        agreement: of Thunder's and BlazePose's skeletons; see `kouros.detection.fusion.agreement`.
+        thunder: mean confidence of Thunder's nose and limbs.
+        flag: BlazePose's own, which is high for much that is nobody.
+    """
+    weighted = (
+        _PRESENCE["multipose"] * multipose
+        + _PRESENCE["agreement"] * agreement
+        + _PRESENCE["thunder"] * thunder
+        + _PRESENCE["flag"] * flag
+    )
+    return 1 / (1 + math.exp(-weighted - _PRESENCE_CONSTANT))
 
 
 @dataclass(frozen=True, eq=False)
 class Find:
-    """A person looked at twice: where a guess pointed, and in a mirror where that first look pointed."""
+    """A place looked at by both networks."""
 
-    first: Landmarks
-    mirrored: Landmarks
-    pair: Averaged
-    body: Body
+    place: Place
+    seen: SeenKeypoints
+    """Thunder's second look, at the region that the first one gave."""
+    look: Landmarks
+    """BlazePose's."""
+    fused: Fused
+    presence: float
 
-
-_SURE = 0.75
-"""Certainty of a find from which on other candidates in its place are not looked at."""
-
-
-def same_person_at(region: Region, found: Landmarks) -> bool:
-    """Whether a candidate's region is the one where a person was found, up to the detector's usual scatter."""
-    place = found.next_region
-    apart = math.hypot(region.x - place.x, region.y - place.y)
-    return apart < 0.12 * place.size and 1 / 1.5 < region.size / place.size < 1.5
+    @property
+    def body(self) -> Body:
+        """What duplicates are told by."""
+        size = self.look.next_region.size / REGION_MARGIN
+        return Body(self.fused.points[_BODY], self.fused.confidence[_BODY], size)
 
 
 class PoseDetector:
-    """MediaPipe Pose's two networks, loaded once.
+    """The four networks that find people, loaded once: MediaPipe Pose's two, MoveNet MultiPose and Thunder.
 
+<<<<<<< HEAD
     May be used by several threads at once.
+=======
+    May be used by several threads.
+>>>>>>> finder
 
     Args:
-        model: a ``.task`` bundle of MediaPipe's Pose Landmarker; default: the models inside the package.
+        model: a ``.task`` bundle of MediaPipe's Pose Landmarker, in place of the packaged detector and landmark model.
         threads: CPU threads of the networks; default: as many as there are cores, at most 4.
 
     Raises:
@@ -70,46 +117,85 @@ class PoseDetector:
         threads = threads or min(4, os.cpu_count() or 1)
         self._detector = detector_network(files, threads)
         self._landmarks = landmark_network(files, threads)
+        self._thunder, self._multipose = Thunder(threads=threads), MultiPose(threads=threads)
+
+    def find_places(self, image: Pyramid, *, tiles: bool = True) -> list[Place]:
+        """Where somebody may be in the whole image and in its tiles, the likelier first."""
+        people = [p for p in self._multipose.find(image, _MULTIPOSE_SIDE) if p.score > _LEAST_MULTIPOSE]
+        return places_of(people, self.find_candidates(image, tiles=tiles, min_score=_LEAST_DETECTOR))
 
     def find_candidates(self, image: Pyramid, *, tiles: bool = True, min_score: float = 0.5) -> list[Candidate]:
-        """What the person detector sees in the whole image and in its tiles, best first; with repetitions."""
+        """What MediaPipe's person detector sees in the whole image and in its tiles, best first; with repetitions."""
         found: list[Candidate] = []
         for square in covering_regions(image.width, image.height, levels=3 if tiles else 1):
             found += self.detect(image, square, min_score)
         return sorted(found, key=lambda candidate: -candidate.score)
 
     def detect(self, image: Pyramid, square: Region, min_score: float = 0.5) -> list[Candidate]:
-        """What the person detector sees in one upright square, best first."""
+        """What MediaPipe's person detector sees in one upright square, best first."""
         return person_detector.detect(self._detector, image, square, min_score)
 
     def look(self, image: Pyramid, region: Region) -> Landmarks:
-        """The landmarks of the person in one region."""
+        """BlazePose's landmarks of the person in one region."""
         return landmark_model.look(self._landmarks, image, region)
 
-    def look_again(self, image: Pyramid, first: Landmarks) -> Find:
-        """Compare a look with a mirrored one at the better centred region that it gives."""
-        mirrored = self.look(image, first.next_region.varied(mirrored=True))
-        pair = average([first, mirrored])
-        return Find(first, mirrored, pair, _body(pair.points, pair.confidence, pair.size))
+    def look_at(
+        self, image: Pyramid, place: Place, min_presence: float = 0.0, known: Sequence["Find"] = ()
+    ) -> "Find | None":
+        """Both networks at a place: Thunder twice, the second time where the first look points; then BlazePose at the
+        body that Thunder sees.
+
+        None as soon as ``min_presence`` cannot be reached any more, or Thunder sees somebody who is known already.
+        """
+        seen, within = self._thunder.look(image, place.region), None
+        if place.person is not None and not shows(seen.points, place.person):
+            within = box_of(place.person)  # a neighbour has drawn the look away
+            seen = self._thunder.look(image, place.region, within)
+        around = region_around(seen.points, seen.confidence)
+        if _at_best(place, seen, _SECOND_LOOK_GAINS) < min_presence or any(_alike(seen, f.seen) for f in known):
+            return None
+        if around is not None:
+            seen = self._thunder.look(image, around, within)
+            if _at_best(place, seen, 0.0) < min_presence or any(_alike(seen, f.seen) for f in known):
+                return None
+        region = landmark_region(seen.points, seen.confidence)
+        return _judged(place, seen, self.look(image, place.region if region is None else region))
 
     def look_closely(self, image: Pyramid, find: Find, crops: int) -> DetectedPerson:
-        """Look at a person from several crops and average."""
-        regions = crop_variations(find.first.next_region, crops)
-        # The second variation is the mirror image of the first, which the find holds.
-        looks = [find.mirrored if k == 1 else self.look(image, region) for k, region in enumerate(regions)]
+        """A find as a person: BlazePose's landmarks from several crops, averaged, with Thunder's keypoints."""
+        looks = [self.look(image, region) for region in crop_variations(find.look.next_region, crops)]
         averaged = average(looks)
-        certainty = averaged.certainty if crops > 1 else find.pair.certainty
-        keypoints = np.column_stack([averaged.points, averaged.confidence])
+        fused = fuse(find.seen.points, find.seen.confidence, averaged.points, averaged.confidence)
+        keypoints = np.column_stack([fused.points, fused.confidence])
         return DetectedPerson(
-            box=box_around(keypoints, float(image.width), float(image.height)),
+            box=box_around(keypoints, float(image.width), float(image.height), min_confidence=_SEEN),
             keypoints_2d=keypoints,
-            keypoint_set="blazepose33",
-            score=averaged.flag * certainty,
+            keypoint_set=BLAZEPOSE33.name,
+            score=find.presence,
             landmarks_3d=averaged.metric,
             spread_2d=averaged.spread_2d if crops > 1 else None,
             spread_3d=averaged.spread_3d if crops > 1 else None,
             mask=PersonMask.from_logits(looks[0].mask_logits, looks[0].region),
         )
+
+
+def _at_best(place: Place, seen: SeenKeypoints, gain: float) -> float:
+    """The presence if BlazePose were sure and agreed as well as it does on most people."""
+    return presence(place.multipose, _GOOD_AGREEMENT, float(seen.confidence[BODY].mean()) + gain, 1.0)
+
+
+def _alike(seen: SeenKeypoints, other: SeenKeypoints) -> bool:
+    """Whether two looks show the same person: the points that the first is sure of lie on the other's."""
+    size = min(person_size(s.points, s.confidence) for s in (seen, other))
+    weight = seen.confidence[BODY]
+    near = np.linalg.norm(seen.points - other.points, axis=1)[BODY] < _SAME_POINT * size
+    return bool(weight @ near > _SAME_SHARE * weight.sum())
+
+
+def _judged(place: Place, seen: SeenKeypoints, look: Landmarks) -> Find:
+    alike = agreement(seen.points, seen.confidence, look.points)
+    likely = presence(place.multipose, alike, float(seen.confidence[BODY].mean()), look.flag)
+    return Find(place, seen, look, fuse(seen.points, seen.confidence, look.points, look.confidence), likely)
 
 
 @cache
@@ -124,7 +210,7 @@ def find_people(
     max_people: int | None = None,
     tiles: bool = True,
     crops: int = DEFAULT_CROPS,
-    min_score: float = 0.5,
+    min_score: float = MIN_PRESENCE,
     detector: PoseDetector | None = None,
 ) -> list[DetectedPerson]:
     """People in an RGB image, left to right.
@@ -133,8 +219,8 @@ def find_people(
         image: (height, width, 3), uint8.
         max_people: keep the largest ones only.
         tiles: also search overlapping tiles, for people too small to be seen in the whole image.
-        crops: how many crops of each person to average, 1 to 12.
-        min_score: least score of a find, in [0, 1]: the model's flag times the agreement of the crops.
+        crops: how many crops of each person BlazePose's landmarks are averaged over, 1 to 12.
+        min_score: least probability that somebody is there, in [0, 1].
         detector: default: the packaged models.
 
     Raises:
@@ -147,30 +233,22 @@ def find_people(
     if max_people is not None and max_people < 1:
         raise ValueError(f"max_people must be at least 1, not {max_people}; None keeps everybody.")
     detector = detector or default_detector()
-    finds: list[tuple[float, Find]] = []
-    for candidate in distinct_places(detector.find_candidates(pyramid, tiles=tiles)):
-        # The tiles see the same person many times; one sure find of them is enough.
-        if any(find.pair.certainty > _SURE and same_person_at(candidate.region, find.first) for _, find in finds):
+    finds: list[Find] = []
+    for place in detector.find_places(pyramid, tiles=tiles):
+        # Detectors propose the same person many times; one sure find of them is enough.
+        if any(find.presence > _ALREADY and _shown_by(place, find) for find in finds):
             continue
-        first = detector.look(pyramid, candidate.region)
-        if first.flag >= min_score:
-            find = detector.look_again(pyramid, first)
-            finds.append((candidate.score * first.flag * find.pair.certainty, find))
-    people: list[DetectedPerson] = []
-    bodies: list[Body] = []
-    for _, find in sorted(finds, key=lambda scored: -scored[0]):
-        if already_found(find.body, bodies):
-            continue
-        person = detector.look_closely(pyramid, find, crops)
-        size = find.first.next_region.size
-        body = _body(person.keypoints_2d[:, :2], person.keypoints_2d[:, 2], size)
-        doubtful = already_found(body, bodies) or any(_echoes(body, person, other) for other in people)
-        if person.score >= min_score and _plausible(body, pyramid) and not doubtful:
-            people.append(person)
-            bodies.append(body)
+        find = detector.look_at(pyramid, place, min_score, [f for f in finds if f.presence > _ALREADY])
+        if find is not None:
+            finds.append(find)
+    kept: list[Find] = []
+    for find in sorted(finds, key=lambda find: -find.presence):
+        others = [other.body for other in kept]
+        if find.presence >= min_score and _plausible(find.body, pyramid) and not already_found(find.body, others):
+            kept.append(find)
     if max_people is not None:
-        largest = np.argsort([-body.size for body in bodies], kind="stable")[:max_people]
-        people = [people[k] for k in largest]
+        kept = sorted(kept, key=lambda find: -find.body.size)[:max_people]
+    people = [detector.look_closely(pyramid, find, crops) for find in kept]
     return sorted(people, key=lambda person: float(person.box[0] + person.box[2]))
 
 
@@ -183,13 +261,13 @@ def landmarks_in_boxes(
 ) -> list[DetectedPerson]:
     """The person in each box, in the order of the boxes; every box gives one, whatever its score.
 
-    The landmark model wants bodies upright. The person detector, run on the box, says how the body is turned;
-    where it sees nobody, or an upright look agrees better with its mirror image, the upright one counts.
+    Thunder looks at the box in four turns, and where MediaPipe's detector sees a body inside it, at that; the look
+    counts in which the networks agree best.
 
     Args:
         image: (height, width, 3), RGB, uint8.
         boxes: x0, y0, x1, y1, pixels of the image; one person each.
-        crops: how many crops of each person to average, 1 to 12.
+        crops: how many crops of each person BlazePose's landmarks are averaged over, 1 to 12.
         detector: default: the packaged models.
 
     Raises:
@@ -206,18 +284,48 @@ def landmarks_in_boxes(
     return [detector.look_closely(pyramid, _in_box(detector, pyramid, box), crops) for box in boxes.tolist()]
 
 
+_TURNS = (0.0, math.pi / 2, math.pi, -math.pi / 2)
+_CALM = 0.35
+"""Mean confidence of Thunder's upright look from which on no other turns are tried."""
+
+
 def _in_box(detector: PoseDetector, image: Pyramid, box: list[float]) -> Find:
     x0, y0, x1, y1 = box
-    square = Region((x0 + x1) / 2, (y0 + y1) / 2, 1.25 * max(x1 - x0, y1 - y0))
-    seen = detector.detect(image, square)
-    regions = [square, *(candidate.region for candidate in seen if _inside(candidate, box))]
-    finds = [detector.look_again(image, detector.look(image, region)) for region in regions]
-    return max(finds, key=lambda find: find.first.flag * find.pair.certainty)
+    square = Region((x0 + x1) / 2, (y0 + y1) / 2, KEYPOINT_MARGIN * 0.9 * max(x1 - x0, y1 - y0))
+    upright = detector.look_at(image, Place(square))
+    assert upright is not None
+    finds = [upright]
+    if float(upright.seen.confidence[BODY].mean()) < _CALM or not _mostly_inside(upright, box):
+        seen = detector.detect(image, square, _LEAST_DETECTOR)
+        regions = [replace(square, angle=angle) for angle in _TURNS[1:]]
+        regions += [c.region for c in seen if c.region.size > 0 and _holds(box, c.points[0])]
+        finds += [f for region in regions if (f := detector.look_at(image, Place(region))) is not None]
+    return max(finds, key=lambda find: find.presence * (0.2 + _share_inside(find, box)))
 
 
-def _inside(candidate: Candidate, box: list[float]) -> bool:
-    x, y = candidate.points[0]
-    return bool(box[0] <= x <= box[2] and box[1] <= y <= box[3] and candidate.region.size > 0)
+def _share_inside(find: Find, box: Sequence[float]) -> float:
+    """Of the points that count, how many lie in the box."""
+    points, weight = find.seen.points[BODY], find.seen.confidence[BODY]
+    inside = ((points >= box[:2]) & (points <= box[2:])).all(axis=1)
+    return float((weight * inside).sum() / max(float(weight.sum()), 1e-9))
+
+
+def _mostly_inside(find: Find, box: Sequence[float]) -> bool:
+    return _share_inside(find, box) > 0.7
+
+
+def _holds(box: Sequence[float], point: Float[np.ndarray, "2"]) -> bool:
+    x, y = point.tolist()
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+
+def _shown_by(place: Place, find: Find) -> bool:
+    """Whether a place is the one where somebody was found, up to the detectors' usual scatter."""
+    for known in (find.place.region, find.seen.region, find.look.next_region):
+        apart = math.hypot(place.region.x - known.x, place.region.y - known.y)
+        if apart < 0.15 * known.size and 1 / 1.5 < place.region.size / known.size < 1.5:
+            return True
+    return False
 
 
 def _checked_image(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width 3"]:
@@ -234,22 +342,7 @@ def _check_crops(crops: int) -> None:
 
 
 def _plausible(body: Body, image: Pyramid) -> bool:
-    """Whether enough of a body is to be seen to call it a person: more than a face, and not a mere speck."""
+    """Whether enough of a body is to be seen to call it a person, and not a mere speck."""
     inside = ((body.points >= 0) & (body.points <= [image.width, image.height])).all(axis=1)
-    seen = inside & (body.confidence > 0.5)
-    if seen.sum() < _MIN_VISIBLE_POINTS or seen[_BELOW_HEAD].sum() < 2:
-        return False
-    return float(np.ptp(body.points[seen], axis=0).max()) > max(4.0, _MIN_VISIBLE_PART * body.size)
-
-
-def _echoes(body: Body, person: DetectedPerson, other: DetectedPerson) -> bool:
-    """Whether a find is a second, worse skeleton drawn into another person's silhouette."""
-    seen = body.confidence > 0.5
-    if other.mask is None or not seen.any():
-        return False
-    within = other.mask.covers(body.points[seen]).mean()
-    return bool(within >= _ECHO_WITHIN) and person.score < _ECHO_WORSE * other.score
-
-
-def _body(points: Float[np.ndarray, "33 2"], confidence: Float[np.ndarray, " 33"], region_size: float) -> Body:
-    return Body(points[_BODY], confidence[_BODY], region_size / REGION_MARGIN)
+    seen = inside & (body.confidence > _SEEN)
+    return bool(seen.sum() >= _MIN_VISIBLE_POINTS) and float(np.ptp(body.points[seen], axis=0).max()) > 6.0
