@@ -55,11 +55,7 @@ lint: $(VENV)/.dev
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
-<<<<<<< HEAD
-BENCHMARKS := body_layer charts detection end_to_end hkmr in_the_loop movenet rasterizer synthesize
-=======
-BENCHMARKS := body_layer charts end_to_end hkmr in_the_loop rasterizer synthesize
->>>>>>> finderbench
+BENCHMARKS := body_layer charts end_to_end hkmr in_the_loop movenet rasterizer synthesize
 
 bench: $(VENV)/.dev
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(RUN)/python benchmarks/$$name.py || exit 1; done

@@ -19,9 +19,12 @@ import cv2
 import numpy as np
 import torch
 
+from kouros.data.crops import CropTransform
+from kouros.data.dense import Look, Wants
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import label, thickness
-from kouros.data.synthetic.scenes import SceneConfig, draw_scene
+from kouros.data.synthetic.scenes import Scene, SceneConfig, draw_scene
+from kouros.render.maps import DenseMaps
 
 T = TypeVar("T")
 _PATIENCE = 120.0
@@ -32,7 +35,7 @@ def stages(pictures: int, size: int) -> dict[str, float]:
     """Mean milliseconds a picture of each stage, processor time."""
     stage, config = _ready(), SceneConfig(size=size)
     flesh = thickness(stage.body)
-    spent = dict.fromkeys(("draw the scene", "pose", "label", "RGB", "IUV, people, depth"), 0.0)
+    spent = dict.fromkeys(("draw the scene", "pose", "label", "RGB", "IUV of each person"), 0.0)
 
     def timed(name: str, work: Callable[[], T]) -> T:
         start = time.process_time()
@@ -45,8 +48,17 @@ def stages(pictures: int, size: int) -> dict[str, float]:
         staged = timed("pose", partial(stage.staged, scene))
         timed("label", partial(label, stage, scene, flesh, staged))
         timed("RGB", partial(stage.picture, scene, staged))
-        timed("IUV, people, depth", partial(stage.maps, scene, staged, parts=()))
+        timed("IUV of each person", partial(iuv, stage, scene))
     return {name: 1e3 * seconds / pictures for name, seconds in spent.items()}
+
+
+def iuv(stage: Stage, scene: Scene) -> DenseMaps | None:
+    """What each pixel of the picture sees of each person."""
+    if not len(scene):
+        return None
+    whole = Look(CropTransform(np.full(2, scene.size / 2), float(scene.size), scene.size), (scene.size, scene.size))
+    people = [(scene, k) for k in range(len(scene))]
+    return stage.maps(people, [whole] * len(people), Wants(image=False, maps=("iuv",)))
 
 
 def _ready() -> Stage:
@@ -55,7 +67,7 @@ def _ready() -> Stage:
     stage = Stage()
     scene = draw_scene(0, 0, stage.body, None, SceneConfig(size=64))
     stage.picture(scene)
-    stage.maps(scene)
+    iuv(stage, scene)
     return stage
 
 
@@ -68,7 +80,7 @@ def render(worker: int, pictures: int, size: int, ready: Any, seconds: Any) -> N
     for scene in scenes:
         staged = stage.staged(scene)
         stage.picture(scene, staged)
-        stage.maps(scene, staged, parts=())
+        iuv(stage, scene)
     seconds.put(time.perf_counter() - start)
 
 

@@ -97,11 +97,7 @@ class Find:
 class PoseDetector:
     """The four networks that find people, loaded once: MediaPipe Pose's two, MoveNet MultiPose and Thunder.
 
-<<<<<<< HEAD
-    May be used by several threads at once.
-=======
     May be used by several threads.
->>>>>>> finder
 
     Args:
         model: a ``.task`` bundle of MediaPipe's Pose Landmarker, in place of the packaged detector and landmark model.

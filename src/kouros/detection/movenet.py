@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-<<<<<<< HEAD
-=======
 import cv2
->>>>>>> finder
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -62,29 +59,7 @@ class Thunder:
         cells = (THUNDER_SIZE // _STRIDE) ** 2
         answers = tuple(numbers * cells for numbers in _THUNDER_ANSWERS)
         shape = (1, THUNDER_SIZE, THUNDER_SIZE, 3)
-<<<<<<< HEAD
         self.network = Network(packaged_movenet().thunder, shape, answers, threads or _default_threads())
-
-    def look(self, image: Pyramid, region: Region) -> SeenKeypoints:
-        """The keypoints of the person nearest to the middle of a region; beyond the image all is black."""
-        return self.look_all(image, [region])[0]
-
-    def look_all(self, image: Pyramid, regions: Sequence[Region]) -> list[SeenKeypoints]:
-        """The same for several regions; no faster than one by one."""
-        seen = []
-        for region in regions:
-            crop = image.crop(_between_pixels(region, THUNDER_SIZE), THUNDER_SIZE, replicate_border=False)
-            (found,) = self.read(crop[None])
-            # In a mirror the network calls the person's left hand the right one.
-            found = found[_MIRROR] if region.mirrored else found
-            seen.append(SeenKeypoints(region, region.to_image(found[:, :2]), found[:, 2]))
-        return seen
-
-    def read(self, crops: UInt8[np.ndarray, "crops 256 256 3"]) -> Float[np.ndarray, "crops 17 3"]:
-        """Of RGB crops: x, y, confidence; (0, 0) is the first corner of the crop, (1, 1) the opposite one."""
-        answers = [_answers(self.network, crop) for crop in crops]
-=======
-        self._network = Network(packaged_movenet().thunder, shape, answers, threads or _default_threads())
 
     def look(self, image: Pyramid, region: Region, within: Float[np.ndarray, " 4"] | None = None) -> SeenKeypoints:
         """The keypoints of the person nearest to the middle of a region; beyond the image all is black.
@@ -110,8 +85,7 @@ class Thunder:
 
     def read(self, crops: UInt8[np.ndarray, "crops 256 256 3"]) -> Float[np.ndarray, "crops 17 3"]:
         """Of RGB crops: x, y, confidence; (0, 0) is the first corner of the crop, (1, 1) the opposite one."""
-        answers = [_answers(self._network, crop) for crop in crops]
->>>>>>> finder
+        answers = [_answers(self.network, crop) for crop in crops]
         heads = ThunderHeads(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
         return heads.keypoints().numpy().astype(np.float64)
 
@@ -141,11 +115,7 @@ class MultiPose:
 
     def __init__(self, *, threads: int | None = None) -> None:
         self._threads = threads or _default_threads()
-<<<<<<< HEAD
         self.network = lru_cache(_SIZES_KEPT)(self._load)
-=======
-        self._network = lru_cache(_SIZES_KEPT)(self._load)
->>>>>>> finder
 
     def _load(self, rows: int, columns: int) -> Network:
         cells = (rows // _STRIDE) * (columns // _STRIDE)
@@ -179,11 +149,7 @@ class MultiPose:
 
     def read(self, picture: UInt8[np.ndarray, "rows columns 3"]) -> SeveralPeople:
         """People in an RGB picture whose sides are multiples of 32 pixels; a batch of one."""
-<<<<<<< HEAD
         return MultiPoseHeads(*_answers(self.network(*picture.shape[:2]), picture)).people()
-=======
-        return MultiPoseHeads(*_answers(self._network(*picture.shape[:2]), picture)).people()
->>>>>>> finder
 
     def _find(self, image: Pyramid, region: Region, side: int, rows: int, columns: int) -> list[SeenPerson]:
         """In the first rows and columns of a region brought to ``side`` pixels."""

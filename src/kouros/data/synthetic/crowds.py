@@ -21,7 +21,7 @@ from kouros.body.skeleton import JOINT_NAMES
 from kouros.body.surface.atlas import rest_keypoints
 from kouros.data.mocap.recombination import Draws, PoseBank, about
 from kouros.data.synthetic.cameras import Shot, looking
-from kouros.data.synthetic.draw import Stage, Staged, View
+from kouros.data.synthetic.draw import Stage, Staged
 from kouros.data.synthetic.poses import draw_people
 from kouros.data.synthetic.props import Prop, hidden_by, obstacle, seat, table
 from kouros.data.synthetic.scenes import Scene, dice_of, footprint, free_spot, rounded, seat_height
@@ -236,7 +236,7 @@ def _alone(stage: Stage, crowd: Crowd, built: Staged, k: int) -> float:
     own = replace(built, faces=built.faces[k * per_body : (k + 1) * per_body], people_faces=per_body)
     coarse = min(size, 320)
     scale = size / coarse
-    seen = stage.fragments(crowd.scene, own, View(0.0, 0.0, float(size), coarse)).face[0].numpy() >= 0
+    seen = stage.fragments(crowd.scene, own, coarse).face[0].numpy() >= 0
     return float(seen[: round(crowd.height / scale), : round(crowd.width / scale)].sum()) * scale**2
 
 

@@ -103,9 +103,10 @@ class Stage:
         picture = picture * (1 - lit[..., 3:]) + lit[..., :3]
         return _through_lens(picture, scene.dice(_LENS), size if soft_as is None else soft_as)
 
-    def fragments(self, scene: Scene, staged: Staged) -> Fragments:
-        """The picture's z-buffer over people and things."""
-        return rasterize(staged.vertices, staged.faces, _camera(scene), (scene.size, scene.size))
+    def fragments(self, scene: Scene, staged: Staged, size: int | None = None) -> Fragments:
+        """The picture's z-buffer over people and things; drawn with ``size`` pixels a side, if not with its own."""
+        size = size or scene.size
+        return rasterize(staged.vertices, staged.faces, _camera(scene).scaled(size / scene.size), (size, size))
 
     def maps(self, people: Sequence[tuple[Scene, int]], looks: Sequence[Look], wants: Wants) -> DenseMaps:
         """What is wanted of people, each in a scene by number, as they are looked at in its picture.
