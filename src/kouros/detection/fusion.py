@@ -85,7 +85,7 @@ def fuse(
     apart = np.linalg.norm(mine - theirs, axis=1) / size
     believed = _TRUSTED * sure / np.maximum(thunder_confidence + _TRUSTED * sure, 1e-9) > _SWITCH
     share = np.where(apart < _NEAR, _BLAZEPOSE_SHARE, believed.astype(float))[:, None]
-    evidence = np.column_stack([thunder_confidence, sure, _agreement(apart), np.ones(len(sure))])
+    evidence = np.column_stack([thunder_confidence, sure, closeness(apart), np.ones(len(sure))])
     probability = 1 / (1 + np.exp(-(evidence * _WEIGHTS).sum(axis=1)))
 
     points, confidence = blazepose.copy(), blazepose_confidence.copy()
@@ -108,7 +108,7 @@ def agreement(
     size = person_size(mine, thunder_confidence)
     weight = thunder_confidence[BODY] / max(float(thunder_confidence[BODY].sum()), 1e-9)
     ways = (theirs, theirs[list(COCO17.mirror)])
-    return max(float(weight @ _agreement(np.linalg.norm(mine - way, axis=1)[BODY] / size)) for way in ways)
+    return max(float(weight @ closeness(np.linalg.norm(mine - way, axis=1)[BODY] / size)) for way in ways)
 
 
 def person_size(points: Float[np.ndarray, "17 2"], confidence: Float[np.ndarray, " 17"]) -> float:
@@ -132,5 +132,6 @@ def as_blazepose(points: Float[np.ndarray, "17 2"]) -> Float[np.ndarray, "17 2"]
     return moved
 
 
-def _agreement(apart: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+def closeness(apart: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
+    """In [0, 1], of the distances between two networks' points over the person's size."""
     return np.exp(-((apart / AGREE_WITHIN) ** 2))
