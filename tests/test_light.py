@@ -9,8 +9,9 @@ HERE = Path(__file__).parent
 FITTING = ("torch", "numpy", "scipy", "roma", "jaxtyping")
 TRAINING = (*FITTING, "lightning", "opencv-python-headless", "pillow", "rich", "tensorboard")
 """OpenCV and Pillow read and warp photos; rich and TensorBoard tell how it goes."""
-_ONLY_WITH_NUMBA = "kouros.fitting.kernels."
-"""Compiled loops, for which torch's own operations stand where numba is missing."""
+_ONLY_WITH_MORE = ("kouros.fitting.kernels.", "kouros.networks.tflite_", "kouros.networks.tfjs_conversion")
+"""Compiled loops, for which torch's own operations stand where numba is missing; and files of networks, which are read
+by flatbuffers before anything is trained."""
 
 
 def run_with(packages: tuple[str, ...], program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +24,7 @@ def _importing(*folders: str) -> str:
 import importlib, pkgutil
 for folder in {folders}:
     for module in pkgutil.walk_packages(importlib.import_module(folder).__path__, folder + "."):
-        if not module.name.startswith({_ONLY_WITH_NUMBA!r}):
+        if not module.name.startswith({_ONLY_WITH_MORE!r}):
             importlib.import_module(module.name)
 """
 

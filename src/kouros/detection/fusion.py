@@ -23,6 +23,9 @@ _TRUSTED, _SWITCH = 0.5, 0.7
 """A BlazePose confidence is worth half as much as one of Thunder's; it must outweigh it by 7 to 3 to be believed where
 the two contradict each other."""
 
+_UNSEEN = 0.2
+"""Below this confidence Thunder puts points anywhere in its square, while BlazePose imagines the rest of the body."""
+
 # How far Thunder's points lie from BlazePose's own idea of the same joints: towards the other side's point, and along
 # the trunk from the hips to the shoulders (ankles: along the shank to the knee), as shares of those vectors.
 _TOWARDS_OTHER = {"ear": 0.16, "shoulder": 0.04, "hip": 0.02}
@@ -84,7 +87,8 @@ def fuse(
     size = person_size(mine, thunder_confidence)
     apart = np.linalg.norm(mine - theirs, axis=1) / size
     believed = _TRUSTED * sure / np.maximum(thunder_confidence + _TRUSTED * sure, 1e-9) > _SWITCH
-    share = np.where(apart < _NEAR, _BLAZEPOSE_SHARE, believed.astype(float))[:, None]
+    imagined = thunder_confidence < _UNSEEN
+    share = np.where(apart < _NEAR, _BLAZEPOSE_SHARE, (believed | imagined).astype(float))[:, None]
     evidence = np.column_stack([thunder_confidence, sure, closeness(apart), np.ones(len(sure))])
     probability = 1 / (1 + np.exp(-(evidence * _WEIGHTS).sum(axis=1)))
 
