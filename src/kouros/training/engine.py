@@ -200,7 +200,11 @@ class RunModule(SystemModule):
             self.asked_to_leave = True
 
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, heard)  # Lightning puts back what was there before
+            signal.signal(signal.SIGTERM, heard)
+
+    def on_train_start(self) -> None:
+        """Lightning has put its own way of hearing in place after `on_fit_start`."""
+        self._hear_who_asks_to_leave()
 
     def _samples(self) -> Iterator[Any]:
         """This process's share of all samples, without their pictures, in as many batches as every other's.
@@ -416,8 +420,9 @@ def _failures_explained() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_pass(trainer: Trainer) -> Iterator[None]:
-    """Lightning turns an interrupt into an exit, which whoever called `train` may want to do something about."""
-    handler = signal.getsignal(signal.SIGINT)
+    """Lightning turns an interrupt into an exit, which whoever called `train` may want to do something about. What is
+    done on signals afterwards is what was done before."""
+    handler, leaving = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     try:
         yield
     except SystemExit as left:
@@ -425,6 +430,9 @@ def _interrupts_pass(trainer: Trainer) -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
         raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, leaving)
 
 
 __all__ = ["EngineOptions", "Outcome", "TrainingData", "TrainingError", "first_process", "train"]
