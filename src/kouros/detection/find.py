@@ -136,14 +136,22 @@ class PoseDetector:
         return landmark_model.look(self._landmarks, image, region)
 
     def look_at(
-        self, image: Pyramid, place: Place, min_presence: float = 0.0, known: Sequence["Find"] = ()
+        self,
+        image: Pyramid,
+        place: Place,
+        min_presence: float = 0.0,
+        known: Sequence["Find"] = (),
+        within: Float[np.ndarray, " 4"] | None = None,
     ) -> "Find | None":
         """Both networks at a place: Thunder twice, the second time where the first look points; then BlazePose at the
         body that Thunder sees.
 
         None as soon as ``min_presence`` cannot be reached any more, or Thunder sees somebody who is known already.
+
+        Args:
+            within: x0, y0, x1, y1: Thunder is shown nothing beyond.
         """
-        seen, within = self._thunder.look(image, place.region), None
+        seen = self._thunder.look(image, place.region, within)
         if place.person is not None and not shows(seen.points, place.person):
             within = box_of(place.person)  # a neighbour has drawn the look away
             seen = self._thunder.look(image, place.region, within)
@@ -280,6 +288,8 @@ def landmarks_in_boxes(
     return [detector.look_closely(pyramid, _in_box(detector, pyramid, box), crops) for box in boxes.tolist()]
 
 
+_BOX_ROOM = 0.15
+"""Of a box's longer side, around it: boxes are rarely drawn around all of a person."""
 _TURNS = (0.0, math.pi / 2, math.pi, -math.pi / 2)
 _CALM = 0.35
 """Mean confidence of Thunder's upright look from which on no other turns are tried."""
@@ -288,14 +298,16 @@ _CALM = 0.35
 def _in_box(detector: PoseDetector, image: Pyramid, box: list[float]) -> Find:
     x0, y0, x1, y1 = box
     square = Region((x0 + x1) / 2, (y0 + y1) / 2, KEYPOINT_MARGIN * 0.9 * max(x1 - x0, y1 - y0))
-    upright = detector.look_at(image, Place(square))
+    room = _BOX_ROOM * max(x1 - x0, y1 - y0)
+    within = np.array([x0 - room, y0 - room, x1 + room, y1 + room])
+    upright = detector.look_at(image, Place(square), within=within)
     assert upright is not None
     finds = [upright]
     if float(upright.seen.confidence[BODY].mean()) < _CALM or not _mostly_inside(upright, box):
         seen = detector.detect(image, square, _LEAST_DETECTOR)
         regions = [replace(square, angle=angle) for angle in _TURNS[1:]]
         regions += [c.region for c in seen if c.region.size > 0 and _holds(box, c.points[0])]
-        finds += [f for region in regions if (f := detector.look_at(image, Place(region))) is not None]
+        finds += [f for region in regions if (f := detector.look_at(image, Place(region), within=within)) is not None]
     return max(finds, key=lambda find: find.presence * (0.2 + _share_inside(find, box)))
 
 

@@ -27,7 +27,6 @@ from kouros.networks.movenet import (
     SeveralPeople,
     ThunderHeads,
 )
-from kouros.networks.tflite_writing import resized
 
 _MIRROR = np.array(COCO17.mirror)
 _STRIDE = 4
@@ -118,6 +117,9 @@ class MultiPose:
         self.network = lru_cache(_SIZES_KEPT)(self._load)
 
     def _load(self, rows: int, columns: int) -> Network:
+        # Here, because it takes flatbuffers, which machines that train need not have.
+        from kouros.networks.tflite_writing import resized
+
         cells = (rows // _STRIDE) * (columns // _STRIDE)
         model = resized(packaged_movenet().multipose, rows, columns)
         answers = tuple(numbers * cells for numbers in _MULTIPOSE_ANSWERS)
