@@ -21,7 +21,8 @@ _GROUPS = 8
 class LightHead(nn.Module):
     """Scores of parts, coordinates, depths: whatever a pixel is to be told.
 
-    With the default width, five maps of 1,100 channels in all at four strides, and 13 outputs, it has some 170,000 numbers.
+    With the default width, five maps of 1,100 channels in all at four strides, and 13 outputs, it has some
+    170,000 numbers.
 
     Args:
         channels: of the maps, in any order.
@@ -64,7 +65,7 @@ class LightHead(nn.Module):
         x: Tensor | None = None
         for level, refine in zip(self.levels, self.refine, strict=True):
             here = torch.stack([n for n, stride in zip(narrow, self.strides, strict=True) if stride == level]).sum(0)
-            x = refine(here if x is None else here + enlarged(x, here.shape[-2:]))
+            x = refine(here if x is None else here + enlarged(x, (here.shape[-2], here.shape[-1])))
         assert x is not None
         return self.answer(self.draw(enlarged(x, size)))
 

@@ -73,7 +73,7 @@ class _Block(nn.Module):
         x = self.adapt(seen)
         if self.adapt_coarser is not None and self.fuse is not None and coarser is not None:
             own, other = self.fuse
-            x = own(x) + enlarged(other(self.adapt_coarser(coarser)), x.shape[-2:])
+            x = own(x) + enlarged(other(self.adapt_coarser(coarser)), (x.shape[-2], x.shape[-1]))
         return self.ending(self.pool(x))
 
 
@@ -114,7 +114,7 @@ def enlarged(
     values: Float[Tensor, "batch channels _rows _columns"], size: tuple[int, int]
 ) -> Float[Tensor, "batch channels height width"]:
     """The same picture at another resolution, bilinearly; pixel centres are at halves."""
-    return interpolate(values, size=tuple(size), mode="bilinear", align_corners=False)
+    return interpolate(values, size=size, mode="bilinear", align_corners=False)
 
 
 def _conv3x3(inputs: int, outputs: int) -> nn.Conv2d:

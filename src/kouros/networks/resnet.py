@@ -87,8 +87,8 @@ class ResNet(nn.Module):
         return self.feature_maps(image)[-1].mean((2, 3))
 
     def feature_maps(self, image: Float[Tensor, "batch inputs height width"]) -> list[Tensor]:
-        """What each of the four layers sees of RGB pictures in [0, 1], (batch, channels, rows, columns), finest first."""
-        x = (image - self.mean) / self.std if image.shape[1] == 3 else image
+        """What each of the four layers sees, (batch, channels, rows, columns), finest first."""
+        x = (image - self.mean) / self.std if self.conv1.in_channels == 3 else image
         x = torch.relu(self.bn1(self.conv1(x)))
         x = nn.functional.max_pool2d(x, 3, stride=2, padding=1)
         maps = []

@@ -47,6 +47,7 @@ class AtrousVgg16(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
     def feature_maps(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
