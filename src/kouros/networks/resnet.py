@@ -16,8 +16,6 @@ from kouros.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, loa
 
 Depth = Literal[18, 34, 50, 101]
 
-_WIDTHS = (64, 128, 256, 512)
-
 
 @dataclass(frozen=True)
 class _Plan:
@@ -46,35 +44,39 @@ class ResNet(nn.Module):
             apart instead ("atrous", DeepLab: Chen et al., TPAMI 2018): the same weights see the same of the picture,
             at more places.
         inputs: numbers of each pixel. What are not 3 are no colours, and taken as they are.
+        width: of the first layer; the paper's, and torchvision's weights, are 64.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, depth: Depth = 50, output_stride: Literal[8, 16, 32] = 32, inputs: int = 3) -> None:
+    def __init__(
+        self, depth: Depth = 50, output_stride: Literal[8, 16, 32] = 32, inputs: int = 3, width: int = 64
+    ) -> None:
         super().__init__()
         if depth not in _PLANS:
             raise ValueError(f"there is no ResNet-{depth} here; choose a depth of {', '.join(map(str, _PLANS))}.")
         plan = _PLANS[depth]
         self.depth = depth
-        self.conv1 = nn.Conv2d(inputs, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(inputs, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
         kind = _Bottleneck if plan.bottleneck else _BasicBlock
-        self.channels = tuple(width * kind.expansion for width in _WIDTHS)
+        widths = tuple(width * growth for growth in (1, 2, 4, 8))
+        self.channels = tuple(each * kind.expansion for each in widths)
         """Of the maps that `feature_maps` gives."""
         self.num_features = self.channels[-1]
         self.strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
         """Likewise."""
-        width_before, before, dilation = 64, 4, 1
-        for number, (width, blocks) in enumerate(zip(_WIDTHS, plan.blocks, strict=True), start=1):
+        width_before, before, dilation = width, 4, 1
+        for number, (each, blocks) in enumerate(zip(widths, plan.blocks, strict=True), start=1):
             stride = self.strides[number - 1] // before
             # The first block still samples as the layer before it: its stride was what would have widened the rest.
             nearer = dilation
             if number > 1 and stride == 1:
                 dilation *= 2
-            layer = [kind(width_before, width, stride, nearer, dilation)]
+            layer = [kind(width_before, each, stride, nearer, dilation)]
             width_before, before = self.channels[number - 1], self.strides[number - 1]
-            layer += [kind(width_before, width, 1, dilation, dilation) for _ in range(blocks - 1)]
+            layer += [kind(width_before, each, 1, dilation, dilation) for _ in range(blocks - 1)]
             setattr(self, f"layer{number}", nn.Sequential(*layer))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
