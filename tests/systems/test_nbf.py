@@ -13,6 +13,7 @@ from kouros.body.surface.landmarks import surface_landmarks
 from kouros.body.surface.parts import PARTS12, PARTS24
 from kouros.body.surface.symmetry import mesh_mirror
 from kouros.data.batch import Batch
+from kouros.data.dense import Wants
 from kouros.fitting.schedules.fits_store import Augmentation
 from kouros.geometry.rotations import random_rotmat, rotvec_to_rotmat
 from kouros.networks.fixed_camera import STANDING, FixedCamera, Placement
@@ -39,10 +40,10 @@ CROP = 64
 PER_METRE = 0.9
 """Crop coordinates: how large people are in the tests' crops."""
 SMALL = NbfConfig(depth=18, width=8, input_size=32, crop_size=CROP, jitter=Jitter(0.0, 0.0))
-SMALL_PARTS = PartsConfig(network="light", depth=18, crop_size=CROP, map_size=32)
+SMALL_PARTS = PartsConfig(network="light", depth=18, width=16, crop_size=CROP, stride=2)
 
 
-def people(body, count: int = 3, seed: int = 0, *, rows: int = CROP) -> Batch:
+def people(body, count: int = 3, seed: int = 0, *, rows: int = CROP // 2) -> Batch:
     """Known bodies in the middle of crops of noise; their part maps are noise too, which losses do not mind."""
     generator = torch.Generator().manual_seed(seed)
     orient = torch.tensor([torch.pi, 0.0, 0.0]) + 0.2 * torch.randn(count, 3, generator=generator)
@@ -51,9 +52,9 @@ def people(body, count: int = 3, seed: int = 0, *, rows: int = CROP) -> Batch:
     space = body.keypoint_positions(SPIN49.name, betas=betas, body_pose=pose[:, 3:], global_orient=orient)
     ones = torch.ones(count, 49, 1)
     labels = {
-        name: torch.randint(parts + 1, (count, rows // 8, rows // 8), generator=generator)
-        .repeat_interleave(8, 1)
-        .repeat_interleave(8, 2)
+        name: torch.randint(parts + 1, (count, rows // 4, rows // 4), generator=generator)
+        .repeat_interleave(4, 1)
+        .repeat_interleave(4, 2)
         for name, parts in (("parts12", 12), ("parts24", 24), ("parts1", 1))
     }
     return Batch(
@@ -340,6 +341,29 @@ def test_each_sample_counts_with_what_it_has_and_with_nothing_else(free_body):
         assert_close(terms[name], (each[0][name] + each[2][name]) / 3)
 
 
+def test_who_is_not_shown_teaches_nothing(free_body):
+    """A source without part maps gives black ones, and says so."""
+    batch, system = people(free_body), build(free_body)
+    wrong = Answer(random_rotmat((3, 24), torch.Generator().manual_seed(1)), torch.zeros(3, 10))
+    each = [as_loss(system, batch[i : i + 1], wrong[i : i + 1]) for i in range(3)]
+    partly = replace(batch, dense_known={"parts12": torch.tensor([True, False, True])})
+    for name, term in as_loss(system, partly, wrong).items():
+        assert_close(term, (each[0][name] + each[2][name]) / 3)
+    segmenter = SMALL_PARTS.build(free_body)
+    segmenter.eval()
+    alone = torch.stack([segmenter.training_step(batch[i : i + 1]).losses[0] for i in (0, 2)]).mean()
+    assert_close(segmenter.training_step(partly).losses[0], alone)
+
+
+def test_systems_ask_for_what_they_look_at():
+    assert PartsConfig(parts="parts6").wants == Wants(parts=("parts6",))
+    assert NbfConfig().wants == Wants(image=False, parts=("parts12",))
+    assert NbfConfig(shown="rgb").wants == Wants()
+    assert NbfConfig(shown="joints14").wants == Wants(image=False)
+    with pytest.raises(ValueError, match="Crops of 512 pixels have no maps of stride 3"):
+        PartsConfig(stride=3)
+
+
 def test_unknown_numbers_reach_no_gradient(free_body):
     batch = unknown(people(free_body), 1)
     batch = replace(batch, keypoints_2d=torch.where(torch.arange(3)[:, None, None] == 1, torch.nan, batch.keypoints_2d))
@@ -533,9 +557,9 @@ def test_every_segmenter_steps(free_body, network: str):
 def test_the_light_segmenter_overfits_two_pictures(free_body):
     torch.manual_seed(0)
     batch = people(free_body, 2)
-    system = replace(SMALL_PARTS, learning_rate=3e-3, weight_decay=0.0, map_size=16).build(free_body)
+    system = replace(SMALL_PARTS, learning_rate=3e-3, weight_decay=0.0).build(free_body)
     overfit(system, batch, 40)
-    right = (system(batch.image).argmax(1) == system.truth(batch)).float().mean()
+    right = (system(batch.image).argmax(1) == batch.dense.labels["parts12"]).float().mean()
     assert float(right) > 0.9
 
 

@@ -19,7 +19,7 @@ import roma
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy
 from torch.optim import Adam, Optimizer
 
 from kouros.batched import Batched
@@ -28,6 +28,7 @@ from kouros.body.model import BodyModel
 from kouros.body.surface.landmarks import surface_landmarks
 from kouros.body.surface.parts import part_set
 from kouros.data.batch import Batch
+from kouros.data.dense import Wants
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import angle_between, rot6d_to_rotmat, rotvec_to_rotmat
 from kouros.networks.deeplab import AtrousPyramid
@@ -40,7 +41,7 @@ from kouros.networks.resnet import Depth, ResNet
 from kouros.networks.vgg import AtrousVgg16
 from kouros.render.maps import DenseMaps
 from kouros.systems.estimator import CropEstimator, Estimate, PersonInPhoto
-from kouros.systems.losses import ANNOTATED, HIPS, require_regressable, to_crop_coordinates
+from kouros.systems.losses import ANNOTATED, HIPS, mean_where, require_regressable, to_crop_coordinates
 from kouros.systems.system import Step, System
 
 # ---- configuration
@@ -60,16 +61,26 @@ class PartsConfig:
     """RefineNet on a ResNet; DeepLab on one, or on VGG-16 (Table 2's three); or a light head on a small trunk."""
     depth: Depth = 101
     """Of the ResNet below."""
+    width: int = 64
+    """Of its first layer; the others go with it."""
     crop_size: int = 512
-    """Side of the crops, pixels; the light head's trunk takes 256."""
-    map_size: int = 512
-    """Side of the answer, pixels; 128 suffice for the light head."""
+    """Side of the crops, pixels."""
+    stride: int = 1
+    """Pixels of the crop to one of the answer, along each side; a light head answers for every second."""
     learning_rate: float = 2e-5
     """Adam's."""
     weight_decay: float = 1e-4
     """Likewise."""
     backbone: Path | None = None
     """Torchvision's ImageNet weights to begin with."""
+
+    def __post_init__(self) -> None:
+        self.wants.map_size(self.crop_size)
+
+    @property
+    def wants(self) -> Wants:
+        """What it asks of each batch."""
+        return Wants(parts=(self.parts,), stride=self.stride)
 
     def build(self, body: BodyModel, num_samples: int = 0) -> "Parts":
         """The system with fresh weights, from torch's global generator; neither body nor samples matter to it."""
@@ -117,8 +128,8 @@ class NbfConfig:
     """Of its first layer; the others go with it."""
     input_size: int = 224
     """Side of what it sees, pixels."""
-    crop_size: int = 512
-    """Side of the crops that pictures and part maps come in, pixels."""
+    crop_size: int = 256
+    """Side of the crops that pictures and part maps come in, pixels; those of a first stage come in its own."""
     points: Literal["joints24", "landmarks91"] = "joints24"
     """What ``L_3D`` and ``L_2D`` compare, of people whose bodies are known (4.3)."""
     share_3d: float = 1.0
@@ -139,6 +150,11 @@ class NbfConfig:
             raise ValueError("rgb pictures are shown as they are; leave coding at colours.")
         if self.backbone is not None and (self.coding == "numbers" or self.width != NbfConfig.width):
             raise ValueError("ImageNet's weights are of a ResNet of width 64 that sees colours; leave backbone out.")
+
+    @property
+    def wants(self) -> Wants:
+        """What it asks of each batch: nobody draws colours for who does not look at them."""
+        return Wants(image=self.shown == "rgb", parts=(self.shown,) if self.shown.startswith("parts") else ())
 
     def build(self, body: BodyModel, num_samples: int = 0) -> "Nbf":
         """The system with fresh weights, from torch's global generator.
@@ -163,7 +179,7 @@ class Parts(System):
 
     def __init__(self, config: PartsConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.wants = config, config.wants
         self.parts = part_set(config.parts)
         outputs = 1 + len(self.parts)
         self.backbone: ResNet | AtrousVgg16
@@ -172,10 +188,10 @@ class Parts(System):
             self.backbone = AtrousVgg16()
             self.head = AtrousPyramid(self.backbone.channels[-1], outputs, hidden=True)
         elif config.network == "deeplab":
-            self.backbone = ResNet(config.depth, output_stride=8)
+            self.backbone = ResNet(config.depth, output_stride=8, width=config.width)
             self.head = AtrousPyramid(self.backbone.num_features, outputs, hidden=False)
         else:
-            self.backbone = ResNet(config.depth)
+            self.backbone = ResNet(config.depth, width=config.width)
             channels, strides = self.backbone.channels, self.backbone.strides
             light = config.network == "light"
             self.head = LightHead(channels, strides, outputs) if light else RefineNet(channels, outputs)
@@ -201,21 +217,15 @@ class Parts(System):
 
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch labels rows columns"]:
         """Scores of the background and each part."""
-        return self.head(self.backbone.feature_maps(image), (self.config.map_size, self.config.map_size))
+        side = self.wants.map_size(image.shape[-1])
+        return self.head(self.backbone.feature_maps(image), (side, side))
 
     def training_step(self, batch: Batch) -> Step:
-        """Cross entropy, mean over all pixels."""
-        loss = cross_entropy(self(batch.image), self.truth(batch))
+        """Cross entropy, mean over all pixels of those whose parts are known."""
+        labels, known = true_labels(batch, self.parts.name)
+        each = cross_entropy(self(batch.image), labels, reduction="none").mean((1, 2))
+        loss = mean_where(each, known)
         return Step(losses=(loss,), terms={"cross_entropy": loss.detach()})
-
-    def truth(self, batch: Batch) -> Int[Tensor, "batch rows columns"]:
-        """The true labels at the answer's resolution.
-
-        Raises:
-            ValueError: the batch has no such labels.
-        """
-        labels = true_labels(batch, self.parts.name)[:, None].float()
-        return interpolate(labels, size=(self.config.map_size,) * 2, mode="nearest-exact")[:, 0].long()
 
     @torch.no_grad()
     def probabilities(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch labels rows columns"]:
@@ -233,15 +243,16 @@ class Parts(System):
         return Estimate(dense=DenseMaps(mask=labels > 0, labels={self.parts.name: labels}))
 
 
-def true_labels(batch: Batch, parts: str) -> Int[Tensor, "batch rows columns"]:
-    """Labels of a part set, of a batch's people.
+def true_labels(batch: Batch, parts: str) -> tuple[Int[Tensor, "batch rows columns"], Bool[Tensor, " batch"]]:
+    """Labels of a part set, and of whom they are known.
 
     Raises:
         ValueError: the batch has none of that set.
     """
-    if batch.dense is None or batch.dense.labels is None or parts not in batch.dense.labels:
-        raise ValueError(f"The batch has no labels of {parts}; its source must render them, or have files of them.")
-    return batch.dense.labels[parts]
+    if batch.dense is None or parts not in batch.dense.labels:
+        raise ValueError(f"The batch has no labels of {parts}; its source must draw them, or have files of them.")
+    labels = batch.dense.labels[parts].long()
+    return labels, batch.dense_known.get(parts, torch.ones_like(batch.has_pose))
 
 
 # ---- the second stage's network (3.2, 3.3)
@@ -369,7 +380,7 @@ class Nbf(System):
     def __init__(self, config: NbfConfig, body: BodyModel) -> None:
         super().__init__()
         require_regressable(body)
-        self.config = config
+        self.config, self.wants = config, config.wants
         self.body = copy.deepcopy(body)
         self.fixed_camera = FixedCamera(body)
         self.parts = part_set(config.shown) if config.shown.startswith("parts") else None
@@ -426,7 +437,7 @@ class Nbf(System):
             return self.coded(heatmaps(self._joints(batch, placement), size))
         if probabilities is not None:
             return self.shown_parts(probabilities, placement)
-        labels = true_labels(batch, self.parts.name)[:, None].to(batch.keypoints_2d)
+        labels = true_labels(batch, self.parts.name)[0][:, None].to(batch.keypoints_2d)
         placed = placement.picture(labels, size, labels=True)[:, 0].long()
         return self.coded(label_shares(placed, self.parts))
 
@@ -516,11 +527,13 @@ class Nbf(System):
         self, batch: Batch, placement: Placement, larger: Float[Tensor, " batch"], predicted: Answer
     ) -> dict[str, Float[Tensor, ""]]:
         """Unweighted terms, means over the batch: each sample counts with what it has, and with 0 for what it has not.
+        Who is not shown, because nobody knows the parts, counts with nothing.
 
         Points are relative to the root, since no number of the answer moves the body: of those whose bodies are known
         the skeleton's, of others the middle of the hips.
         """
-        learned, wanted = self._learned_in_3d(batch.index), self.config.losses
+        shown = batch.dense_known.get(self.config.shown, torch.ones_like(batch.has_pose))
+        learned, wanted = shown & self._learned_in_3d(batch.index), self.config.losses
         whole, true = batch.has_pose & batch.has_betas, self._true(batch, larger)
         terms = {}
         if wanted.parameters:
@@ -541,7 +554,7 @@ class Nbf(System):
             def project(points: Tensor) -> Tensor:
                 return camera.project(points) / camera.per_metre
 
-            terms["points_2d"] = self._points_apart(predicted, true, flat, project, whole, ~whole)
+            terms["points_2d"] = self._points_apart(predicted, true, flat, project, whole & shown, ~whole & shown)
         return terms
 
     def _points_apart(
