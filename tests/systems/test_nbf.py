@@ -39,7 +39,7 @@ from kouros.systems.nbf import (
 CROP = 64
 PER_METRE = 0.9
 """Crop coordinates: how large people are in the tests' crops."""
-SMALL = NbfConfig(depth=18, width=8, input_size=32, crop_size=CROP, jitter=Jitter(0.0, 0.0))
+SMALL = NbfConfig(backbone=18, width=8, input_size=32, crop_size=CROP, jitter=Jitter(0.0, 0.0))
 SMALL_PARTS = PartsConfig(network="light", depth=18, width=16, crop_size=CROP, stride=2)
 
 
@@ -507,8 +507,10 @@ def test_configurations_that_make_no_sense_are_refused(free_body):
         NbfConfig(share_3d=1.5)
     with pytest.raises(ValueError, match="rgb pictures are shown as they are"):
         NbfConfig(shown="rgb", coding="numbers")
+    with pytest.raises(ValueError, match="blazepose looks at pictures, not at parts12"):
+        NbfConfig(backbone="blazepose")
     with pytest.raises(ValueError, match="a ResNet of width 64 that sees colours"):
-        NbfConfig(width=32, backbone=Path("resnet50.pth"))
+        NbfConfig(width=32, start=Path("resnet50.pth"))
     with pytest.raises(ValueError, match="has no labels of parts6"):
         build(free_body, replace(SMALL, shown="parts6")).training_step(people(free_body))
     with pytest.raises(ValueError, match="This network sees parts12, not pictures"):
@@ -532,6 +534,14 @@ def test_the_published_size_is_built_and_steps_once(free_body, config: NbfConfig
     assert bool(step.losses[0].isfinite())
     changed = [not torch.equal(b, p) for b, p in zip(before, system.parameters(), strict=True)]
     assert sum(changed) > 0.9 * len(changed)
+
+
+def test_pictures_can_be_seen_through_a_trunk_that_has_seen_people(free_body):
+    system = build(free_body, replace(SMALL, shown="rgb", backbone="blazepose"))
+    before = system.network.backbone.stem[0].weight.clone()
+    system.begin([])  # the packaged weights
+    assert not torch.equal(system.network.backbone.stem[0].weight, before)
+    assert system.predict(people(free_body, 1).image).bodies.pose.shape == (1, 72)
 
 
 # ---- the first stage

@@ -31,6 +31,8 @@ from kouros.data.batch import Batch
 from kouros.data.dense import Wants
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import angle_between, rot6d_to_rotmat, rotvec_to_rotmat
+from kouros.networks.backbones import Backbone, build_backbone
+from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.deeplab import AtrousPyramid
 from kouros.networks.estimates import NUM_BETAS, MeanParameters, Regressed
 from kouros.networks.fixed_camera import FixedCamera, Placement, unplaced
@@ -40,6 +42,7 @@ from kouros.networks.refinenet import RefineNet
 from kouros.networks.resnet import Depth, ResNet
 from kouros.networks.vgg import AtrousVgg16
 from kouros.render.maps import DenseMaps
+from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.estimator import CropEstimator, Estimate, PersonInPhoto
 from kouros.systems.losses import ANNOTATED, HIPS, mean_where, require_regressable, to_crop_coordinates
 from kouros.systems.system import Step, System
@@ -58,11 +61,11 @@ class PartsConfig:
     parts: PartsName = "parts12"
     """Into which parts bodies are divided; the background comes beside them."""
     network: Literal["refinenet", "deeplab", "deeplab-vgg16", "light"] = "refinenet"
-    """RefineNet on a ResNet; DeepLab on one, or on VGG-16 (Table 2's three); or a light head on a small trunk."""
+    """RefineNet on a ResNet; DeepLab on one, or on VGG-16 (Table 2's three); or a light head."""
     depth: Depth = 101
-    """Of the ResNet below."""
+    """Of the ResNet."""
     width: int = 64
-    """Of its first layer; the others go with it."""
+    """Of the ResNet's first layer; the others go with it."""
     crop_size: int = 512
     """Side of the crops, pixels."""
     stride: int = 1
@@ -71,8 +74,8 @@ class PartsConfig:
     """Adam's."""
     weight_decay: float = 1e-4
     """Likewise."""
-    backbone: Path | None = None
-    """Torchvision's ImageNet weights to begin with."""
+    start: Path | None = None
+    """Torchvision's ImageNet weights of the ResNet, or of VGG-16, to begin with."""
 
     def __post_init__(self) -> None:
         self.wants.map_size(self.crop_size)
@@ -122,10 +125,10 @@ class NbfConfig:
     """What the network sees."""
     coding: Literal["colours", "numbers"] = "colours"
     """Parts and joints as colours (4.2), or one number for each part and the background, or joint (Fig. 2)."""
-    depth: Depth = 50
-    """Of the ResNet."""
+    backbone: Backbone = 50
+    """Depth of the ResNet; or, for pictures, a small trunk that has seen real people."""
     width: int = 64
-    """Of its first layer; the others go with it."""
+    """Of the ResNet's first layer; the others go with it."""
     input_size: int = 224
     """Side of what it sees, pixels."""
     crop_size: int = 256
@@ -140,16 +143,18 @@ class NbfConfig:
     """Adam's."""
     weight_decay: float = 1e-4
     """Likewise."""
-    backbone: Path | None = None
-    """Torchvision's ImageNet weights to begin with; the paper has them."""
+    start: Path | None = None
+    """Torchvision's ImageNet weights of the ResNet, or of VGG-16, to begin with; the paper has them."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share_3d <= 1:
             raise ValueError(f"share_3d is {self.share_3d}; expected a number from 0 to 1.")
         if self.shown == "rgb" and self.coding == "numbers":
             raise ValueError("rgb pictures are shown as they are; leave coding at colours.")
-        if self.backbone is not None and (self.coding == "numbers" or self.width != NbfConfig.width):
-            raise ValueError("ImageNet's weights are of a ResNet of width 64 that sees colours; leave backbone out.")
+        if self.shown != "rgb" and not isinstance(self.backbone, int):
+            raise ValueError(f"{self.backbone} looks at pictures, not at {self.shown}; choose a ResNet's depth.")
+        if self.start is not None and (self.coding == "numbers" or self.width != NbfConfig.width):
+            raise ValueError("ImageNet's weights are of a ResNet of width 64 that sees colours; leave start out.")
 
     @property
     def wants(self) -> Wants:
@@ -208,8 +213,8 @@ class Parts(System):
             ValueError: the file is not what it should be.
             OSError: it cannot be read.
         """
-        if self.config.backbone is not None:
-            self.backbone.load_torchvision(self.config.backbone)
+        if self.config.start is not None:
+            self.backbone.load_torchvision(self.config.start)
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam with weight decay (B)."""
@@ -269,18 +274,18 @@ def nearest_rotations(matrices: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*
 
 
 class NbfNetwork(nn.Module):
-    """A residual network, and one linear layer to the nine numbers of each rotation and the betas.
+    """A backbone, and one linear layer to the nine numbers of each rotation and the betas.
 
     The linear layer begins at the mean pose and shape, of which the paper says nothing: matrices of small random
     numbers are as near to one rotation as to any other.
 
     Args:
-        inputs: numbers of each pixel.
+        backbone: from what is seen to a vector of features.
     """
 
-    def __init__(self, depth: Depth, width: int, inputs: int) -> None:
+    def __init__(self, backbone: ResNet | BlazePoseTrunk) -> None:
         super().__init__()
-        self.backbone = ResNet(depth, inputs=inputs, width=width)
+        self.backbone = backbone
         self.answer = nn.Linear(self.backbone.num_features, _POSE + NUM_BETAS)
         nn.init.xavier_uniform_(self.answer.weight, gain=0.01)
         mean = MeanParameters.packaged()
@@ -389,7 +394,11 @@ class Nbf(System):
         self.register_buffer("growth", _growth(body), persistent=False)
         landmarks = surface_landmarks(body) if config.points == "landmarks91" else torch.zeros(0, dtype=torch.long)
         self.register_buffer("landmarks", landmarks, persistent=False)
-        self.network = NbfNetwork(config.depth, config.width, 3 if config.coding == "colours" else len(colours))
+        if isinstance(config.backbone, int):
+            inputs = 3 if config.coding == "colours" else len(colours)
+            self.network = NbfNetwork(ResNet(config.backbone, inputs=inputs, width=config.width))
+        else:
+            self.network = NbfNetwork(build_backbone(config.backbone))
 
     colours: Tensor
     growth: Tensor
@@ -401,14 +410,13 @@ class Nbf(System):
         return self.config.crop_size
 
     def begin(self, samples: Iterable[Batch] = ()) -> None:
-        """Once, before the first step of a new run: read the file that the configuration names.
+        """Once, before the first step of a new run: read the backbone's published weights.
 
         Raises:
             ValueError: the file is not what it should be.
             OSError: it cannot be read.
         """
-        if self.config.backbone is not None:
-            self.network.backbone.load_torchvision(self.config.backbone)
+        begin_backbone(self.network.backbone, self.config.start)
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam with weight decay (B)."""
