@@ -20,6 +20,7 @@ from kouros.networks.fixed_camera import STANDING, FixedCamera, Placement
 from kouros.networks.part_pictures import heatmaps, in_colours, joint_colours, label_shares, part_colours
 from kouros.priors.gmm import load_gmm
 from kouros.render.maps import DenseMaps
+from kouros.systems.estimator import Estimate
 from kouros.systems.nbf import (
     Answer,
     Jitter,
@@ -586,6 +587,8 @@ def test_the_chain_gives_a_body_and_its_parts(free_body):
     points = answer.bodies.keypoints_by(free_body, "spin49")[:, 25:]
     seen = answer.bodies.camera.project(points)
     assert_close((seen.amin(1) + seen.amax(1)) / 2, torch.full((3, 2), 112.0), atol=3.0, rtol=0)
+    with pytest.raises(ValueError, match="sees parts12, but the stage before it found no parts"):
+        chain.fitting.go_on(torch.zeros(1, 3, CROP, CROP), Estimate())
     with pytest.raises(ValueError, match="first stage finds parts12, but the second was trained on parts24"):
         NbfChain(SMALL_PARTS.build(free_body), build(free_body, replace(SMALL, shown="parts24")))
 

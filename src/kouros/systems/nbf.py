@@ -679,6 +679,26 @@ class Nbf(System):
         placement = unplaced(image)
         return self.estimate(placement.picture(image, self.config.input_size), placement)
 
+    def go_on(self, image: Float[Tensor, "batch 3 size size"], estimate: Estimate) -> Estimate:
+        """Bodies, of crops whose parts the stage before this one has found.
+
+        Raises:
+            ValueError: it has found none, or those of another set.
+        """
+        placement = unplaced(image)
+        return replace(
+            estimate, bodies=self.estimate(self.shown_parts(self._found(estimate), placement), placement).bodies
+        )
+
+    def _found(self, estimate: Estimate) -> Float[Tensor, "batch labels rows columns"]:
+        labels = {} if estimate.dense is None else estimate.dense.labels
+        if self.parts is None or self.parts.name not in labels:
+            raise ValueError(
+                f"This network sees {self.config.shown}, but the stage before it found "
+                f"{', '.join(labels) or 'no parts'}; take two that were trained for the same."
+            )
+        return label_shares(labels[self.parts.name], self.parts)
+
     def errors(
         self, batch: Batch, probabilities: Float[Tensor, "batch labels rows columns"] | None = None
     ) -> Mapping[str, Float[Tensor, " batch"]]:
@@ -751,10 +771,7 @@ class NbfChain:
 
     def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Estimate:
         """Bodies, and the parts they were made of."""
-        found, placement = self.parts.probabilities(image), unplaced(image)
-        answer = self.fitting.estimate(self.fitting.shown_parts(found, placement), placement)
-        labels = found.argmax(1)
-        return replace(answer, dense=DenseMaps(mask=labels > 0, labels={self.parts.parts.name: labels}))
+        return self.fitting.go_on(image, self.parts.predict(image))
 
 
 class NbfEstimator:
