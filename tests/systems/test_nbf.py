@@ -14,18 +14,19 @@ from kouros.body.surface.parts import PARTS12, PARTS24
 from kouros.body.surface.symmetry import mesh_mirror
 from kouros.data.batch import Batch
 from kouros.data.dense import Wants
+from kouros.evaluation.metrics import confusion_matrix, segmentation_scores
 from kouros.fitting.schedules.fits_store import Augmentation
 from kouros.geometry.rotations import random_rotmat, rotvec_to_rotmat
 from kouros.networks.fixed_camera import STANDING, FixedCamera, Placement
 from kouros.networks.part_pictures import heatmaps, in_colours, joint_colours, label_shares, part_colours
 from kouros.priors.gmm import load_gmm
 from kouros.render.maps import DenseMaps
-from kouros.systems.estimator import Estimate
+from kouros.systems.chain import Chain
+from kouros.systems.estimator import Estimate, Estimator
 from kouros.systems.nbf import (
     Answer,
     Jitter,
     Nbf,
-    NbfChain,
     NbfConfig,
     NbfEstimator,
     NbfLosses,
@@ -491,6 +492,38 @@ def test_errors_of_the_truth_are_none_and_unknown_ones_are_nan(free_body, monkey
     assert bool(errors["joints"][1].isnan()) and bool(errors["rotations"][1].isnan())
 
 
+def test_validation_adds_up_what_errors_and_confusions_say(free_body):
+    batch, system = people(free_body), build(free_body)
+    errors, measures = system.errors(batch), system.measures(batch)
+    assert measures["joints"].value == pytest.approx(1000 * float(errors["joints"].mean()), rel=1e-5)
+    assert measures["pckh"].value == pytest.approx(100 * float(errors["pckh"].mean()), rel=1e-5)
+    assert system.measures(unknown(batch, 1))["rotations"].count == 2
+    torch.manual_seed(0)
+    segmenter = SMALL_PARTS.build(free_body).eval()
+    halves = [segmenter.measures(batch[rows]) for rows in (slice(0, 1), slice(1, 3))]
+    found = segmenter.predict(batch.image).dense.labels["parts12"]
+    scores = segmentation_scores(confusion_matrix(found, batch.dense.labels["parts12"], 13))
+    total = {name: halves[0][name] + halves[1][name] for name in ("iou", "f1")}
+    assert total["iou"].value == pytest.approx(100 * float(scores.iou_per_class[1:].nanmean()))
+    assert total["f1"].value == pytest.approx(100 * float(scores.f1_per_class[1:].nanmean()))
+
+
+def test_runs_are_looked_at_in_pictures(free_body):
+    batch = people(free_body)
+    for system in (SMALL_PARTS.build(free_body), build(free_body)):
+        for picture in system.pictures(batch, system.training_step(batch)).values():
+            assert picture.shape[0] >= 3 * 32 and picture.std() > 0
+
+
+def test_a_held_backbone_stays_as_it_is(free_body):
+    batch = people(free_body)
+    for system in (SMALL_PARTS.build(free_body), build(free_body)):
+        system.hold_backbone()
+        before = {name: value.clone() for name, value in system.backbone.state_dict().items()}
+        overfit(system, batch, 1)
+        assert all(torch.equal(before[name], value) for name, value in system.backbone.state_dict().items())
+
+
 def test_a_body_is_in_no_checkpoint(free_body):
     system = build(free_body, replace(SMALL, points="landmarks91"))
     assert all(name.startswith("network.") for name in system.state_dict())
@@ -579,7 +612,7 @@ def test_the_light_segmenter_overfits_two_pictures(free_body):
 
 def test_the_chain_gives_a_body_and_its_parts(free_body):
     torch.manual_seed(0)
-    chain = NbfChain(SMALL_PARTS.build(free_body), build(free_body))
+    chain = Chain([SMALL_PARTS.build(free_body), build(free_body)])
     answer = chain.predict(people(free_body).image)
     assert answer.bodies.pose.shape == (3, 72)
     assert answer.dense.labels["parts12"].shape == (3, 32, 32)
@@ -588,9 +621,10 @@ def test_the_chain_gives_a_body_and_its_parts(free_body):
     seen = answer.bodies.camera.project(points)
     assert_close((seen.amin(1) + seen.amax(1)) / 2, torch.full((3, 2), 112.0), atol=3.0, rtol=0)
     with pytest.raises(ValueError, match="sees parts12, but the stage before it found no parts"):
-        chain.fitting.go_on(torch.zeros(1, 3, CROP, CROP), Estimate())
-    with pytest.raises(ValueError, match="first stage finds parts12, but the second was trained on parts24"):
-        NbfChain(SMALL_PARTS.build(free_body), build(free_body, replace(SMALL, shown="parts24")))
+        build(free_body).go_on(torch.zeros(1, 3, CROP, CROP), Estimate())
+    other = Chain([SMALL_PARTS.build(free_body), build(free_body, replace(SMALL, shown="parts24"))])
+    with pytest.raises(ValueError, match="sees parts24, but the stage before it found parts12; take two"):
+        other.predict(people(free_body).image)
 
 
 def test_a_person_in_a_photo_is_squared_by_the_limbs_and_stands_on_the_keypoints(free_body):
@@ -601,7 +635,8 @@ def test_a_person_in_a_photo_is_squared_by_the_limbs_and_stands_on_the_keypoints
     from kouros.systems.estimator import PersonInPhoto
 
     torch.manual_seed(0)
-    estimator = NbfEstimator(NbfChain(SMALL_PARTS.build(free_body), build(free_body)), free_body)
+    estimator = Chain([SMALL_PARTS.build(free_body), build(free_body)]).estimator(free_body, "nbf")
+    assert isinstance(estimator, NbfEstimator) and isinstance(estimator, Estimator)
     points = free_body.keypoint_positions(
         "coco17", betas=torch.zeros(1, 10), global_orient=torch.tensor([[torch.pi, 0.0, 0.0]])
     )

@@ -35,6 +35,15 @@ def label_shares(
     return one_hot(labels.long(), 1 + len(parts)).permute(0, 3, 1, 2).float()
 
 
+def coloured_labels(labels: Int[Tensor, "batch rows columns"], parts: PartSet) -> Float[Tensor, "batch 3 rows columns"]:
+    """A part map as it is painted.
+
+    Raises:
+        ValueError: as `label_shares`.
+    """
+    return in_colours(label_shares(labels, parts), part_colours(parts))
+
+
 def heatmaps(points: Float[Tensor, "batch points 3"], size: int) -> Float[Tensor, "batch points size size"]:
     """A Gaussian of height 1 around each known point, nothing of the others.
 

@@ -12,14 +12,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import roma
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import Adam, Optimizer
 
 from kouros.batched import Batched
@@ -27,6 +27,7 @@ from kouros.body.keypoints import LSP14, SMPL24, SPIN49, KeypointSet
 from kouros.body.model import BodyModel
 from kouros.body.surface.landmarks import surface_landmarks
 from kouros.body.surface.parts import part_set
+from kouros.data.augment import NBF_AUGMENTATION, AugmentConfig, Spread
 from kouros.data.batch import Batch
 from kouros.data.dense import Wants
 from kouros.fitting.terms.keypoints import usable_keypoints
@@ -37,15 +38,25 @@ from kouros.networks.deeplab import AtrousPyramid
 from kouros.networks.estimates import NUM_BETAS, MeanParameters, Regressed
 from kouros.networks.fixed_camera import FixedCamera, Placement, unplaced
 from kouros.networks.light_head import LightHead
-from kouros.networks.part_pictures import heatmaps, in_colours, joint_colours, label_shares, part_colours
+from kouros.networks.part_pictures import (
+    coloured_labels,
+    heatmaps,
+    in_colours,
+    joint_colours,
+    label_shares,
+    part_colours,
+)
 from kouros.networks.refinenet import RefineNet
 from kouros.networks.resnet import Depth, ResNet
 from kouros.networks.vgg import AtrousVgg16
 from kouros.render.maps import DenseMaps
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.estimator import CropEstimator, Estimate, PersonInPhoto
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator, PersonInPhoto
 from kouros.systems.losses import ANNOTATED, HIPS, mean_where, require_regressable, to_crop_coordinates
-from kouros.systems.system import Step, System
+from kouros.systems.measures import Best, Sum
+from kouros.systems.pictures import people_sheet, sheet
+from kouros.systems.recipe import Recipe
+from kouros.systems.system import CropSystem, Step
 
 # ---- configuration
 
@@ -57,6 +68,9 @@ Shown = Literal["rgb", "parts1", "parts3", "parts6", "parts12", "parts24", "join
 @dataclass(frozen=True)
 class PartsConfig:
     """The first stage, from pictures to parts: the published numbers."""
+
+    recipe: ClassVar[Recipe] = Recipe(max_steps=22_800, batch_size=5, schedule="polynomial")
+    """20 epochs of UP-3D's 5,703 training pictures."""
 
     parts: PartsName = "parts12"
     """Into which parts bodies are divided; the background comes beside them."""
@@ -76,6 +90,8 @@ class PartsConfig:
     """Likewise."""
     start: Path | None = None
     """Torchvision's ImageNet weights of the ResNet, or of VGG-16, to begin with."""
+    augment: AugmentConfig = NBF_AUGMENTATION
+    """How training changes crops."""
 
     def __post_init__(self) -> None:
         self.wants.map_size(self.crop_size)
@@ -121,6 +137,9 @@ class Jitter:
 class NbfConfig:
     """The second stage, from parts to a body: the published numbers."""
 
+    recipe: ClassVar[Recipe] = Recipe(max_steps=171_000, batch_size=5, schedule="polynomial")
+    """75 epochs of UP-3D's 5,703 training pictures and their mirror images."""
+
     shown: Shown = "parts12"
     """What the network sees."""
     coding: Literal["colours", "numbers"] = "colours"
@@ -144,7 +163,9 @@ class NbfConfig:
     weight_decay: float = 1e-4
     """Likewise."""
     start: Path | None = None
-    """Torchvision's ImageNet weights of the ResNet, or of VGG-16, to begin with; the paper has them."""
+    """Torchvision's ImageNet weights of the ResNet to begin with; the paper has them."""
+    augment: AugmentConfig = replace(NBF_AUGMENTATION, scale=Spread(0.0), shift=Spread(0.0))
+    """How training changes crops beside the jitter, which takes the place of their own scale and middle."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share_3d <= 1:
@@ -176,15 +197,20 @@ class NbfConfig:
 
 # ---- first stage: parts (4.2, B)
 
+_DRAWN = 8
+"""People in pictures for the log."""
 
-class Parts(System):
+
+class Parts(CropSystem):
     """Pictures in, body parts out."""
 
-    needs = ("pose",)
+    needs = ()
+    judged_by = ("pose", "parts_path", "parts")
+    best_by = (Best("iou", "most"),)
 
     def __init__(self, config: PartsConfig) -> None:
         super().__init__()
-        self.config, self.wants = config, config.wants
+        self.config, self.wants, self.augment = config, config.wants, config.augment
         self.parts = part_set(config.parts)
         outputs = 1 + len(self.parts)
         self.backbone: ResNet | AtrousVgg16
@@ -223,7 +249,9 @@ class Parts(System):
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch labels rows columns"]:
         """Scores of the background and each part."""
         side = self.wants.map_size(image.shape[-1])
-        return self.head(self.backbone.feature_maps(image), (side, side))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
+            maps = self.backbone.feature_maps(image)
+        return self.head(maps, (side, side))
 
     def training_step(self, batch: Batch) -> Step:
         """Cross entropy, mean over all pixels of those whose parts are known."""
@@ -246,6 +274,24 @@ class Parts(System):
         """Part labels alone: no bodies."""
         labels = self.probabilities(image).argmax(1)
         return Estimate(dense=DenseMaps(mask=labels > 0, labels={self.parts.name: labels}))
+
+    @torch.no_grad()
+    def measures(self, batch: Batch) -> Mapping[str, Sum]:
+        """IoU and F1, percent, means over the parts: of all pixels of all people."""
+        labels, known = true_labels(batch, self.parts.name)
+        true, found = (one_hot(t[known], 1 + len(self.parts))[..., 1:] for t in (labels, self(batch.image).argmax(1)))
+        hits, true, found = ((t.flatten(0, -2).sum(0)) for t in (true * found, true, found))
+        return {
+            "iou": Sum(100 * hits, true + found - hits, "IoU {:.1f} %"),
+            "f1": Sum(200 * hits, true + found, "F1 {:.1f} %"),
+        }
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch, step: Step) -> Mapping[str, UInt8[np.ndarray, "height width 3"]]:
+        """The first people, their true parts, and those that are found."""
+        first = batch[:_DRAWN]
+        true, found = true_labels(first, self.parts.name)[0], self.probabilities(first.image).argmax(1)
+        return {"parts": sheet([first.image, *(coloured_labels(t, self.parts) for t in (true, found))])}
 
 
 def true_labels(batch: Batch, parts: str) -> tuple[Int[Tensor, "batch rows columns"], Bool[Tensor, " batch"]]:
@@ -377,15 +423,16 @@ def grown(
 # ---- second stage
 
 
-class Nbf(System):
+class Nbf(CropSystem):
     """Parts in, a body out."""
 
-    needs = ("pose", "keypoints_2d")
+    judged_by = ("pose",)
+    best_by = (Best("joints"),)
 
     def __init__(self, config: NbfConfig, body: BodyModel) -> None:
         super().__init__()
         require_regressable(body)
-        self.config, self.wants = config, config.wants
+        self.config, self.wants, self.augment = config, config.wants, config.augment
         self.body = copy.deepcopy(body)
         self.fixed_camera = FixedCamera(body)
         self.parts = part_set(config.shown) if config.shown.startswith("parts") else None
@@ -403,6 +450,11 @@ class Nbf(System):
     colours: Tensor
     growth: Tensor
     landmarks: Tensor
+
+    @property
+    def backbone(self) -> nn.Module:
+        """What may be held."""
+        return self.network.backbone
 
     @property
     def crop_size(self) -> int:
@@ -669,12 +721,12 @@ class Nbf(System):
         """Of RGB crops, as in `kouros.systems.estimator.CropNetwork`.
 
         Raises:
-            ValueError: the network does not look at colours; see `NbfChain`.
+            ValueError: the network does not look at colours: see `kouros.systems.chain`.
         """
         if self.config.shown != "rgb":
             raise ValueError(
-                f"This network sees {self.config.shown}, not pictures: chain it behind a network that finds them "
-                "(kouros.systems.nbf.NbfChain), or train one with shown=rgb."
+                f"This network sees {self.config.shown}, not pictures: chain it behind one that finds them (kouros "
+                "models chain), or train one with --shown rgb."
             )
         placement = unplaced(image)
         return self.estimate(placement.picture(image, self.config.input_size), placement)
@@ -698,6 +750,29 @@ class Nbf(System):
                 f"{', '.join(labels) or 'no parts'}; take two that were trained for the same."
             )
         return label_shares(labels[self.parts.name], self.parts)
+
+    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> Estimator:
+        """As the paper shows people to it."""
+        return NbfEstimator(network, body, name)
+
+    def measures(self, batch: Batch) -> Mapping[str, Sum]:
+        """Those of Table 3."""
+        said = {
+            "joints": (1e3, "joints3D {:.1f} mm"),
+            "rotations": (1.0, "quat {:.3f} rad"),
+            "pckh": (100.0, "PCKh {:.1f} %"),
+        }
+        return {name: Sum.over(values, ~values.isnan(), *said[name]) for name, values in self.errors(batch).items()}
+
+    def pictures(self, batch: Batch, step: Step) -> Mapping[str, UInt8[np.ndarray, "height width 3"]]:
+        """The first people as the network saw them, but for the jitter, and their predicted bodies."""
+        first = batch[:_DRAWN]
+        seen = (
+            first.image if self.parts is None else coloured_labels(true_labels(first, self.parts.name)[0], self.parts)
+        )
+        if step.predicted is None or step.predicted.bodies is None:
+            return {}
+        return {"people": people_sheet(seen, step.predicted.bodies[:_DRAWN], None, self.body)}
 
     def errors(
         self, batch: Batch, probabilities: Float[Tensor, "batch labels rows columns"] | None = None
@@ -746,36 +821,8 @@ def _colours(shown: Shown) -> Float[Tensor, "channels 3"]:
 # ---- both stages
 
 
-class NbfChain:
-    """A picture to its parts, and those to a body: a `kouros.systems.estimator.CropNetwork`.
-
-    Raises:
-        ValueError: the second stage was not made for the first one's parts.
-    """
-
-    points_3d: KeypointSet | None = None
-    points_2d: KeypointSet | None = None
-
-    def __init__(self, parts: Parts, fitting: Nbf) -> None:
-        if fitting.parts is not parts.parts:
-            raise ValueError(
-                f"The first stage finds {parts.parts.name}, but the second was trained on {fitting.config.shown}; take "
-                "two that were trained for the same."
-            )
-        self.parts, self.fitting = parts, fitting
-
-    @property
-    def crop_size(self) -> int:
-        """Side of the crops that it takes, pixels: the first stage's."""
-        return self.parts.crop_size
-
-    def predict(self, image: Float[Tensor, "batch 3 size size"]) -> Estimate:
-        """Bodies, and the parts they were made of."""
-        return self.fitting.go_on(image, self.parts.predict(image))
-
-
 class NbfEstimator:
-    """The chain as an `kouros.systems.estimator.Estimator` of people in photos.
+    """A network that ends with an `Nbf` as an `kouros.systems.estimator.Estimator` of people in photos.
 
     As the paper does at test time, each person's square is made anew from detected keypoints, so that a standing person
     would be `STANDING` of it high, whatever the posture. Who comes without keypoints keeps the square. Where in it the
@@ -786,11 +833,11 @@ class NbfEstimator:
     points_3d: KeypointSet | None = None
     points_2d: KeypointSet | None = None
 
-    def __init__(self, chain: NbfChain, body: BodyModel, name: str = "nbf") -> None:
+    def __init__(self, network: CropNetwork, body: BodyModel, name: str) -> None:
         self.body: BodyModel | None = body
         self.name = name
         self._body, self._camera = body, FixedCamera(body)
-        self._crops = CropEstimator(chain, body, name)
+        self._crops = CropEstimator(network, body, name)
 
     def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
         """All people in one batch.

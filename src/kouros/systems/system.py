@@ -20,7 +20,7 @@ from kouros.data.batch import Batch
 from kouros.data.dense import Wants
 from kouros.fitting.schedules.fits_store import FitsStore
 from kouros.systems.batches import Batches, CropBatches
-from kouros.systems.estimator import CropEstimator, Estimate, Estimator
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator
 from kouros.systems.measures import Best, Sum, body_measures
 from kouros.systems.pictures import people_sheet
 from kouros.systems.recipe import Recipe
@@ -184,8 +184,12 @@ class CropSystem(System):
         return {"people": people_sheet(batch.image, step.predicted.bodies, step.target, self.body)}
 
     def estimator(self, body: BodyModel, name: str) -> Estimator:
-        """Behind the adapter of crop networks."""
-        return CropEstimator(self, body, name)
+        """Behind its adapter."""
+        return self.adapter(self, body, name)
+
+    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> Estimator:
+        """How people in photos are shown to it, or to a chain (``network``) of which it is the last."""
+        return CropEstimator(network, body, name)
 
 
 @runtime_checkable

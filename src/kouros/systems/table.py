@@ -44,8 +44,16 @@ SYSTEMS: Mapping[str, SystemEntry] = {
     for entry in (
         SystemEntry("spin", "SPIN", "kouros.systems.spin", "SpinConfig", "network and fits improve each other"),
         SystemEntry("hkmr", "HKMR", "kouros.systems.hkmr", "HkmrConfig", "a regressor along the kinematic chains"),
+        SystemEntry(
+            "nbf-parts", "Neural Body Fitting, parts", "kouros.systems.nbf", "PartsConfig",
+            "from pictures to body parts, the first of two stages",
+        ),
+        SystemEntry(
+            "nbf", "Neural Body Fitting", "kouros.systems.nbf", "NbfConfig",
+            "from body parts to a body, the second of two stages",
+        ),
     )
-}
+}  # fmt: skip
 
 
 def system_name(kind: type[Any]) -> str:
