@@ -133,6 +133,9 @@ class Jitter:
     """Along each axis, in sides of the picture."""
 
 
+_IN_PLACE = replace(NBF_AUGMENTATION, scale=Spread(0.0), shift=Spread(0.0))
+
+
 @dataclass(frozen=True)
 class NbfConfig:
     """The second stage, from parts to a body: the published numbers."""
@@ -164,7 +167,7 @@ class NbfConfig:
     """Likewise."""
     start: Path | None = None
     """Torchvision's ImageNet weights of the ResNet to begin with; the paper has them."""
-    augment: AugmentConfig = replace(NBF_AUGMENTATION, scale=Spread(0.0), shift=Spread(0.0))
+    augment: AugmentConfig = _IN_PLACE
     """How training changes crops beside the jitter, which takes the place of their own scale and middle."""
 
     def __post_init__(self) -> None:

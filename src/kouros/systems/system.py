@@ -120,9 +120,9 @@ class CropSystem(System):
     """Of those that have one which can be held."""
     held = False
     """Whether the backbone stays as it is; see `hold_backbone`."""
-    needs = ("keypoints_2d",)
-    judged_by = ("keypoints_3d", "keypoints_2d")
-    best_by = (Best("pa_mpjpe"), Best("mpjpe"), Best("keypoints_2d"))
+    needs: Sequence[str] = ("keypoints_2d",)
+    judged_by: Sequence[str] = ("keypoints_3d", "keypoints_2d")
+    best_by: Sequence[Best] = (Best("pa_mpjpe"), Best("mpjpe"), Best("keypoints_2d"))
     augment: AugmentConfig = AugmentConfig()
     """How training changes crops."""
     wants: Wants = Wants()
