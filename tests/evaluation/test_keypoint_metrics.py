@@ -10,6 +10,7 @@ from kouros.evaluation.metrics import (
     correct_keypoints_3d,
     head_size_mpii,
     keypoint_errors_2d,
+    pck_of_people,
 )
 
 
@@ -59,3 +60,13 @@ def test_missing_keypoints_may_hold_anything():
     assert errors.tolist() == [[5.0, 0.0]]
     with pytest.raises(ValueError, match="target is nan"):
         keypoint_errors_2d(predicted, target)
+
+
+def test_each_person_has_a_share_of_correct_points():
+    target = torch.zeros(3, 4, 2)
+    predicted = torch.tensor([0.0, 4.0, 5.0, 6.0])[None, :, None] * torch.tensor([1.0, 0.0])
+    valid = torch.tensor([[True, True, True, True], [True, False, False, True], [False] * 4])
+    shares = pck_of_people(predicted.expand(3, -1, -1), target, valid, torch.tensor([10.0, 10.0, 10.0]))
+    assert shares[:2].tolist() == [0.75, 0.5]
+    assert bool(shares[2].isnan())
+    assert pck_of_people(predicted.expand(3, -1, -1), target, valid, torch.full((3,), 10.0), 0.4)[0] == 0.5

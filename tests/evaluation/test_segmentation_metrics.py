@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 from torch.testing import assert_close
 
-from kouros.evaluation.metrics import confusion_matrix, mask_iou, segmentation_scores
+from kouros.evaluation.metrics import confusion_matrix, mask_iou, part_scores, segmentation_scores
 
 
 def maps(seed: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,3 +81,16 @@ def test_iou_of_half_overlapping_masks_is_a_third():
     iou = mask_iou(first, second)
     assert_close(iou[:2], torch.tensor([1 / 3, 1.0]))
     assert math.isnan(iou[2])
+
+
+def test_each_picture_has_scores_of_its_parts():
+    predicted, target = maps(2, 7)
+    predicted[2], target[2] = 0, 0
+    target[1][target[1] == 3] = 1
+    predicted[1][predicted[1] == 3] = 1  # a part that this picture does not show
+    scores = part_scores(predicted, target, 7)
+    for i, parts in ((0, [1, 2, 3, 4, 5, 6]), (1, [1, 2, 4, 5, 6])):
+        flat = target[i].flatten().numpy(), predicted[i].flatten().numpy()
+        assert float(scores.f1[i]) == pytest.approx(f1_score(*flat, labels=parts, average="macro"))
+        assert float(scores.iou[i]) == pytest.approx(jaccard_score(*flat, labels=parts, average="macro"))
+    assert math.isnan(scores.f1[2]) and math.isnan(scores.iou[2])

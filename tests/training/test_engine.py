@@ -216,6 +216,14 @@ def test_the_learning_rate_rises_and_falls_by_the_step(tmp_path: Path):
     assert rates == pytest.approx([a * b for a, b in zip(half_cosine, rising, strict=True)], rel=1e-5)
 
 
+def test_a_polynomial_schedule_ends_at_nothing():
+    options = EngineOptions(max_steps=10, schedule="polynomial")
+    shares = [options.learning_rate_share(step) for step in range(11)]
+    assert shares[0] == 1 and shares[10] == 0
+    assert shares[5] == pytest.approx(0.5**0.9)
+    assert sorted(shares, reverse=True) == shares and len(set(shares)) == 11
+
+
 def test_a_schedule_goes_on_where_it_was(tmp_path: Path):
     def interrupt() -> None:
         raise KeyboardInterrupt

@@ -300,14 +300,16 @@ def _in_box(detector: PoseDetector, image: Pyramid, box: list[float]) -> Find:
     square = Region((x0 + x1) / 2, (y0 + y1) / 2, KEYPOINT_MARGIN * 0.9 * max(x1 - x0, y1 - y0))
     room = _BOX_ROOM * max(x1 - x0, y1 - y0)
     within = np.array([x0 - room, y0 - room, x1 + room, y1 + room])
-    upright = detector.look_at(image, Place(square), within=within)
+    upright = detector.look_at(image, Place(square))
     assert upright is not None
     finds = [upright]
     if float(upright.seen.confidence[BODY].mean()) < _CALM or not _mostly_inside(upright, box):
         seen = detector.detect(image, square, _LEAST_DETECTOR)
         regions = [replace(square, angle=angle) for angle in _TURNS[1:]]
         regions += [c.region for c in seen if c.region.size > 0 and _holds(box, c.points[0])]
-        finds += [f for region in regions if (f := detector.look_at(image, Place(region), within=within)) is not None]
+        finds += [f for region in regions if (f := detector.look_at(image, Place(region))) is not None]
+        alone = detector.look_at(image, Place(square), within=within)
+        finds += [] if alone is None else [alone]
     return max(finds, key=lambda find: find.presence * (0.2 + _share_inside(find, box)))
 
 

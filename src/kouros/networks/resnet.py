@@ -1,11 +1,9 @@
-"""Residual networks (He et al., CVPR 2016): a crop in, one vector of features out.
+"""Residual networks (He et al., CVPR 2016): a crop in; one vector of features out, or the maps before it.
 
 Parameters have torchvision's names and shapes, so that its published ImageNet weights load. Pictures come in as they
 are, RGB in [0, 1]; ImageNet's normalisation is inside.
 """
 
-import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,13 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kouros.sentences import first_line
+from kouros.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, load_torchvision
 
 Depth = Literal[18, 34, 50, 101]
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-_WIDTHS = (64, 128, 256, 512)
 
 
 @dataclass(frozen=True)
@@ -46,41 +40,64 @@ class ResNet(nn.Module):
 
     Args:
         depth: as the paper counts layers; 18 and 34 are of basic blocks, 50 and 101 of bottlenecks.
+        output_stride: of the last map. Below 32, later layers keep their resolution and take their samples farther
+            apart instead ("atrous", DeepLab: Chen et al., TPAMI 2018): the same weights see the same of the picture,
+            at more places.
+        inputs: numbers of each pixel. What are not 3 are no colours, and taken as they are.
+        width: of the first layer; the paper's, and torchvision's weights, are 64.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, depth: Depth = 50) -> None:
+    def __init__(
+        self, depth: Depth = 50, output_stride: Literal[8, 16, 32] = 32, inputs: int = 3, width: int = 64
+    ) -> None:
         super().__init__()
         if depth not in _PLANS:
             raise ValueError(f"there is no ResNet-{depth} here; choose a depth of {', '.join(map(str, _PLANS))}.")
         plan = _PLANS[depth]
         self.depth = depth
-        self.num_features = _WIDTHS[-1] * (_Bottleneck.expansion if plan.bottleneck else _BasicBlock.expansion)
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        inputs = 64
-        for number, (width, blocks) in enumerate(zip(_WIDTHS, plan.blocks, strict=True), start=1):
-            kind = _Bottleneck if plan.bottleneck else _BasicBlock
-            layer = [kind(inputs, width, 1 if number == 1 else 2)]
-            inputs = width * kind.expansion
-            layer += [kind(inputs, width, 1) for _ in range(blocks - 1)]
+        self.conv1 = nn.Conv2d(inputs, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        kind = _Bottleneck if plan.bottleneck else _BasicBlock
+        widths = tuple(width * growth for growth in (1, 2, 4, 8))
+        self.channels = tuple(each * kind.expansion for each in widths)
+        """Of the maps that `feature_maps` gives."""
+        self.num_features = self.channels[-1]
+        self.strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
+        """Likewise."""
+        width_before, before, dilation = width, 4, 1
+        for number, (each, blocks) in enumerate(zip(widths, plan.blocks, strict=True), start=1):
+            stride = self.strides[number - 1] // before
+            # The first block still samples as the layer before it: its stride was what would have widened the rest.
+            nearer = dilation
+            if number > 1 and stride == 1:
+                dilation *= 2
+            layer = [kind(width_before, each, stride, nearer, dilation)]
+            width_before, before = self.channels[number - 1], self.strides[number - 1]
+            layer += [kind(width_before, each, 1, dilation, dilation) for _ in range(blocks - 1)]
             setattr(self, f"layer{number}", nn.Sequential(*layer))
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+    def forward(self, image: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch features"]:
         """Features of RGB pictures in [0, 1], averaged over the picture."""
-        x = (image - self.mean) / self.std
+        return self.feature_maps(image)[-1].mean((2, 3))
+
+    def feature_maps(self, image: Float[Tensor, "batch inputs height width"]) -> list[Tensor]:
+        """What each of the four layers sees, (batch, channels, rows, columns), finest first."""
+        x = (image - self.mean) / self.std if self.conv1.in_channels == 3 else image
         x = torch.relu(self.bn1(self.conv1(x)))
         x = nn.functional.max_pool2d(x, 3, stride=2, padding=1)
+        maps = []
         for number in range(1, 5):
             x = getattr(self, f"layer{number}")(x)
-        return x.mean((2, 3))
+            maps.append(x)
+        return maps
 
     def load_torchvision(self, path: str | Path) -> None:
         """Take over weights that torchvision published for ImageNet; the classifier's are left out.
@@ -89,25 +106,7 @@ class ResNet(nn.Module):
             ValueError: not such a file, or one of another depth.
             OSError: the file cannot be read.
         """
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise ValueError(f"{path} is not a file of weights ({first_line(error)}); {_WANTED}.") from error
-        if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-            raise ValueError(f"{path} holds no network's weights by name; {_WANTED}.")
-        ours = self.state_dict()
-        # Old files have no counts of batches, which only a momentum of None would need.
-        given = {k: v for k, v in state.items() if not k.startswith("fc.")}
-        missing = [k for k in ours if k not in given and not k.endswith("num_batches_tracked")]
-        foreign = [k for k in given if k not in ours]
-        other = [k for k in given if k in ours and given[k].shape != ours[k].shape]
-        for problem, names in (("lacks", missing), ("has the unknown", foreign), ("has another shape of", other)):
-            if names:
-                raise ValueError(f"{path} {problem} {names[0]}: not the weights of a ResNet-{self.depth}; {_WANTED}.")
-        self.load_state_dict(ours | given)
-
-
-_WANTED = "expected the state dictionary of torchvision's network of that depth, as it is published for ImageNet"
+        load_torchvision(self, path, f"a ResNet-{self.depth}", left_out=("fc.",))
 
 
 class _BasicBlock(nn.Module):
@@ -115,11 +114,11 @@ class _BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, nearer: int, dilation: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = _conv3x3(inputs, width, stride, nearer)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = _conv3x3(width, width, 1, dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = _projection(inputs, width, stride)
 
@@ -136,12 +135,12 @@ class _Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, nearer: int, dilation: int) -> None:
         super().__init__()
         outputs = self.expansion * width
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.conv2 = _conv3x3(width, width, stride, nearer)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
@@ -153,6 +152,10 @@ class _Bottleneck(nn.Module):
         x = torch.relu(self.bn1(self.conv1(x)))
         x = torch.relu(self.bn2(self.conv2(x)))
         return torch.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+def _conv3x3(inputs: int, outputs: int, stride: int, dilation: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
 
 
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:

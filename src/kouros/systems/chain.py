@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from kouros.body.keypoints import KeypointSet
 from kouros.body.model import BodyModel
 from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator
+from kouros.systems.system import CropSystem
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ class Chain(nn.Module):
         return estimate
 
     def estimator(self, body: BodyModel, name: str) -> Estimator:
-        """As in `kouros.systems.system.System`."""
-        return CropEstimator(self, body, name)
+        """As in `kouros.systems.system.System`: by the last stage's adapter."""
+        last = self.stages[-1]
+        return last.adapter(self, body, name) if isinstance(last, CropSystem) else CropEstimator(self, body, name)
 
 
 def _resized(image: Float[Tensor, "batch 3 size size"], size: int) -> Float[Tensor, "batch 3 {size} {size}"]:

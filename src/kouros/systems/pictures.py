@@ -1,9 +1,12 @@
 """Pictures for the log: crops, and drawn over them what was predicted and what that was pulled to."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
@@ -34,6 +37,15 @@ def people_sheet(
         if bodies is not None:
             columns.append(_drawn(list(crops), bodies, body, colour))
     return _stacked([_stacked(list(row), axis=1) for row in zip(*columns, strict=True)], axis=0)
+
+
+@torch.no_grad()
+def sheet(columns: Sequence[Float[Tensor, "batch 3 _rows _columns"]]) -> UInt8[np.ndarray, "height width 3"]:
+    """One row for each person, of pictures in [0, 1] side by side; all are as large as those of the first column."""
+    size = columns[0].shape[-1]
+    drawn = [interpolate(c.detach().float().cpu(), size=(size, size), mode="nearest-exact") for c in columns]
+    pixels = [(255 * d.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy() for d in drawn]
+    return _stacked([_stacked(list(row), axis=1) for row in zip(*pixels, strict=True)], axis=0)
 
 
 def _drawn(crops: list[np.ndarray], bodies: Bodies, body: BodyModel, colour: tuple[float, float, float]) -> list:

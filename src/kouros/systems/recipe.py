@@ -15,8 +15,9 @@ class Recipe:
     """Stop after so many steps."""
     batch_size: int = 64
     """People a step, over all devices together."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on: it stays, or falls to zero at the last step along half a cosine."""
+    schedule: Literal["constant", "cosine", "polynomial"] = "constant"
+    """How the learning rate goes on: it stays, or falls to zero at the last step along half a cosine, or along the
+    share of the steps that are left to the power of 0.9 (DeepLab's "poly")."""
     warmup: int = 0
     """Steps in which the learning rate rises to what it is to be."""
     clip: float = 0.0

@@ -20,7 +20,7 @@ from kouros.data.batch import Batch
 from kouros.data.dense import Wants
 from kouros.fitting.schedules.fits_store import FitsStore
 from kouros.systems.batches import Batches, CropBatches
-from kouros.systems.estimator import CropEstimator, Estimate, Estimator
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator
 from kouros.systems.measures import Best, Sum, body_measures
 from kouros.systems.pictures import people_sheet
 from kouros.systems.recipe import Recipe
@@ -120,9 +120,9 @@ class CropSystem(System):
     """Of those that have one which can be held."""
     held = False
     """Whether the backbone stays as it is; see `hold_backbone`."""
-    needs = ("keypoints_2d",)
-    judged_by = ("keypoints_3d", "keypoints_2d")
-    best_by = (Best("pa_mpjpe"), Best("mpjpe"), Best("keypoints_2d"))
+    needs: Sequence[str] = ("keypoints_2d",)
+    judged_by: Sequence[str] = ("keypoints_3d", "keypoints_2d")
+    best_by: Sequence[Best] = (Best("pa_mpjpe"), Best("mpjpe"), Best("keypoints_2d"))
     augment: AugmentConfig = AugmentConfig()
     """How training changes crops."""
     wants: Wants = Wants()
@@ -184,8 +184,12 @@ class CropSystem(System):
         return {"people": people_sheet(batch.image, step.predicted.bodies, step.target, self.body)}
 
     def estimator(self, body: BodyModel, name: str) -> Estimator:
-        """Behind the adapter of crop networks."""
-        return CropEstimator(self, body, name)
+        """Behind its adapter."""
+        return self.adapter(self, body, name)
+
+    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> Estimator:
+        """How people in photos are shown to it, or to a chain (``network``) of which it is the last."""
+        return CropEstimator(network, body, name)
 
 
 @runtime_checkable

@@ -54,8 +54,16 @@ SYSTEMS: Mapping[str, SystemEntry] = {
             "from keypoints to a body, where fits begin",
             "lifter",
         ),
+        SystemEntry(
+            "nbf-parts", "Neural Body Fitting, parts", "kouros.systems.nbf", "PartsConfig",
+            "from pictures to body parts, the first of two stages",
+        ),
+        SystemEntry(
+            "nbf", "Neural Body Fitting", "kouros.systems.nbf", "NbfConfig",
+            "from body parts to a body, the second of two stages",
+        ),
     )
-}
+}  # fmt: skip
 
 
 def system_name(kind: type[Any]) -> str:

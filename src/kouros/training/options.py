@@ -70,8 +70,9 @@ class EngineOptions(Recipe):
     def learning_rate_share(self, step: int) -> float:
         """Of the system's learning rate, what one step takes; steps count from 0."""
         rising = min(1.0, (step + 1) / (self.warmup + 1))
-        falling = 1.0 if self.schedule == "constant" else (1 + math.cos(math.pi * step / self.max_steps)) / 2
-        return rising * falling
+        done = step / self.max_steps
+        falling = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "polynomial": (1 - done) ** 0.9}
+        return rising * falling[self.schedule]
 
 
 def _require(fine: bool, name: str, value: object, expected: str) -> None:

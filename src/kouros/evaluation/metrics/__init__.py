@@ -19,6 +19,7 @@ from kouros.evaluation.metrics.keypoints import (
     correct_keypoints_3d,
     head_size_mpii,
     keypoint_errors_2d,
+    pck_of_people,
 )
 from kouros.evaluation.metrics.pose import (
     acceleration_errors,
@@ -29,15 +30,18 @@ from kouros.evaluation.metrics.pose import (
     sample_means,
 )
 from kouros.evaluation.metrics.segmentation import (
+    PartScores,
     SegmentationScores,
     confusion_matrix,
     mask_iou,
+    part_scores,
     segmentation_scores,
 )
 
 __all__ = [
     "AUC_THRESHOLDS_3DHP",
     "PCK_THRESHOLD_3DHP",
+    "PartScores",
     "SegmentationScores",
     "acceleration_errors",
     "area_under_pck",
@@ -51,6 +55,8 @@ __all__ = [
     "joint_errors",
     "keypoint_errors_2d",
     "mask_iou",
+    "part_scores",
+    "pck_of_people",
     "procrustes_errors",
     "quaternion_errors",
     "ratio_of_correct_points",

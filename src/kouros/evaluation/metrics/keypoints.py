@@ -79,6 +79,27 @@ def correct_keypoints_2d(
     return errors <= fraction * reference[:, None]
 
 
+def pck_of_people(
+    predicted: Float[Tensor, "batch points 2"],
+    target: Float[Tensor, "batch points 2"],
+    valid: Bool[Tensor, "batch points"],
+    reference: Float[Tensor, " batch"],
+    fraction: float = 0.5,
+) -> Float[Tensor, " batch"]:
+    """Share of each person's points that are correct, as Neural Body Fitting measures PCKh "on a per-example basis".
+
+    NaN for a person without points; the mean over people is not that over points where some have fewer.
+
+    Args:
+        reference: as in `correct_keypoints_2d`: the head's length for PCKh.
+
+    Raises:
+        ValueError: as `correct_keypoints_2d` and `keypoint_errors_2d`.
+    """
+    correct = correct_keypoints_2d(keypoint_errors_2d(predicted, target, valid), reference, fraction)
+    return (correct & valid).sum(dim=1) / valid.sum(dim=1)
+
+
 def head_size_mpii(head_box: Float[Tensor, "batch 4"]) -> Float[Tensor, " batch"]:
     """MPII's head size: 0.6 times the diagonal of the head's rectangle (x0, y0, x1, y1), pixels.
 

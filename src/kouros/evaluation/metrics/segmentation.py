@@ -24,6 +24,15 @@ class SegmentationScores(NamedTuple):
     """``TP / (TP + FP + FN)``; NaN as above."""
 
 
+class PartScores(NamedTuple):
+    """Scores of single pictures, each in [0, 1]; NaN for a picture whose maps show no part."""
+
+    f1: Float[Tensor, " batch"]
+    """Mean over the parts, the background not among them, that either map shows."""
+    iou: Float[Tensor, " batch"]
+    """Likewise."""
+
+
 def confusion_matrix(
     predicted: Integer[Tensor, "batch height width"],
     target: Integer[Tensor, "batch height width"],
@@ -72,6 +81,30 @@ def segmentation_scores(confusion: Integer[Tensor, "rows classes"]) -> Segmentat
     f1 = 2 * hits / (2 * hits + false)
     accuracy = (hits.sum() + counts[-1, 0]) / total
     return SegmentationScores(accuracy, f1.nanmean(), f1, hits / (hits + false))
+
+
+def part_scores(
+    predicted: Integer[Tensor, "batch height width"],
+    target: Integer[Tensor, "batch height width"],
+    num_classes: int,
+    *,
+    ignore: int = 255,
+) -> PartScores:
+    """F1 and IoU of each picture, as Neural Body Fitting plots them against the error of its bodies (Fig. 3).
+
+    Args:
+        num_classes: labels are 0 (background) to ``num_classes - 1``.
+        ignore: label of true pixels without an answer; they do not count.
+
+    Raises:
+        ValueError: a label is out of range.
+    """
+    each = [confusion_matrix(predicted[[i]], target[[i]], num_classes, ignore=ignore) for i in range(len(target))]
+    counts = torch.stack(each)[:, :-1].double()
+    hits = counts.diagonal(dim1=1, dim2=2)[:, 1:]
+    either = (counts.sum(1) + counts.sum(2))[:, 1:]
+    f1, iou = 2 * hits / either, hits / (either - hits)
+    return PartScores(f1.nanmean(dim=1), iou.nanmean(dim=1))
 
 
 def mask_iou(
