@@ -1,4 +1,4 @@
-"""Residual networks (He et al., CVPR 2016): a crop in, one vector of features out.
+"""Residual networks (He et al., CVPR 2016): a picture in; maps of it, or one vector of features, out.
 
 Parameters have torchvision's names and shapes, so that its published ImageNet weights load. Pictures come in as they
 are, RGB in [0, 1]; ImageNet's normalisation is inside.
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kouros.networks.backbone import BackboneNetwork, PublishedWeights
 from kouros.sentences import first_line
 
 Depth = Literal[18, 34, 50, 101]
@@ -21,6 +22,7 @@ Depth = Literal[18, 34, 50, 101]
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _WIDTHS = (64, 128, 256, 512)
+_STRIDES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,17 @@ _PLANS: dict[Depth, _Plan] = {
 DEPTHS: tuple[Depth, ...] = tuple(_PLANS)
 
 
-class ResNet(nn.Module):
+class ResNet(BackboneNetwork):
     """The network without its classifier.
 
     Args:
         depth: as the paper counts layers; 18 and 34 are of basic blocks, 50 and 101 of bottlenecks.
     """
+
+    weights = PublishedWeights(
+        made="by torchvision's authors on ImageNet; whoever trains brings the file",
+        licence="BSD 3-Clause (torchvision); ImageNet's pictures are for research",
+    )
 
     mean: Tensor
     std: Tensor
@@ -57,7 +64,10 @@ class ResNet(nn.Module):
             raise ValueError(f"there is no ResNet-{depth} here; choose a depth of {', '.join(map(str, _PLANS))}.")
         plan = _PLANS[depth]
         self.depth = depth
-        self.num_features = _WIDTHS[-1] * (_Bottleneck.expansion if plan.bottleneck else _BasicBlock.expansion)
+        self.name = f"resnet{depth}"
+        expansion = _Bottleneck.expansion if plan.bottleneck else _BasicBlock.expansion
+        self.channels = {stride: width * expansion for stride, width in zip(_STRIDES, _WIDTHS, strict=True)}
+        self.num_features = _WIDTHS[-1] * expansion
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         inputs = 64
@@ -75,12 +85,19 @@ class ResNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
         """Features of RGB pictures in [0, 1], averaged over the picture."""
+        return self.feature_maps(image)[_STRIDES[-1]].mean((2, 3))
+
+    def feature_maps(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> dict[int, Float[Tensor, "batch _ rows columns"]]:
+        """Results of the four groups of layers, by stride; sides are rounded up."""
         x = (image - self.mean) / self.std
         x = torch.relu(self.bn1(self.conv1(x)))
         x = nn.functional.max_pool2d(x, 3, stride=2, padding=1)
-        for number in range(1, 5):
-            x = getattr(self, f"layer{number}")(x)
-        return x.mean((2, 3))
+        maps = {}
+        for number, stride in enumerate(_STRIDES, start=1):
+            maps[stride] = x = getattr(self, f"layer{number}")(x)
+        return maps
 
     def load_torchvision(self, path: str | Path) -> None:
         """Take over weights that torchvision published for ImageNet; the classifier's are left out.
