@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -68,12 +68,14 @@ def test_another_models_weights_are_refused():
         BlazePoseTrunk().load_tflite(packaged_models().detector)
 
 
+@settings(deadline=None)  # copies of a whole file
 @given(cut=st.integers(0, len(LANDMARKS) - 1))
 def test_files_that_end_early_are_refused(cut: int):
     with pytest.raises(ValueError, match="TensorFlow Lite model"):
         convolutions(LANDMARKS[:cut], REGRESSED)
 
 
+@settings(deadline=None)
 @given(noise=st.binary(max_size=400))
 @example(noise=bytes(23) + b"\x01")  # an offset that points before the file
 def test_what_is_no_model_is_refused(noise: bytes):

@@ -7,7 +7,7 @@ from movenet_peer import PUBLISHED, multipose_picture, people_of, thunder_crop
 from torch.testing import assert_close
 
 from kouros.detection.model_files import packaged_models, packaged_movenet
-from kouros.networks.movenet import MoveNetMultiPose, MoveNetThunder, MoveNetTrunk
+from kouros.networks.movenet import MoveNetMultiPose, MoveNetThunder
 
 
 def batched(picture: np.ndarray) -> torch.Tensor:
@@ -55,34 +55,6 @@ def test_a_picture_has_the_same_answer_in_any_company(thunder: MoveNetThunder, m
     assert_close(together.boxes[1][real], alone.boxes[0][real], atol=1e-3, rtol=0)
 
 
-@pytest.fixture(scope="module")
-def lively() -> MoveNetTrunk:
-    """Of few numbers a place, which let pass what they see."""
-    torch.manual_seed(0)
-    trunk = MoveNetTrunk(0.25)
-    for module in trunk.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
-            torch.nn.init.zeros_(module.bias)
-    return trunk
-
-
-@pytest.mark.parametrize("level", range(4))
-def test_a_map_moves_by_one_place_when_the_picture_moves_by_its_stride(lively: MoveNetTrunk, level: int):
-    stride = lively.strides[level]
-    # Grey all around, as far as the middle sees: what is padded at the edges stays out.
-    picture = torch.full((1, 3, 1024, 1024), 0.5)
-    picture[:, :, 480:544, 480:544] = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        here = lively(picture)[level]
-        there = lively(picture.roll((stride, 2 * stride), (2, 3)))[level]
-    assert here.shape == (1, lively.channels[level], 1024 // stride, 1024 // stride)
-    inner = slice(384 // stride, 640 // stride)
-    moved = here.roll((1, 2), (2, 3))[..., inner, inner]
-    assert (here[..., inner, inner] - moved).abs().max() > 0.1 * moved.abs().max()
-    assert_close(there[..., inner, inner], moved, atol=1e-5, rtol=1e-3)
-
-
 def test_all_layers_of_the_trunk_can_be_trained(thunder: MoveNetThunder):
     network = MoveNetThunder()
     network.load_tflite(packaged_movenet().thunder)
@@ -95,7 +67,7 @@ def test_all_layers_of_the_trunk_can_be_trained(thunder: MoveNetThunder):
 
 def test_pictures_whose_sides_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="multiples of 32"):
-        MoveNetTrunk(0.5)(torch.zeros(1, 3, 64, 65))
+        MoveNetMultiPose()(torch.zeros(1, 3, 64, 65))
 
 
 def test_another_models_weights_are_refused():

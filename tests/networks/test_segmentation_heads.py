@@ -34,13 +34,13 @@ def test_atrous_layers_see_the_same_at_more_places(depth: int, output_stride: in
     atrous.load_state_dict(plain.state_dict())
     picture = torch.rand(1, 3, 96, 64)
     with torch.no_grad():
-        coarse, fine = plain.feature_maps(picture), atrous.feature_maps(picture)
-    for expected, found, stride, finer in zip(coarse, fine, plain.strides, atrous.strides, strict=True):
+        coarse, fine = plain.layer_maps(picture), atrous.layer_maps(picture)
+    for expected, found, stride, finer in zip(coarse, fine, plain.layer_strides, atrous.layer_strides, strict=True):
         assert expected.shape[2:] == (96 // stride, 64 // stride)
         assert found.shape[2:] == (96 // finer, 64 // finer)
         skip = stride // finer
         assert_close(found[:, :, ::skip, ::skip], expected, atol=1e-4, rtol=1e-4)
-    assert (plain.strides, atrous.strides[-1]) == ((4, 8, 16, 32), output_stride)
+    assert (plain.layer_strides, atrous.layer_strides[-1]) == ((4, 8, 16, 32), output_stride)
 
 
 def test_pixels_that_are_no_colours_are_taken_as_they_are():
@@ -63,7 +63,7 @@ def test_vgg_has_the_published_convolutions_and_answers_at_an_eighth():
     names = [name for name in network.state_dict() if name.endswith("weight")]
     assert names == [f"features.{i}.weight" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)]
     with torch.no_grad():
-        (seen,) = AtrousVgg16().feature_maps(torch.rand(1, 3, 64, 40))
+        (seen,) = AtrousVgg16().layer_maps(torch.rand(1, 3, 64, 40))
     assert seen.shape == (1, 512, 8, 5)
 
 

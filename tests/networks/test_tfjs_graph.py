@@ -168,7 +168,7 @@ def test_damaged_files_are_refused(tmp_path: Path):
         read_graph(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(share=st.floats(0, 0.999))
 def test_files_that_end_early_are_no_json(tmp_path: Path, share: float):
     path = small_network().write(tmp_path / "graph.json")

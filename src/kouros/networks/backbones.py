@@ -1,14 +1,18 @@
-"""The networks that crop systems look through, by name."""
+"""The networks that systems look through, by name."""
 
 from typing import Literal
 
+from kouros.networks.backbone import BackboneNetwork
 from kouros.networks.blazepose import BlazePoseTrunk
+from kouros.networks.movenet import MoveNetTrunk
 from kouros.networks.resnet import ResNet
 
-Backbone = Literal[18, 34, 50, 101, "blazepose"]
-"""Depth of a ResNet, as the papers have it, or the trunk of the packaged landmark network."""
+Backbone = Literal[18, 34, 50, 101, "blazepose", "movenet"]
+"""Depth of a ResNet, as the papers have it, or the trunk of one of the packaged networks, which have seen people."""
 
 
-def build_backbone(kind: Backbone) -> ResNet | BlazePoseTrunk:
+def build_backbone(kind: Backbone) -> BackboneNetwork:
     """With fresh weights, from torch's global generator."""
-    return BlazePoseTrunk() if kind == "blazepose" else ResNet(kind)
+    if kind == "blazepose":
+        return BlazePoseTrunk()
+    return MoveNetTrunk() if kind == "movenet" else ResNet(kind)

@@ -1,4 +1,4 @@
-"""The trunk of BlazePose's landmark network (Bazarevsky et al., 2020): a crop in, one vector of features out.
+"""The trunk of BlazePose's landmark network (Bazarevsky et al., 2020): a crop in; maps, or features, out.
 
 The free counterpart of an ImageNet backbone: MediaPipe publishes the weights under the Apache License 2.0, and they are
 in this package, for `kouros.detection`. They have seen people in photos, which a network that learns from synthetic
@@ -15,11 +15,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d, pad, relu6
 
+from kouros.networks.backbone import BackboneNetwork, PublishedWeights, require_sides
+
 INPUT_SIZE = 256
 """Side of the crops that the weights were made for, pixels."""
 _LANDMARK_NUMBERS = 195
 _HEAD_WIDTH = 288
 _PLACES = 2 * 2
+_COARSEST = 32
+"""Stride of the last map, pixels."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,19 @@ _STEM, _NARROWED, _WIDEST = 24, 16, 864
 _HEAD_STRIDES = (2, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1)
 
 
-class BlazePoseTrunk(nn.Module):
+class BlazePoseTrunk(BackboneNetwork):
     """The network as far as its regressed landmarks' last layer; weights are random until `load_tflite`."""
 
+    name = "blazepose"
     num_features = _HEAD_WIDTH * _PLACES
+    weights = PublishedWeights(
+        made="by Google for MediaPipe 0.10.21 (pose_landmark_full) on its own photos of people",
+        licence="Apache License 2.0",
+    )
 
     def __init__(self) -> None:
         super().__init__()
+        self.channels = {4: 24, 8: 32, 16: 88, 32: _HEAD_WIDTH}
         self.stem = nn.Sequential(
             nn.Conv2d(3, _STEM, 3, stride=2, padding=1), nn.ReLU6(), *_depthwise(_STEM, 3), _pointwise(_STEM, _NARROWED)
         )
@@ -74,7 +84,24 @@ class BlazePoseTrunk(nn.Module):
         """The layers as far as a 32nd of the picture, which see what is where."""
         if image.shape[-1] != INPUT_SIZE:
             image = interpolate(image, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True)
-        return self.narrow(self.widen(self.blocks(self.stem(image))))
+        return self.feature_maps(image)[_COARSEST]
+
+    def feature_maps(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> dict[int, Float[Tensor, "batch _ rows columns"]]:
+        """The last result at each stride, of RGB pictures in [0, 1] of any size.
+
+        Raises:
+            ValueError: a side is no multiple of 32 pixels.
+        """
+        require_sides(image, _COARSEST)
+        maps = {}
+        x = self.stem(image)
+        for block in self.blocks:
+            x = block(x)
+            maps[image.shape[-1] // x.shape[-1]] = x
+        maps[_COARSEST] = self.narrow(self.widen(x))
+        return maps
 
     def look_again(self, seen: Float[Tensor, "batch 288 8 8"]) -> Float[Tensor, "batch 1152"]:
         """The layers after those: a third of the weights, a fortieth of the work."""

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, max_pool2d, pad, relu6
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, max_pool2d, pad, relu6
+
+from kouros.networks.backbone import BackboneNetwork, PublishedWeights, require_sides
 
 KEYPOINTS = 17
 """COCO's, in COCO's order."""
@@ -25,11 +27,33 @@ COARSEST = 32
 THUNDER_SIZE = 256
 """Side of Thunder's crops, pixels: its reading of the heads is made for that."""
 
-_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""Table 2 of MobileNetV2: how much wider inside, width, blocks, stride of the first."""
-_STEM, _WIDEST = 32, 1280
-_TAPPED = (1, 2, 3)
-"""Stages whose results are the maps of strides 4, 8 and 16."""
+THUNDER_MULTIPLIER = 1.75
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A row of MobileNetV2's Table 2: blocks of one width."""
+
+    inside: int
+    """How many times wider the blocks are inside."""
+    width: int
+    blocks: int
+    stride: int
+    """Of the first block."""
+    map_stride: int = 0
+    """Of the map that the pyramid takes from here; 0 where it takes none."""
+
+
+_STAGES = (
+    _Stage(1, 16, 1, 1),
+    _Stage(6, 24, 2, 2, map_stride=4),
+    _Stage(6, 32, 3, 2, map_stride=8),
+    _Stage(6, 64, 4, 2, map_stride=16),
+    _Stage(6, 96, 3, 1),
+    _Stage(6, 160, 3, 2),
+    _Stage(6, 320, 1, 1),
+)
+_STEM, _WIDEST, _PLACES = 32, 1280, 2 * 2
 _PYRAMID = (64, 32, 24)
 """Widths of the pyramid's steps, from stride 16 to stride 4."""
 _HEAD_WIDTH = 96
@@ -37,67 +61,95 @@ PIXEL = 0.007843017578125
 """A grey level's share of [-1, 1], as published: 2 / 255 in half precision."""
 
 
-class MoveNetTrunk(nn.Module):
-    """MobileNetV2, by its four results.
+class MoveNetTrunk(BackboneNetwork):
+    """MobileNetV2: a picture in; maps of it, or one vector of features, out. Random until `load_tflite`.
 
     Args:
         multiplier: how much wider than the paper's network; Thunder's is 1.75, MultiPose's 1.5.
     """
 
-    strides = (4, 8, 16, 32)
+    name = "movenet"
+    num_features = _PLACES * _WIDEST
+    weights = PublishedWeights(
+        made="by Google for MoveNet.SinglePose.Thunder, version 4, on COCO, its own videos and synthetic people",
+        licence="Apache License 2.0",
+    )
 
-    def __init__(self, multiplier: float) -> None:
+    def __init__(self, multiplier: float = THUNDER_MULTIPLIER) -> None:
         super().__init__()
         width = _widened(_STEM, multiplier)
         self.stem = _Convolution(3, width, kernel=3, stride=2)
+        self.channels = {}
         stages: list[nn.Module] = []
-        channels: list[int] = []
-        for inside, outputs, blocks, stride in _STAGES:
-            stage = []
-            for number in range(blocks):
-                narrow = _widened(outputs, multiplier)
-                stage.append(_InvertedResidual(width, inside, narrow, 1 if number else stride))
+        for stage in _STAGES:
+            narrow = _widened(stage.width, multiplier)
+            blocks = []
+            for number in range(stage.blocks):
+                blocks.append(_InvertedResidual(width, stage.inside, narrow, 1 if number else stage.stride))
                 width = narrow
-            stages.append(nn.Sequential(*stage))
-            channels.append(width)
+            stages.append(nn.Sequential(*blocks))
+            if stage.map_stride:
+                self.channels[stage.map_stride] = width
         self.stages = nn.ModuleList(stages)
         self.widen = _Convolution(width, _WIDEST)
-        self.channels = (*(channels[stage] for stage in _TAPPED), _WIDEST)
+        self.channels[COARSEST] = _WIDEST
 
-    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> tuple[Float[Tensor, "batch _ _ _"], ...]:
-        """Maps at strides 4, 8, 16 and 32, the last one as the pyramid sees it.
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 5120"]:
+        """Features of RGB pictures in [0, 1]: the coarsest map, averaged over each quarter of the picture.
+
+        Over quarters, because the network was made to say where things are, not whether.
+        """
+        return adaptive_avg_pool2d(self.feature_maps(image)[COARSEST], 2).flatten(1)
+
+    def feature_maps(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> dict[int, Float[Tensor, "batch _ rows columns"]]:
+        """What MoveNet's pyramid goes on from, by stride: 4, 8, 16, 32.
 
         Raises:
             ValueError: a side is no multiple of 32 pixels.
         """
-        if image.shape[-2] % COARSEST or image.shape[-1] % COARSEST:
-            raise ValueError(
-                f"the picture has {image.shape[-2]} x {image.shape[-1]} pixels; MoveNet's trunk takes sides that are "
-                f"multiples of {COARSEST}: pad or resize it."
-            )
+        require_sides(image, COARSEST)
         x = self.stem(image * (255 * PIXEL) - 1)
-        maps = []
-        for number, stage in enumerate(self.stages):
-            x = stage(x)
-            if number in _TAPPED:
-                maps.append(x)
-        return (*maps, self.widen(x))
+        maps = {}
+        for stage, layers in zip(_STAGES, self.stages, strict=True):
+            x = layers(x)
+            if stage.map_stride:
+                maps[stage.map_stride] = x
+        maps[COARSEST] = self.widen(x)
+        return maps
+
+    def load_tflite(self, model: bytes) -> None:
+        """Take over the weights of the trunk in MoveNet's file.
+
+        Args:
+            model: contents of `kouros.detection`'s ``models/movenet_thunder.tflite``.
+
+        Raises:
+            ValueError: not that file.
+            ImportError: flatbuffers, which reads it, is not installed.
+        """
+        # Here, because only this needs the package flatbuffers.
+        from kouros.networks.tflite_weights import convolutions, take_over
+
+        layers = sum(isinstance(module, nn.Conv2d) for module in self.modules())
+        take_over(self, convolutions(model)[:layers], "expected movenet_thunder.tflite")
 
 
 class _Pyramid(nn.Module):
     """From the coarsest map to the finest, step by step."""
 
-    def __init__(self, channels: tuple[int, ...]) -> None:
+    def __init__(self, channels: dict[int, int]) -> None:
         super().__init__()
-        *finer, coarsest = channels
+        *finer, coarsest = channels.values()
         self.begin = nn.Conv2d(coarsest, _PYRAMID[0], 1)
         self.steps = nn.ModuleList(
             _PyramidStep(seen, width, narrower)
             for seen, width, narrower in zip(reversed(finer), _PYRAMID, (*_PYRAMID[1:], _PYRAMID[-1]), strict=True)
         )
 
-    def forward(self, maps: tuple[Float[Tensor, "batch _ _ _"], ...]) -> Float[Tensor, "batch 24 rows columns"]:
-        *finer, coarsest = maps
+    def forward(self, maps: dict[int, Float[Tensor, "batch _ _ _"]]) -> Float[Tensor, "batch 24 rows columns"]:
+        *finer, coarsest = maps.values()
         x = self.begin(coarsest)
         for step, seen in zip(self.steps, reversed(finer), strict=True):
             x = step(x, seen)
@@ -128,7 +180,7 @@ class _MoveNet(nn.Module):
         self.heads = nn.ModuleDict({name: _head(width) for name, width in heads.items()})
 
     def _answers(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch _ _ _"]]:
-        finest = self.pyramid(self.trunk(image))
+        finest = self.pyramid(self.trunk.feature_maps(image))
         return {name: head(finest) for name, head in self.heads.items()}
 
     def load_tflite(self, model: bytes) -> None:
@@ -188,7 +240,9 @@ class MoveNetThunder(_MoveNet):
     """One person in a crop of 256 pixels."""
 
     def __init__(self) -> None:
-        super().__init__(1.75, {"center": 1, "heat": KEYPOINTS, "regressed": 2 * KEYPOINTS, "offset": 2 * KEYPOINTS})
+        super().__init__(
+            THUNDER_MULTIPLIER, {"center": 1, "heat": KEYPOINTS, "regressed": 2 * KEYPOINTS, "offset": 2 * KEYPOINTS}
+        )
 
     def forward(self, image: Float[Tensor, "batch 3 256 256"]) -> ThunderHeads:
         """Heads' answers; `ThunderHeads.keypoints` reads them."""

@@ -1,4 +1,4 @@
-"""Residual networks (He et al., CVPR 2016): a crop in; one vector of features out, or the maps before it.
+"""Residual networks (He et al., CVPR 2016): a picture in; maps of it, or one vector of features, out.
 
 Parameters have torchvision's names and shapes, so that its published ImageNet weights load. Pictures come in as they
 are, RGB in [0, 1]; ImageNet's normalisation is inside.
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kouros.networks.backbone import BackboneNetwork, PublishedWeights
 from kouros.networks.torchvision_weights import IMAGENET_MEAN, IMAGENET_STD, load_torchvision
 
 Depth = Literal[18, 34, 50, 101]
@@ -35,7 +36,7 @@ _PLANS: dict[Depth, _Plan] = {
 DEPTHS: tuple[Depth, ...] = tuple(_PLANS)
 
 
-class ResNet(nn.Module):
+class ResNet(BackboneNetwork):
     """The network without its classifier.
 
     Args:
@@ -46,6 +47,11 @@ class ResNet(nn.Module):
         inputs: numbers of each pixel. What are not 3 are no colours, and taken as they are.
         width: of the first layer; the paper's, and torchvision's weights, are 64.
     """
+
+    weights = PublishedWeights(
+        made="by torchvision's authors on ImageNet; whoever trains brings the file",
+        licence="BSD 3-Clause (torchvision); ImageNet's pictures are for research",
+    )
 
     mean: Tensor
     std: Tensor
@@ -62,20 +68,22 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         kind = _Bottleneck if plan.bottleneck else _BasicBlock
         widths = tuple(width * growth for growth in (1, 2, 4, 8))
-        self.channels = tuple(each * kind.expansion for each in widths)
-        """Of the maps that `feature_maps` gives."""
-        self.num_features = self.channels[-1]
-        self.strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
+        self.name = f"resnet{depth}"
+        self.layer_channels = tuple(each * kind.expansion for each in widths)
+        """Of the maps that `layer_maps` gives."""
+        self.layer_strides = tuple(min(stride, output_stride) for stride in (4, 8, 16, 32))
         """Likewise."""
+        self.channels = dict(zip(self.layer_strides, self.layer_channels, strict=True))
+        self.num_features = self.layer_channels[-1]
         width_before, before, dilation = width, 4, 1
         for number, (each, blocks) in enumerate(zip(widths, plan.blocks, strict=True), start=1):
-            stride = self.strides[number - 1] // before
+            stride = self.layer_strides[number - 1] // before
             # The first block still samples as the layer before it: its stride was what would have widened the rest.
             nearer = dilation
             if number > 1 and stride == 1:
                 dilation *= 2
             layer = [kind(width_before, each, stride, nearer, dilation)]
-            width_before, before = self.channels[number - 1], self.strides[number - 1]
+            width_before, before = self.layer_channels[number - 1], self.layer_strides[number - 1]
             layer += [kind(width_before, each, 1, dilation, dilation) for _ in range(blocks - 1)]
             setattr(self, f"layer{number}", nn.Sequential(*layer))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
@@ -86,9 +94,15 @@ class ResNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch inputs height width"]) -> Float[Tensor, "batch features"]:
         """Features of RGB pictures in [0, 1], averaged over the picture."""
-        return self.feature_maps(image)[-1].mean((2, 3))
+        return self.layer_maps(image)[-1].mean((2, 3))
 
-    def feature_maps(self, image: Float[Tensor, "batch inputs height width"]) -> list[Tensor]:
+    def feature_maps(
+        self, image: Float[Tensor, "batch 3 height width"]
+    ) -> dict[int, Float[Tensor, "batch _ rows columns"]]:
+        """Results of the four groups of layers by stride, of those of one stride the last; sides are rounded up."""
+        return dict(zip(self.layer_strides, self.layer_maps(image), strict=True))
+
+    def layer_maps(self, image: Float[Tensor, "batch inputs height width"]) -> list[Tensor]:
         """What each of the four layers sees, (batch, channels, rows, columns), finest first."""
         x = (image - self.mean) / self.std if self.conv1.in_channels == 3 else image
         x = torch.relu(self.bn1(self.conv1(x)))

@@ -26,8 +26,8 @@ class AtrousVgg16(nn.Module):
     published networks; VGG's own are over 2 x 2.
     """
 
-    channels = (512,)
-    strides = (8,)
+    layer_channels = (512,)
+    layer_strides = (8,)
 
     mean: Tensor
     std: Tensor
@@ -50,7 +50,7 @@ class AtrousVgg16(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
-    def feature_maps(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+    def layer_maps(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """The last pooling's answer, (batch, 512, height / 8, width / 8)."""
         return [self.features((image - self.mean) / self.std)]
 

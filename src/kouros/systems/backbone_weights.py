@@ -1,28 +1,37 @@
-"""The published weights that a backbone's training begins with."""
+"""The published weights that a backbone's training begins with.
+
+Here and not beside the networks, which know no files: two of them have theirs among the finder's.
+"""
 
 from pathlib import Path
 
+from kouros.networks.backbone import BackboneNetwork
 from kouros.networks.blazepose import BlazePoseTrunk
+from kouros.networks.movenet import MoveNetTrunk
 from kouros.networks.resnet import ResNet
 
 
-def begin_backbone(backbone: ResNet | BlazePoseTrunk, weights: Path | None) -> None:
+def begin_backbone(backbone: BackboneNetwork, weights: Path | None) -> None:
     """Take over published weights.
 
     Args:
         backbone: fresh.
         weights: torchvision's, of ImageNet, for a ResNet, which stays as it is without; MediaPipe's ``.task`` bundle
-            for BlazePose, which has the packaged ones without.
+            for BlazePose and Thunder's ``.tflite`` file for MoveNet, which have the packaged ones without.
 
     Raises:
         ValueError: the file is not what it should be.
-        ImportError: flatbuffers, which reads BlazePose's, is not installed.
+        ImportError: flatbuffers, which reads BlazePose's and MoveNet's, is not installed.
         OSError: it cannot be read.
     """
+    # The finder's files are asked for here, because machines that train need not have what the finder needs.
     if isinstance(backbone, BlazePoseTrunk):
-        # Here, because machines that train need not have what the detector needs.
         from kouros.detection.model_files import packaged_models, read_task_file
 
         backbone.load_tflite((packaged_models() if weights is None else read_task_file(weights)).landmarks)
-    elif weights is not None:
+    elif isinstance(backbone, MoveNetTrunk):
+        from kouros.detection.model_files import packaged_movenet
+
+        backbone.load_tflite(packaged_movenet().thunder if weights is None else weights.read_bytes())
+    elif isinstance(backbone, ResNet) and weights is not None:
         backbone.load_torchvision(weights)

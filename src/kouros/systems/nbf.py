@@ -32,8 +32,8 @@ from kouros.data.batch import Batch
 from kouros.data.dense import Wants
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import angle_between, rot6d_to_rotmat, rotvec_to_rotmat
+from kouros.networks.backbone import BackboneNetwork
 from kouros.networks.backbones import Backbone, build_backbone
-from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.deeplab import AtrousPyramid
 from kouros.networks.estimates import NUM_BETAS, MeanParameters, Regressed
 from kouros.networks.fixed_camera import FixedCamera, Placement, unplaced
@@ -220,13 +220,13 @@ class Parts(CropSystem):
         self.head: RefineNet | AtrousPyramid | LightHead
         if config.network == "deeplab-vgg16":
             self.backbone = AtrousVgg16()
-            self.head = AtrousPyramid(self.backbone.channels[-1], outputs, hidden=True)
+            self.head = AtrousPyramid(self.backbone.layer_channels[-1], outputs, hidden=True)
         elif config.network == "deeplab":
             self.backbone = ResNet(config.depth, output_stride=8, width=config.width)
             self.head = AtrousPyramid(self.backbone.num_features, outputs, hidden=False)
         else:
             self.backbone = ResNet(config.depth, width=config.width)
-            channels, strides = self.backbone.channels, self.backbone.strides
+            channels, strides = self.backbone.layer_channels, self.backbone.layer_strides
             light = config.network == "light"
             self.head = LightHead(channels, strides, outputs) if light else RefineNet(channels, outputs)
 
@@ -253,7 +253,7 @@ class Parts(CropSystem):
         """Scores of the background and each part."""
         side = self.wants.map_size(image.shape[-1])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
-            maps = self.backbone.feature_maps(image)
+            maps = self.backbone.layer_maps(image)
         return self.head(maps, (side, side))
 
     def training_step(self, batch: Batch) -> Step:
@@ -332,7 +332,7 @@ class NbfNetwork(nn.Module):
         backbone: from what is seen to a vector of features.
     """
 
-    def __init__(self, backbone: ResNet | BlazePoseTrunk) -> None:
+    def __init__(self, backbone: BackboneNetwork) -> None:
         super().__init__()
         self.backbone = backbone
         self.answer = nn.Linear(self.backbone.num_features, _POSE + NUM_BETAS)
