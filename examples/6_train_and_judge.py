@@ -24,7 +24,7 @@ def command(*words: object) -> None:
 
 
 if __name__ == "__main__":  # worker processes import this file again
-    command("synthesize", out / "people", "--people", 24, "--workers", 1)
+    command("synthesize", "--out", out / "people", "--people", 24, "--workers", 1)
     command(
         "train", "spin", "--data", out / "people", "--out", out / "run", "--backbone", 18, "--crop-size", 64,
         "--batch-size", 8, "--max-steps", steps, "--workers", 0, "--learn-from", "reprojection",

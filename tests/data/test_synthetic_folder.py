@@ -2,12 +2,16 @@
 
 import hashlib
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from torch.testing import assert_close
 
+from kouros.body.parameters import BodyParameters
+from kouros.data.detections import DetectionSource
 from kouros.data.inspection import contact_sheet
 from kouros.data.sources import Source
 from kouros.data.synthetic import SyntheticSource
@@ -114,6 +118,28 @@ def test_written_pictures_are_those_rendered(tmp_path, folder):
     written, rendered = SyntheticSource(tmp_path), SyntheticSource(folder)
     difference = np.abs(written.image(0).astype(int) - rendered.image(0))
     assert difference.mean() < 6
+
+
+@pytest.mark.slow
+def test_the_detector_looks_at_people_made_before_and_sees_them_where_they_are(tmp_path, free_body):
+    order = Order(people=14, seed=5, scene=SceneConfig(size=192, occluded=0.0))
+    synthesize(order, tmp_path)
+    before = digests(tmp_path, "scenes/*.npz")
+    looked = replace(order, detections=True)
+    assert synthesize(looked, tmp_path).made_shards == 1
+    assert synthesize(looked, tmp_path).made_shards == 0
+    assert digests(tmp_path, "scenes/*.npz") == before
+    seen = DetectionSource(tmp_path / "detections").all
+    assert 5 <= len(seen.betas) <= len(SyntheticSource(tmp_path))
+    rest = free_body.joint_positions(seen.betas)[:, 0]
+    true = BodyParameters(seen.pose, seen.betas, seen.pelvis - rest).keypoints_by(free_body, "blazepose33")
+    rays = true[..., :2] / true[..., 2:]
+    size = (rays - rays.mean(1, keepdim=True)).norm(dim=-1).mean(1, keepdim=True)
+    away = (seen.keypoints[..., :2] - rays).norm(dim=-1) / size
+    assert float(away[seen.keypoints[..., 2] > 0.8].median()) < 0.12
+    synthesize(replace(looked, split="val"), tmp_path / "again")
+    again = DetectionSource(tmp_path / "again" / "detections").all
+    assert_close(again.keypoints, seen.keypoints, rtol=0, atol=0)
 
 
 @pytest.mark.slow

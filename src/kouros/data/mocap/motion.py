@@ -124,7 +124,7 @@ def load_arrays(path: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
     """
     arrays = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             for key in file.files:
                 try:
                     arrays[key] = file[key]

@@ -147,7 +147,7 @@ class MocapSource:
 def _is_bank(path: Path) -> bool:
     """By its arrays: a bank has a split for each pose, and no frame rate."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return "split" in file.files and "mocap_framerate" not in file.files
     except (OSError, ValueError, BadZipFile) as error:
         raise DatasetError(f"{path}: this is no .npz of plain arrays ({error}).") from None
