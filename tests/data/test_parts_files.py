@@ -82,7 +82,8 @@ def test_maps_in_colour_are_read_by_their_palettes(tmp_path: Path):
 
 def test_of_a_map_with_a_palette_the_numbers_count(tmp_path: Path):
     path = written(tmp_path / "map.png", np.array([[0, 2]]), palette=[7, 7, 7, 1, 2, 3, 90, 90, 90])
-    assert Image.open(path).mode == "P"
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
     assert read_parts(path, "pascal", "parts3").tolist() == [[0, 2]]
 
 

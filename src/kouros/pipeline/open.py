@@ -103,7 +103,7 @@ def _in_files(path: Path, body: BodyModel | None, which: Which) -> Estimator:
         if path.name == "weights.pt" and RunFolder(path.parent).config.exists():
             return _run(path.parent, body, "last")
         return _published(path, body)
-    known = ", ".join((*WITHOUT_TRAINING, *SYSTEMS))
+    known = ", ".join(dict.fromkeys((*WITHOUT_TRAINING, *SYSTEMS)))
     raise ValueError(
         f"there is no system {str(path)!r}: expected {known}, the folder of a training run, or a checkpoint."
     )

@@ -16,6 +16,7 @@ from kouros.body.parameters import BodyParameters
 from kouros.fitting.schedules.fits_store import Augmentation, FitsStore
 from kouros.fitting.schedules.in_the_loop import FitInTheLoop, Photographed, read_spin_fits
 from kouros.fitting.schedules.smplify import SmplifyConfig
+from kouros.geometry.cameras import nominal_crop_camera
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 
 COUNT = 4
