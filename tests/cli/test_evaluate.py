@@ -86,9 +86,7 @@ def test_a_missing_table_and_a_folder_of_none_or_two_are_explained(table: Path, 
 
 
 def test_systems_that_are_none_are_refused(tmp_path: Path, free_body):
-    with pytest.raises(
-        ValueError, match=r"no system .defualt.: expected default, .*, spin, hkmr, .*, the folder"
-    ):
+    with pytest.raises(ValueError, match=r"no system .defualt.: expected default, .*, spin, hkmr, .*, the folder"):
         estimator_of("defualt", None)
     with pytest.raises(ValueError, match="a body means nothing to blazepose"):
         estimator_of("blazepose", free_body)
