@@ -95,3 +95,14 @@ def test_k_means_finds_the_clusters_of_each_joint():
 def test_bad_logits_are_named(unchecked: None):
     with pytest.raises(ValueError, match=r"expected \(batch, 23, 64\)"):
         load_experts().euler(torch.zeros(1, 24, 64))
+
+
+def test_experts_go_where_their_network_goes_and_are_not_saved(held_out: torch.Tensor):
+    network = torch.nn.Sequential(load_experts())
+    assert network.state_dict() == {}
+    excess = network[0].excess(held_out[:50])
+    assert excess.max() > 0.01
+    moved = network.double()[0].excess(held_out[:50].double())
+    assert moved.dtype == torch.float64
+    assert_close(moved.float(), excess, atol=1e-5, rtol=0)
+    assert load_experts().centres.dtype == torch.float32  # others' are their own

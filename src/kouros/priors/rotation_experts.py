@@ -6,15 +6,13 @@ poses and no weights, the prior charges what lies outside that hull.
 """
 
 import math
-from dataclasses import dataclass
-from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.spatial import ConvexHull
-from torch import Tensor
+from torch import Tensor, nn
 
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.priors.body_pose import JOINTS, check_body_pose, joint_derivatives
@@ -58,22 +56,32 @@ def rotmat_to_euler(rotations: Float[Tensor, "batch 23 3 3"]) -> Float[Tensor, "
     return torch.stack([first, second, third], dim=-1)
 
 
-@dataclass(frozen=True)
-class RotationExperts:
-    """Typical Euler angles of each of the 23 joints of ``body_pose``."""
+class RotationExperts(nn.Module):
+    """Typical Euler angles of each of the 23 joints of ``body_pose``; not saved with what is trained on them.
+
+    Args:
+        centres: the angles, radians, each joint's in its `euler_order`.
+        middles: angles about which a joint's are unwrapped: they lie within a half turn of these.
+        softness: distance outside the hull, radians, that counts as one standard deviation.
+        slack: by how much the hull is widened for `energy` and `log_density`, radians: some joints' is flat.
+    """
 
     centres: Float[Tensor, "23 experts 3"]
-    """Radians, each joint's in its `euler_order`."""
     middles: Float[Tensor, "23 3"]
-    """Angles about which a joint's are unwrapped: they lie within a half turn of these."""
-    softness: float = DEFAULT_SOFTNESS
-    """Distance outside the hull, radians, that counts as one standard deviation."""
-    slack: float = DEFAULT_SLACK
-    """By how much the hull is widened for `energy` and `log_density`, radians: some joints' is flat."""
+    _faces: Float[Tensor, "23 faces 4"]
+    """Outward normals and offsets of each joint's hull."""
 
-    def to(self, like: Tensor) -> "RotationExperts":
-        """The same experts with the dtype and device of ``like``."""
-        return RotationExperts(self.centres.to(like), self.middles.to(like), self.softness, self.slack)
+    def __init__(
+        self,
+        centres: Float[Tensor, "23 experts 3"],
+        middles: Float[Tensor, "23 3"],
+        softness: float = DEFAULT_SOFTNESS,
+        slack: float = DEFAULT_SLACK,
+    ) -> None:
+        super().__init__()
+        self.softness, self.slack = softness, slack
+        for name, constant in (("centres", centres), ("middles", middles), ("_faces", _hulls(centres, slack))):
+            self.register_buffer(name, constant, persistent=False)
 
     @property
     def experts(self) -> int:
@@ -132,15 +140,15 @@ class RotationExperts:
         faces = self._faces
         return torch.einsum("jfc,bjc->bjf", faces[..., :3], euler) + faces[..., 3]
 
-    @cached_property
-    def _faces(self) -> Float[Tensor, "23 faces 4"]:
-        """Outward normals and offsets of each joint's hull; short lists repeat their last face."""
-        steps = np.concatenate([np.eye(3), -np.eye(3)]) * self.slack
-        centres = self.centres.double().cpu().numpy()
-        hulls = [ConvexHull((c[:, None] + steps).reshape(-1, 3)).equations for c in centres]
-        most = max(len(hull) for hull in hulls)
-        filled = [np.concatenate([hull, np.repeat(hull[-1:], most - len(hull), axis=0)]) for hull in hulls]
-        return torch.from_numpy(np.stack(filled)).to(self.centres)
+
+def _hulls(centres: Float[Tensor, "23 experts 3"], slack: float) -> Float[Tensor, "23 faces 4"]:
+    """Faces of each joint's hull; short lists repeat their last face."""
+    steps = np.concatenate([np.eye(3), -np.eye(3)]) * slack
+    joints = centres.double().cpu().numpy()
+    hulls = [ConvexHull((c[:, None] + steps).reshape(-1, 3)).equations for c in joints]
+    most = max(len(hull) for hull in hulls)
+    filled = [np.concatenate([hull, np.repeat(hull[-1:], most - len(hull), axis=0)]) for hull in hulls]
+    return torch.from_numpy(np.stack(filled)).to(centres)
 
 
 def read_experts(path: Path) -> RotationExperts:
@@ -153,7 +161,6 @@ def read_experts(path: Path) -> RotationExperts:
     return RotationExperts(torch.from_numpy(arrays["centres"]).float(), torch.from_numpy(arrays["middles"]).float())
 
 
-@cache
 def load_experts() -> RotationExperts:
-    """The packaged experts, float32."""
+    """The packaged experts, float32; a module of its own each time, since modules are moved where they are."""
     return read_experts(FOLDER / "rotation_experts.npz")

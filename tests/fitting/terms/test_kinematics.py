@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 import kouros
 from kouros.body.parameters import BodyParameters
+from kouros.fitting.terms.densepose import SurfaceKinematics, points_on_mesh
 from kouros.fitting.terms.kinematics import KeypointKinematics, exponential_map, shortest
 
 
@@ -86,3 +87,23 @@ def test_derivatives_can_themselves_be_differentiated(body):
         for s in (step, -step)
     ]
     assert_close(by_vector[0, 7], (moved[0] - moved[1]).sum() / 2e-6, atol=1e-5, rtol=1e-5)
+
+
+def test_a_system_moves_its_kinematics_and_does_not_save_them(body):
+    system = torch.nn.ModuleDict({"points": KeypointKinematics(body, "coco17"), "skin": SurfaceKinematics(body)})
+    assert system.state_dict() == {}
+    at = _random(2, body.num_betas)
+    points = system["points"]
+    face, corners = torch.zeros(2, 1, dtype=torch.long), torch.full((2, 1, 3), 1 / 3, dtype=torch.float64)
+    exact, skin = points.points(at), system["skin"].points(points_on_mesh(body, face, corners), at)
+    system.float()
+    half_exact = BodyParameters.from_vector(at.vector.float())
+    single = kouros.load_body(dtype=torch.float32)
+    moved = points.points(half_exact)
+    assert moved.dtype == torch.float32
+    assert_close(moved.double(), exact, atol=1e-5, rtol=0)
+    # What the compiled loops read was made anew, too.
+    assert_close(moved, KeypointKinematics(single, "coco17").points(half_exact), atol=1e-6, rtol=0)
+    assert_close(points.linearize_in_torch(half_exact).points, moved, atol=1e-5, rtol=0)
+    found = system["skin"].points(points_on_mesh(single, face, corners.float()), half_exact)
+    assert_close(found.double(), skin, atol=1e-5, rtol=0)

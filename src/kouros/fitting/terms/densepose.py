@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from kouros.body.model import BodyModel
 from kouros.body.parameters import BodyParameters
@@ -124,18 +124,29 @@ def padded_points(
     return rows[..., :2], rows[..., 2].nan_to_num(0.0).long(), rows[..., 3:]
 
 
-class SurfaceKinematics:
-    """Points of one body's skin as a differentiable function of its parameters. Device and dtype are the body's."""
+class SurfaceKinematics(nn.Module):
+    """Points of one body's skin as a differentiable function of its parameters.
+
+    Device and dtype are the body's until the module is moved; nothing of it is saved with a system.
+    """
+
+    _rest: Tensor
+    _joint_shape: Tensor
+    _bone_shape: Tensor
+    _above: Tensor
 
     def __init__(self, body: BodyModel) -> None:
+        super().__init__()
         self._parents = parents = tuple(int(p) for p in body.parents)
-        self._rest = body.joint_template
-        self._joint_shape = body.joint_shapedirs
-        self._bone_shape = self._joint_shape[1:] - self._joint_shape[list(parents[1:])]
         above = torch.eye(len(parents))
         for joint, parent in enumerate(parents[1:], start=1):
             above[:, joint] += above[:, parent]
-        self._above = above.to(self._rest)  # 1 at (i, j) where joint i is j or lies above it
+        joint_shape = body.joint_shapedirs
+        self.register_buffer("_rest", body.joint_template, persistent=False)
+        self.register_buffer("_joint_shape", joint_shape, persistent=False)
+        self.register_buffer("_bone_shape", joint_shape[1:] - joint_shape[list(parents[1:])], persistent=False)
+        # 1 at (i, j) where joint i is j or lies above it.
+        self.register_buffer("_above", above.to(body.joint_template), persistent=False)
 
     def points(self, surface: SurfacePoints, parameters: BodyParameters) -> Float[Tensor, "batch points 3"]:
         """Where the points are, metres."""

@@ -6,12 +6,11 @@ A keypoint is a weighted mean of skinned vertices; `kouros.body.tables` regroups
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from kouros.body import posing
 from kouros.body.model import BodyModel
@@ -65,6 +64,10 @@ def cross_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
 
 
+_TABLES = ("keypoint", "joint", "anchor", "shape", "pose", "weight")
+"""Arrays of `KeypointTables`, which are buffers by the same names."""
+
+
 @dataclass(frozen=True)
 class LinearKeypoints:
     """Keypoints and their derivatives with respect to the unknowns of `BodyParameters`."""
@@ -73,38 +76,64 @@ class LinearKeypoints:
     jacobian: Float[Tensor, "batch points 3 unknowns"]
 
 
-class KeypointKinematics:
+class KeypointKinematics(nn.Module):
     """One body's keypoints of one set as a differentiable function of its parameters.
 
     Holds what depends only on the body: rest joints, the pairs of `KeypointTables`, and which joint moves
-    which keypoint. Device and dtype are the body's.
+    which keypoint. Device and dtype are the body's until the module is moved; nothing of it is saved with a system.
 
     Args:
         tables: default: the set's points as the body defines them.
     """
 
+    pose: Tensor
+    rest_joints: Tensor
+    joint_shape: Tensor
+    _bone_shape: Tensor
+    _gather: Tensor
+    _turned: Tensor
+    _turned_weight: Tensor
+    _above: Tensor
+    _total_weight: Tensor
+
     def __init__(self, body: BodyModel, set_name: str, tables: KeypointTables | None = None) -> None:
-        self.tables: KeypointTables = tables or body.keypoint_tables(set_name)
+        super().__init__()
+        tables = tables or body.keypoint_tables(set_name)
         self._parents = parents = tuple(int(p) for p in body.parents)
-        self.rest_joints = body.joint_template
-        self.joint_shape = body.joint_shapedirs
         self._levels, self._from_levels = _tree_levels(parents)
         self._parents_of_bones = list(parents[1:])
-        self._bone_shape = self.joint_shape[1:] - self.joint_shape[self._parents_of_bones]
-        like = self.tables.anchor
+        self._num_keypoints = tables.num_keypoints
+        self._has_pose_moves = bool(tables.pose.any())
+        self._arrays: tuple[Tensor, KinematicArrays] | None = None
+        like = tables.anchor
         above = _ancestors(parents).to(like)
         # (keypoint, pair): which pairs add up to a keypoint; (joint, keypoint, pair): those a joint turns.
-        points = torch.arange(self.tables.num_keypoints, device=like.device)
-        self._gather = (points[:, None] == self.tables.keypoint).to(like)
-        self._turned = above[:, None, self.tables.joint] * self._gather
-        self._turned_weight = (self._turned * self.tables.weight).sum(-1)
-        self._above = above
-        self._total_weight = self._gather @ self.tables.weight
+        points = torch.arange(tables.num_keypoints, device=like.device)
+        gather = (points[:, None] == tables.keypoint).to(like)
+        turned = above[:, None, tables.joint] * gather
+        constants = {
+            **{name: getattr(tables, name) for name in _TABLES},
+            "rest_joints": body.joint_template,
+            "joint_shape": body.joint_shapedirs,
+            "_bone_shape": body.joint_shapedirs[1:] - body.joint_shapedirs[self._parents_of_bones],
+            "_gather": gather,
+            "_turned": turned,
+            "_turned_weight": (turned * tables.weight).sum(-1),
+            "_above": above,
+            "_total_weight": gather @ tables.weight,
+        }
+        for name, constant in constants.items():
+            self.register_buffer(name, constant, persistent=False)
 
-    @cached_property
+    @property
+    def tables(self) -> KeypointTables:
+        """The pairs, where the module is."""
+        return KeypointTables(**{name: getattr(self, name) for name in _TABLES}, num_keypoints=self._num_keypoints)
+
+    @property
     def _pose_moves(self) -> Float[Tensor, "pairs 3 207"] | None:
         """Pose blend shapes of the pairs, or None for a body that has none."""
-        return self.tables.pose if bool(self.tables.pose.any()) else None
+        return self.pose if self._has_pose_moves else None
 
     def points(self, parameters: BodyParameters) -> Float[Tensor, "batch points 3"]:
         """Keypoints only, metres."""
@@ -124,12 +153,16 @@ class KeypointKinematics:
 
         return LinearKeypoints(*loops.linearize(self.arrays, vector))
 
-    @cached_property
+    @property
     def arrays(self) -> "KinematicArrays":
         """What the compiled loops read; for a body on the CPU."""
-        from kouros.fitting.kernels import kinematics as loops
+        # Made once, and again when the module has been moved, which gives it other buffers.
+        if self._arrays is None or self._arrays[0] is not self.rest_joints:
+            from kouros.fitting.kernels import kinematics as loops
 
-        return loops.kinematic_arrays(self.tables, self._parents, self.rest_joints, self.joint_shape)
+            arrays = loops.kinematic_arrays(self.tables, self._parents, self.rest_joints, self.joint_shape)
+            self._arrays = self.rest_joints, arrays
+        return self._arrays[1]
 
     def linearize_in_torch(self, parameters: BodyParameters) -> LinearKeypoints:
         """The same on any device, differentiable."""
