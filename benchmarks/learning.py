@@ -35,15 +35,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import kouros
+from kouros.batched import concatenate
 from kouros.body.keypoints import SPIN49
 from kouros.data.augment import AugmentConfig
 from kouros.data.batch import Batch
+from kouros.data.dense import Wants
 from kouros.data.occlusion import DEGREES, SHAPES, Occluder
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
 from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.schedules.fits_store import Augmentation, FitsStore
+from kouros.fitting.schedules.fits_store import FitsStore
 from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.blazepose import INPUT_SIZE, BlazePoseTrunk
 from kouros.networks.hmr_regressor import HmrRegressor
@@ -133,7 +135,7 @@ def look(batches: Iterable[Batch], count: int, path: Path) -> None:
         done += len(batch)
         print(json.dumps({"looked at": done, "of": count, "for": path.stem}), end="\r", flush=True)
     features.flush()
-    torch.save(_joined(known), path.with_suffix(".pt"))
+    torch.save(concatenate(known), path.with_suffix(".pt"))
 
 
 def _first_layers() -> nn.Module:
@@ -171,7 +173,7 @@ def plain_batches(
 ) -> Iterator[Batch]:
     """The first people of a source as photographed, or each with one joint behind an occluder."""
     for first in range(0, count, 64):
-        batch = plain_batch(source, range(first, min(first + 64, count)), CROP, pictures=pictures)
+        batch = plain_batch(source, range(first, min(first + 64, count)), CROP, Wants(image=pictures))
         if occluder:
             batch = replace(batch, image=torch.stack([_hidden(batch, i, *occluder) for i in range(len(batch))]))
         yield batch
@@ -179,12 +181,12 @@ def plain_batches(
 
 def look_at_all(train: Source, val: Source, out: Path, views: int, seed: int) -> None:
     """Everything that the runs need: see `main`."""
-    stream = TrainingStream([train], None, 64, StreamConfig(CROP, AugmentConfig(), seed))
+    stream = TrainingStream([train], None, 64, StreamConfig(CROP, AugmentConfig(), seed=seed))
     steps = views * len(train) // 64
     loader = DataLoader(stream, batch_size=None, sampler=range(steps), num_workers=1)
     look(loader, 64 * steps, out / "train")
     people = plain_batches(train, len(train), pictures=False)
-    torch.save(_joined([_without_pictures(batch) for batch in people]), out / "people.pt")
+    torch.save(concatenate([_without_pictures(batch) for batch in people]), out / "people.pt")
     look(plain_batches(val, len(val)), len(val), out / "val")
     for shape in SHAPES:
         for degree in DEGREES:
@@ -200,14 +202,6 @@ def _hidden(batch: Batch, row: int, shape: Any, degree: int) -> Tensor:
     picture = (batch.image[row].permute(1, 2, 0) * 255).round().byte().numpy()
     covered = Occluder.at((x, y), shape, degree, dice.integers(1 << 31, size=2).tolist()).cover(picture)
     return torch.from_numpy(np.ascontiguousarray(covered)).permute(2, 0, 1).float() / 255
-
-
-def _joined(parts: Sequence[Batch]) -> Batch:
-    names = [n for n in Batch.__dataclass_fields__ if n != "augmentation"]
-    turned = Augmentation(
-        torch.cat([p.augmentation.rotation for p in parts]), torch.cat([p.augmentation.flipped for p in parts])
-    )
-    return Batch(**{n: torch.cat([getattr(p, n) for p in parts]) for n in names}, augmentation=turned)
 
 
 class LaterLayers(nn.Module):
