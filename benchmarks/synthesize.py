@@ -3,7 +3,7 @@
     python benchmarks/synthesize.py --json synthesize.json
 
 Each stage's processor time on one thread, the median over pictures; and the pictures a second that all processes
-together render with RGB and IUV, by the clock.
+together render with RGB and the first person's IUV, by the clock. What whole batches cost is asked by `batches.py`.
 """
 
 import argparse
@@ -24,7 +24,6 @@ from kouros.data.dense import Look, Wants
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import label, thickness
 from kouros.data.synthetic.scenes import Scene, SceneConfig, draw_scene
-from kouros.render.maps import DenseMaps
 
 T = TypeVar("T")
 _PATIENCE = 120.0
@@ -35,7 +34,7 @@ def stages(pictures: int, size: int) -> dict[str, float]:
     """Mean milliseconds a picture of each stage, processor time."""
     stage, config = _ready(), SceneConfig(size=size)
     flesh = thickness(stage.body)
-    spent = dict.fromkeys(("draw the scene", "pose", "label", "RGB", "IUV of each person"), 0.0)
+    spent = dict.fromkeys(("draw the scene", "pose", "label", "RGB", "IUV of a person"), 0.0)
 
     def timed(name: str, work: Callable[[], T]) -> T:
         start = time.process_time()
@@ -48,17 +47,9 @@ def stages(pictures: int, size: int) -> dict[str, float]:
         staged = timed("pose", partial(stage.staged, scene))
         timed("label", partial(label, stage, scene, flesh, staged))
         timed("RGB", partial(stage.picture, scene, staged))
-        timed("IUV of each person", partial(iuv, stage, scene))
+        if len(scene):
+            timed("IUV of a person", partial(maps, stage, scene))
     return {name: 1e3 * seconds / pictures for name, seconds in spent.items()}
-
-
-def iuv(stage: Stage, scene: Scene) -> DenseMaps | None:
-    """What each pixel of the picture sees of each person."""
-    if not len(scene):
-        return None
-    whole = Look(CropTransform(np.full(2, scene.size / 2), float(scene.size), scene.size), (scene.size, scene.size))
-    people = [(scene, k) for k in range(len(scene))]
-    return stage.maps(people, [whole] * len(people), Wants(image=False, maps=("iuv",)))
 
 
 def _ready() -> Stage:
@@ -67,8 +58,14 @@ def _ready() -> Stage:
     stage = Stage()
     scene = draw_scene(0, 0, stage.body, None, SceneConfig(size=64))
     stage.picture(scene)
-    iuv(stage, scene)
+    maps(stage, scene)
     return stage
+
+
+def maps(stage: Stage, scene: Scene) -> None:
+    """What the whole picture shows of its first person, posed for it alone."""
+    whole = Look(CropTransform(np.full(2, scene.size / 2), float(scene.size), scene.size), (scene.size, scene.size))
+    stage.maps([(scene, 0)], [whole], Wants(maps=("mask", "iuv", "depth")))
 
 
 def render(worker: int, pictures: int, size: int, ready: Any, seconds: Any) -> None:
@@ -80,7 +77,8 @@ def render(worker: int, pictures: int, size: int, ready: Any, seconds: Any) -> N
     for scene in scenes:
         staged = stage.staged(scene)
         stage.picture(scene, staged)
-        iuv(stage, scene)
+        if len(scene):
+            maps(stage, scene)
     seconds.put(time.perf_counter() - start)
 
 
@@ -108,7 +106,7 @@ def main() -> None:
     spent = stages(given.pictures, given.size)
     for name, milliseconds in spent.items():
         print(f"{name:24}{milliseconds:8.1f} ms")
-    each = spent["pose"] + spent["RGB"] + spent["IUV, people, depth"]
+    each = spent["pose"] + spent["RGB"] + spent["IUV of a person"]
     print(f"{'RGB + IUV of a stored scene':24}{each:8.1f} ms of one core")
     pictures_a_second = rate(given.workers, given.pictures, given.size)
     print(f"{given.workers} processes: {pictures_a_second:.1f} pictures/s at {given.size} x {given.size}, RGB + IUV")

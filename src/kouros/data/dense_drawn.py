@@ -27,8 +27,8 @@ from kouros.render.rasterize import Fragments, rasterize
 _T = TypeVar("_T", Tensor, "PosedBodies")
 
 _TOGETHER = 32
-"""Bodies posed at once. Always so many: a matrix product's last bits may depend on its shape, and a row of a batch must
-not depend on how many rows there are."""
+"""Bodies of a batch that are posed at once. Always so many: a matrix product's last bits may depend on its shape, and a
+row of a batch must not depend on how many rows there are."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,21 @@ class MapDrawer:
         pose: Float[np.ndarray, "people 72"],
         betas: Float[np.ndarray, "people betas"],
         transl: Float[np.ndarray, "people 3"],
+        *,
+        alone: bool = False,
     ) -> PosedBodies:
-        """Pose bodies; ``joints`` names the set of joint maps."""
+        """Pose bodies; ``joints`` names the set of joint maps.
+
+        Args:
+            alone: they are few, and of no batch.
+        """
 
         def posed(pose: Tensor, betas: Tensor, transl: Tensor) -> PosedBodies:
             out = self.body(betas, pose[:, 3:], pose[:, :3], transl)
             points = out.joints if joints == "smpl24" else self.body.keypoints_3d(out, joints)
             return PosedBodies(out.vertices, out.joints[:, 0], points)
 
-        return concatenate(_in_groups(posed, pose, betas, transl))
+        return concatenate(_in_groups(posed, len(pose) if alone else _TOGETHER, pose, betas, transl))
 
     @torch.no_grad()
     def keypoints(
@@ -109,7 +115,7 @@ class MapDrawer:
         def placed(pose: Tensor, betas: Tensor, transl: Tensor) -> Tensor:
             return self.body.keypoint_positions(keypoint_set, betas, pose[:, 3:], pose[:, :3], transl)
 
-        return torch.cat(_in_groups(placed, pose, betas, transl)).numpy()
+        return torch.cat(_in_groups(placed, _TOGETHER, pose, betas, transl)).numpy()
 
     @torch.no_grad()
     def maps(
@@ -228,13 +234,11 @@ def _without(fragments: Fragments, hidden: Tensor) -> Fragments:
     )
 
 
-def _in_groups(make: Callable[..., _T], *arrays: np.ndarray) -> list[_T]:
-    """``make`` of `_TOGETHER` rows at a time, the last ones filled up with zeros."""
-    count = len(arrays[0])
+def _in_groups(make: Callable[..., _T], size: int, *arrays: np.ndarray) -> list[_T]:
+    """``make`` of so many rows at a time, the last ones filled up with zeros."""
     groups = []
-    for first in range(0, count, _TOGETHER):
-        rows = [torch.from_numpy(np.asarray(a[first : first + _TOGETHER], dtype=np.float32)) for a in arrays]
-        missing = _TOGETHER - len(rows[0])
-        padded = [torch.nn.functional.pad(row, (0, 0, 0, missing)) for row in rows]
-        groups.append(make(*padded)[: _TOGETHER - missing])
+    for first in range(0, len(arrays[0]), size):
+        rows = [torch.from_numpy(np.asarray(a[first : first + size], dtype=np.float32)) for a in arrays]
+        missing = size - len(rows[0])
+        groups.append(make(*(torch.nn.functional.pad(row, (0, 0, 0, missing)) for row in rows))[: size - missing])
     return groups

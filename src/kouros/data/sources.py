@@ -46,7 +46,7 @@ class Source(Protocol):
 class DrawnSource(Source, Protocol):
     """A source that knows the bodies in its pictures, and draws what each pixel sees of them.
 
-    A row of an answer must not depend on the others that are asked for with it.
+    A row of an answer must not depend on the others that are asked for with it (but, alone, for its last bits).
     """
 
     def maps(self, rows: Sequence[int], looks: Sequence[Look], wants: Wants) -> DenseMaps:

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from kouros.data.crops import BOX_MARGIN, square_around
 
-def box_around(points: np.ndarray, factor: float = 1.2) -> tuple[np.ndarray, float]:
+
+def box_around(points: np.ndarray, factor: float = BOX_MARGIN) -> tuple[np.ndarray, float]:
     """Centre and side (pixels) of the square about (n, 2) points, its side ``factor`` times the longer
     extent.
 
@@ -12,17 +14,16 @@ def box_around(points: np.ndarray, factor: float = 1.2) -> tuple[np.ndarray, flo
     """
     if not len(points):
         raise ValueError("no annotated point to put a box around")
-    low, high = points.min(axis=0), points.max(axis=0)
-    return box_of_corners(low, high, factor)
+    return box_of_corners(points.min(axis=0), points.max(axis=0), factor)
 
 
-def box_of_corners(low: np.ndarray, high: np.ndarray, factor: float = 1.2) -> tuple[np.ndarray, float]:
+def box_of_corners(low: np.ndarray, high: np.ndarray, factor: float = BOX_MARGIN) -> tuple[np.ndarray, float]:
     """Centre and side of the square about a box given by two corners.
 
     Raises:
         ValueError: the box has no extent.
     """
-    side = factor * float((high - low).max())
+    center, side = square_around(np.stack([low, high]), factor)
     if not side > 0:
         raise ValueError(f"the box from {low} to {high} has no extent")
-    return (low + high) / 2, side
+    return center, side

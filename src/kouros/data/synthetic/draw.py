@@ -117,7 +117,7 @@ class Stage:
         others = self._in_the_way(people, looks) if wants.pixels else []
         everyone = [*people, *((scene, k) for _, scene, k in others)]
         parameters = (np.stack([getattr(scene, name)[k] for scene, k in everyone]) for name in _PARAMETERS)
-        posed = self.drawer.posed(wants.joints, *parameters)
+        posed = self.drawer.posed(wants.joints, *parameters, alone=len(people) == 1)
         hides = torch.tensor([i for i, _, _ in others], dtype=torch.int64)
         cameras = torch.tensor([[scene.shot.focal, *scene.shot.center] for scene, _ in people])
         groups = []
