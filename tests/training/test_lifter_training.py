@@ -210,7 +210,7 @@ def test_a_small_network_learns_a_few_people_by_heart(bank: PoseBank, points: Bo
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        history.append((float(loss), float(apart[:, 0].mean())))
+        history.append((float(loss.detach()), float(apart[:, 0].mean())))
     assert history[-1][0] < 0.6 * history[0][0]
     assert history[-1][1] < 0.5 * history[0][1]
 
