@@ -11,7 +11,7 @@ from PIL import Image
 
 from kouros.batched import stack
 from kouros.body.parameters import Bodies
-from kouros.body.surface import face_labels, part_set
+from kouros.body.surface import body_surface, face_labels, part_set
 from kouros.data.images import read_image
 from kouros.data.importers.humaneva import import_humaneva
 from kouros.data.importers.lsp import import_lsp
@@ -21,6 +21,8 @@ from kouros.data.tables import AnnotationTable
 from kouros.evaluation.judge import judge
 from kouros.evaluation.protocols import ProtocolError, protocol
 from kouros.evaluation.protocols.densepose_coco import OWN_CHARTS, OfficialCharts, own_charts
+from kouros.geometry.cameras import PerspectiveCamera
+from kouros.render.maps import dense_maps
 from kouros.render.rasterize import rasterize
 from kouros.systems.estimator import Estimate
 
@@ -238,6 +240,30 @@ class Meshed(Oracle):
 def test_densepose_scores_meshes_without_parameters_too(dense, free_body):
     scored = scores("densepose-coco", dense, Meshed(dense, body=free_body), free_body)
     assert scored["auc10"] > 0.99 and scored["fr10"] == 0
+
+
+class Mapped(Oracle):
+    """Answers with a map of the skin, twice as coarse as the photo, and nothing else."""
+
+    def __init__(self, source, model) -> None:
+        super().__init__(source, flat=True)
+        self._model = model
+
+    def _answer(self, row, sample):
+        batch = stack([true_body(sample, self._model)])
+        posed = batch.posed_by(self._model)
+        # The square of 640 pixels around the photo's middle, which begins 80 pixels above it.
+        window = PerspectiveCamera(batch.camera.focal_length * 0.5, torch.tensor([[160.0, 160.0]]))
+        maps = dense_maps(
+            body_surface(self._model, joints="smpl24"), posed.vertices, posed.joints, posed.joints[:, 0], window,
+            (320, 320), part_sets=(),
+        )  # fmt: skip
+        return Estimate(dense=maps[0], square=torch.tensor([320.0, 240.0, 640.0]))
+
+
+def test_densepose_scores_maps_without_meshes(dense, free_body):
+    scored = scores("densepose-coco", dense, Mapped(dense, free_body), free_body)
+    assert scored["auc10"] > 0.85 and scored["fr10"] < 10
 
 
 def test_densepose_of_smpl_needs_smpl(dense, free_body):
