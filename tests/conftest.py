@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure; pytest's timeout ends what hangs
+settings.load_profile("unhurried")
 torch.set_num_threads(1)  # the tests' tensors are small: a second thread costs more than it gives
 
 
