@@ -221,7 +221,8 @@ def detections(tmp_path: Path, bank: PoseBank, points: BodyPoints, dice: torch.G
     seen = _seen(bank, points, dice)
     keypoints = torch.cat([seen.rays, seen.confidence[..., None]], -1)
     pose = rotmat_to_rotvec(seen.rotations).flatten(1)
-    people = Detections(pose, seen.betas, seen.pelvis, keypoints, seen.landmarks)
+    region = torch.ones(COUNT, 3)
+    people = Detections(pose, seen.betas, seen.pelvis, keypoints, seen.landmarks, region, seen.depths)
     for number, rows in enumerate((range(20), range(20, COUNT))):
         write_detections(tmp_path / "people", number, "train", [people[i] for i in rows])
     return tmp_path / "people" / "detections"
@@ -235,7 +236,7 @@ def test_detections_come_back_as_they_were_written(
     found = seen_of(source.rows(range(COUNT)))
     assert len(source) == COUNT and source.info.split == "train"
     assert_close(found.rotations, expected.rotations, atol=1e-4, rtol=0)
-    for name in ("betas", "pelvis", "rays", "landmarks"):
+    for name in ("betas", "pelvis", "rays", "landmarks", "depths"):
         assert_close(getattr(found, name), getattr(expected, name))
     with pytest.raises(ValueError, match="holds no detections"):
         DetectionSource(detections.parent)

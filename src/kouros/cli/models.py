@@ -170,24 +170,24 @@ class AverageModels:
 
 @dataclass(frozen=True)
 class PackModel:
-    """Pack a learned start's weights as those that come with kouros are: float16, one file, read without a run."""
+    """Pack the weights of a learned start, or of depths of joints, as those that come with kouros are: float16, one
+    file, read without a run."""
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a run of `kouros train lifter`, or of an average of such runs."""
+    """Folder of a run of `kouros train lifter` or `kouros train depths`, or of an average of such runs."""
     out: Path
     """The .npz file to write."""
 
     def run(self) -> int:
         """Do it; returns the exit status."""
-        from kouros.systems.learned_start import LearnedStartSystem
-        from kouros.systems.lifter import save_weights
+        from kouros.systems.system import Packable
         from kouros.training.runs import load_run
 
         try:
             system = load_run(self.run_folder)
-            if not isinstance(system, LearnedStartSystem):
-                raise ValueError(f"{self.run_folder} is no learned start; only those are packed.")
-            save_weights(self.out, system.network)
+            if not isinstance(system, Packable):
+                raise ValueError(f"{self.run_folder} is no learned start and no depths of joints: none that is packed.")
+            system.pack(self.out)
         except (OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -35,6 +35,9 @@ class Synthesize:
     detections: Flag = False
     """Also let the packaged detector look at everybody, for the learned start to learn from (OUT/detections); may be
     added to people made before."""
+    features: Flag = False
+    """With --detections: also keep what the detector's network made of everybody, 200 KB each, for the depths of joints
+    to be learned from."""
     size: int = 224
     """Side of the pictures, pixels."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -52,9 +55,18 @@ class Synthesize:
         except ImportError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        scene = SceneConfig(size=self.size)
+        if self.features and not self.detections:
+            raise UsageError("--features are of detected people; add --detections.")
         order = Order(
-            self.people, self.seed, self.split, self.mocap, self.backgrounds, self.images, self.detections, scene
+            people=self.people,
+            seed=self.seed,
+            split=self.split,
+            mocap=self.mocap,
+            backgrounds=self.backgrounds,
+            images=self.images,
+            detections=self.detections,
+            features=self.features,
+            scene=SceneConfig(size=self.size),
         )
         try:
             made = synthesize(

@@ -4,7 +4,9 @@ A folder of synthetic people may hold ``detections/`` (`kouros synthesize --dete
 shards, of everybody in its table whom the detector does not miss.
 """
 
+import io
 import json
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
 from kouros.batched import Batched, stack
@@ -21,9 +23,17 @@ from kouros.data.mocap.motion import load_arrays
 from kouros.data.schema import DatasetError, Sample, TableInfo
 from kouros.files import npz_bytes, write_files
 
-FOLDER, ABOUT = "detections", "detections.json"
-_VERSION = 1
-_SHAPES = {"pose": (72,), "betas": (10,), "pelvis": (3,), "keypoints": (33, 3), "landmarks": (33, 3)}
+FOLDER, ABOUT, FEATURES = "detections", "detections.json", "features"
+_VERSION = 2
+_SHAPES = {
+    "pose": (72,),
+    "betas": (10,),
+    "pelvis": (3,),
+    "keypoints": (33, 3),
+    "landmarks": (33, 3),
+    "region": (3,),
+    "depths": (17, 2),
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,16 @@ class Detections(Batched):
     """BlazePose's points: x and y at depth 1, and confidence."""
     landmarks: Float[Tensor, "*people 33 3"]
     """The same points in space, metres, relative to the middle of the hips."""
+    region: Float[Tensor, "*people 3"]
+    """The square that Thunder saw: x and y of its middle, and its side, at depth 1."""
+    depths: Float[Tensor, "*people 17 2"]
+    """Of COCO's points beyond the middle of the hips, and their expected errors, over the hips' distance; where nobody
+    looked, errors of 0 are expected."""
+
+    @staticmethod
+    def nobody(count: int) -> "Detections":
+        """So many rows of zeros."""
+        return Detections(**{name: torch.zeros(count, *shape) for name, shape in _SHAPES.items()})
 
 
 class DetectionSource:
@@ -77,6 +97,28 @@ class DetectionSource:
         """Whether people know a field."""
         return name in ("pose", "betas")
 
+    @property
+    def has_features(self) -> bool:
+        """Whether what the detector's network made of people was kept too."""
+        return (self.path / FEATURES).is_dir()
+
+    def features(self, rows: Sequence[int]) -> Float16[np.ndarray, "rows 16 16 421"]:
+        """Of some people, as `kouros.detection.movenet.packed_features` has them."""
+        parts = [self._features[bisect_right(self._firsts, row) - 1] for row in rows]
+        firsts = [self._firsts[bisect_right(self._firsts, row) - 1] for row in rows]
+        return np.stack([part[row - first] for part, row, first in zip(parts, rows, firsts, strict=True)])
+
+    @cached_property
+    def _features(self) -> list[np.ndarray]:
+        """Of each file that has any."""
+        files = sorted((self.path / FEATURES).glob("*.npy"))
+        return [np.load(file, mmap_mode="r") for file in files]
+
+    @cached_property
+    def _firsts(self) -> list[int]:
+        """Which row each of those files begins with."""
+        return np.cumsum([0, *(len(part) for part in self._features)])[:-1].tolist()
+
     @cached_property
     def all(self) -> Detections:
         """Everybody, in the order of the files."""
@@ -110,8 +152,22 @@ def detections_file(out: Path, number: int) -> Path:
     return out / FOLDER / f"{number:06d}.npz"
 
 
-def write_detections(out: Path, number: int, split: str, people: Sequence[Detections]) -> None:
+def features_file(out: Path, number: int) -> Path:
+    """The same of what the detector's network made of them."""
+    return out / FOLDER / FEATURES / f"{number:06d}.npy"
+
+
+def write_detections(
+    out: Path,
+    number: int,
+    split: str,
+    people: Sequence[Detections],
+    features: Sequence[Float16[np.ndarray, "16 16 421"]] | None = None,
+) -> None:
     """Write those of one shard, and what the folder holds.
+
+    Args:
+        features: of the same people, where they are to be kept.
 
     Raises:
         OSError: a file cannot be written.
@@ -120,4 +176,13 @@ def write_detections(out: Path, number: int, split: str, people: Sequence[Detect
     arrays = {name: np.zeros((0, *shape), np.float32) for name, shape in _SHAPES.items()}
     if people:
         arrays = {name: getattr(stack(people), name).numpy() for name in _SHAPES}
-    write_files({out / FOLDER / ABOUT: about, detections_file(out, number): npz_bytes(arrays)})
+    files: dict[Path, bytes] = {out / FOLDER / ABOUT: about, detections_file(out, number): npz_bytes(arrays)}
+    if features is not None:
+        files[features_file(out, number)] = _npy(np.stack(features) if features else np.zeros((0, 16, 16, 421), "f2"))
+    write_files(files)
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()

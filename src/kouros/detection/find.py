@@ -19,6 +19,7 @@ from jaxtyping import Float, Shaped, UInt8
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.detection import landmark_model, person_detector
 from kouros.detection.averaging import BODY_POINTS, MAX_CROPS, average, crop_variations
+from kouros.detection.depths import joint_depths, packaged_depth_head
 from kouros.detection.duplicates import Body, already_found
 from kouros.detection.fusion import BODY, Fused, agreement, fuse, person_size
 from kouros.detection.landmark_model import Landmarks
@@ -180,6 +181,7 @@ class PoseDetector:
             spread_2d=averaged.spread_2d if crops > 1 else None,
             spread_3d=averaged.spread_3d if crops > 1 else None,
             mask=PersonMask.from_logits(looks[0].mask_logits, looks[0].region),
+            depths=joint_depths(packaged_depth_head(), find.seen),
         )
 
 

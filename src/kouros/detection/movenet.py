@@ -5,6 +5,7 @@ LiteRT, which is the fastest on a CPU (docs/results/movenet.md). Thunder is at e
 angle from upright; beyond that its points are less sure, and some change places. Both may be used by several threads.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float16, UInt8
 
 from kouros.body.keypoints import COCO17
 from kouros.detection.model_files import Network, packaged_movenet
@@ -32,6 +33,9 @@ _MIRROR = np.array(COCO17.mirror)
 _STRIDE = 4
 _THUNDER_ANSWERS = (1, KEYPOINTS, 2 * KEYPOINTS, 2 * KEYPOINTS)
 _MULTIPOSE_ANSWERS = (1, 2, 2, KEYPOINTS, 2 * KEYPOINTS, 2 * KEYPOINTS)
+_MAPS = ((1, 64, 64, 40), (1, 32, 32, 56), (1, 16, 16, 168), (1, 8, 8, 560))
+"""The trunk's last map of each size, from within the network."""
+FEATURE_ROWS = 16
 _SIZES_KEPT = 4
 """Each size of picture is a network of its own, 30 MB a thread."""
 
@@ -45,6 +49,9 @@ class SeenKeypoints:
     """COCO's, pixels of the image."""
     confidence: Float[np.ndarray, " 17"]
     """In [0, 1], as the network gives it."""
+    features: Float16[np.ndarray, "16 16 421"]
+    """What the network made of the region on the way, for others to go on from: `packed_features`. In a mirror, of the
+    mirror image."""
 
 
 class Thunder:
@@ -55,10 +62,14 @@ class Thunder:
     """
 
     def __init__(self, *, threads: int | None = None) -> None:
+        # Here, because it takes flatbuffers, which machines that train need not have.
+        from kouros.networks.tflite_writing import answering_too
+
         cells = (THUNDER_SIZE // _STRIDE) ** 2
-        answers = tuple(numbers * cells for numbers in _THUNDER_ANSWERS)
+        answers = (*(numbers * cells for numbers in _THUNDER_ANSWERS), *(math.prod(shape) for shape in _MAPS))
         shape = (1, THUNDER_SIZE, THUNDER_SIZE, 3)
-        self.network = Network(packaged_movenet().thunder, shape, answers, threads or _default_threads())
+        model = answering_too(packaged_movenet().thunder, _MAPS)
+        self.network = Network(model, shape, answers, threads or _default_threads())
 
     def look(self, image: Pyramid, region: Region, within: Float[np.ndarray, " 4"] | None = None) -> SeenKeypoints:
         """The keypoints of the person nearest to the middle of a region; beyond the image all is black.
@@ -73,10 +84,12 @@ class Thunder:
             corners = region.to_crop(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])) * THUNDER_SIZE
             shown = cv2.fillConvexPoly(np.zeros(crop.shape[:2], np.uint8), np.round(corners).astype(np.int32), 1)
             crop = crop * shown[..., None]
-        (found,) = self.read(crop[None])
+        answers = _answers(self.network, crop)
+        (found,) = ThunderHeads(*answers[:4]).keypoints().numpy().astype(np.float64)
         # In a mirror the network calls the person's left hand the right one.
         found = found[_MIRROR] if region.mirrored else found
-        return SeenKeypoints(region, region.to_image(found[:, :2]), found[:, 2])
+        heat, maps = answers[1].sigmoid(), answers[4:]
+        return SeenKeypoints(region, region.to_image(found[:, :2]), found[:, 2], packed_features(heat, maps))
 
     def look_all(self, image: Pyramid, regions: Sequence[Region]) -> list[SeenKeypoints]:
         """The same for several regions; no faster than one by one."""
@@ -84,9 +97,24 @@ class Thunder:
 
     def read(self, crops: UInt8[np.ndarray, "crops 256 256 3"]) -> Float[np.ndarray, "crops 17 3"]:
         """Of RGB crops: x, y, confidence; (0, 0) is the first corner of the crop, (1, 1) the opposite one."""
-        answers = [_answers(self.network, crop) for crop in crops]
+        answers = [_answers(self.network, crop)[:4] for crop in crops]
         heads = ThunderHeads(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
         return heads.keypoints().numpy().astype(np.float64)
+
+
+def packed_features(
+    heat: Float[torch.Tensor, "1 17 64 64"], maps: Sequence[Float[torch.Tensor, "1 _ _ _"]]
+) -> Float16[np.ndarray, "16 16 421"]:
+    """Thunder's insides as one map of 16 x 16 places, half precision.
+
+    Of each place the means of the trunk's map at stride 4 (40 numbers) and 8 (56), the map at stride 16 (168), the mean
+    likelihoods of the 17 keypoints, and 140 of the 560 numbers of the place at stride 32 that it lies in: of its four
+    quarters, row by row, each holds a fourth.
+    """
+    fine, middle, coarse, coarsest = maps
+    quarters = torch.nn.functional.pixel_shuffle(coarsest.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2), 2)
+    pooled = [torch.nn.functional.avg_pool2d(m, m.shape[-1] // FEATURE_ROWS) for m in (fine, middle, coarse, heat)]
+    return torch.cat([*pooled, quarters], 1)[0].permute(1, 2, 0).half().numpy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,6 +65,20 @@ class DetectedPerson:
     spread_3d: Float[np.ndarray, " 33"] | None = None
     """The same of ``landmarks_3d``, metres (root of the sum over x, y and z)."""
     mask: PersonMask | None = None
+    depths: Float[np.ndarray, "17 2"] | None = None
+    """How far beyond the middle of the hips the picture shows each of COCO's points, along the line of sight, and the
+    expected absolute error: pixels of the image, as if a pixel were as deep as it is wide where the person is."""
+
+    def trusted_keypoints(self, width: float, height: float) -> Float[np.ndarray, "keypoints 3"]:
+        """The keypoints, those beyond the image's border with less confidence: a network imagines them."""
+        keypoints = np.array(self.keypoints_2d, dtype=np.float64)
+        inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= [width, height])).all(axis=1)
+        keypoints[~inside, 2] *= OUTSIDE_TRUST
+        return keypoints
+
+
+OUTSIDE_TRUST = 0.3
+"""Share of its confidence that a point outside of the image keeps."""
 
 
 def box_around(

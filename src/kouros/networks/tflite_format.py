@@ -42,6 +42,10 @@ class Fields:
     def _place(self, field: int) -> int:
         return int(self.table.Offset(4 + 2 * field))
 
+    def place(self, field: int) -> int:
+        """Where in the file a field stands."""
+        return int(self.table.Pos) + self._place(field)
+
     def integer(self, field: int, kind: type) -> int:
         """A number; 0, the schema's default, where the file leaves it out."""
         place = self._place(field)

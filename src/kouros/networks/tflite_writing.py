@@ -1,5 +1,6 @@
 """TensorFlow Lite files of convolutional networks, written field by field; the same network gives the same bytes."""
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -226,3 +227,27 @@ def resized(model: bytes, rows: int, columns: int) -> bytes:
             raise ValueError(f"the network cannot be had for {rows} x {columns} pixels.")
         size[:] = size * wanted // given
     return bytes(copy)
+
+
+def answering_too(model: bytes, shapes: Sequence[tuple[int, ...]]) -> bytes:
+    """The same network, whose answers are followed by maps from within: of each shape the last that it computes.
+
+    Raises:
+        ValueError: the file is damaged, or the network computes no such map.
+    """
+    copy = bytearray(model)
+    try:
+        network = tfl.Network.read(copy)
+        computed = [int(tensor) for operator in network.operators for tensor in operator.integers(tfl.OPERATOR_OUTPUTS)]
+        of_shape = {tuple(network.shape(tensor).tolist()): tensor for tensor in computed}
+        missing = [shape for shape in shapes if shape not in of_shape]
+        if missing:
+            raise ValueError(f"the network computes no map of shape {missing[0]}.")
+        answers = [*network.outputs, *(of_shape[shape] for shape in shapes)]
+        place = tfl.Fields.root(copy).tables(tfl.MODEL_GRAPHS)[0].place(tfl.GRAPH_OUTPUTS)
+    except tfl.DAMAGED as error:
+        raise ValueError(f"the TensorFlow Lite model is damaged ({error!r}).") from error
+    # A list stands anywhere behind the place that points to it: the longer one goes to the end of the file.
+    copy += bytes(-len(copy) % 4)
+    struct.pack_into("<I", copy, place, len(copy) - place)
+    return bytes(copy + struct.pack(f"<{1 + len(answers)}i", len(answers), *answers))

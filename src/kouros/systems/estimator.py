@@ -30,9 +30,6 @@ from kouros.geometry.cameras import (
 )
 from kouros.render.maps import DenseMaps
 
-OUTSIDE_TRUST = 0.3
-"""Share of its confidence that a keypoint outside the picture keeps: detectors guess those."""
-
 # --- What is shown ---------------------------------------------------------------------------------------------
 
 
@@ -80,10 +77,7 @@ class PersonInPhoto:
         """
         if self.detected is None:
             raise ValueError("this system starts from keypoints, and none were detected of this person.")
-        keypoints = torch.from_numpy(np.asarray(self.detected.keypoints_2d, dtype=np.float32)).clone()
-        inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= torch.tensor(self.size))).all(dim=-1)
-        keypoints[:, 2] *= torch.where(inside, 1.0, OUTSIDE_TRUST)
-        return keypoints
+        return torch.from_numpy(self.detected.trusted_keypoints(*self.size).astype(np.float32))
 
 
 def by_keypoint_set(people: Sequence[PersonInPhoto]) -> dict[str, list[int]]:

@@ -6,7 +6,7 @@ of synthetic people (`kouros.systems.lifter_samples`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,9 +31,9 @@ from kouros.systems.lifter import (
     Lifter,
     LifterConfig,
     LossWeights,
-    View,
     load_weights,
     losses,
+    save_weights,
 )
 from kouros.systems.lifter_samples import (
     LIMB_KEYPOINTS,
@@ -91,6 +91,8 @@ class LearnedStartConfig:
 
 # --- What a batch brings ---------------------------------------------------------------------------------------
 
+_SPACE = ("landmarks", "has_landmarks", "depths", "has_depths")
+"""What a view has beside what is flat."""
 _TO_CHOOSE_FROM = 2
 """Recorded poses for each person whose pose is recombined from those of the whole batch."""
 
@@ -178,7 +180,7 @@ def _people(sources: Sequence[Source], rows: Any, index: Any, some: int) -> Peop
     """A batch of rows, one or some of motion capture each, of one source each."""
     rows, count = np.asarray(rows).reshape(len(sources), -1), len(sources)
     poses, measured = np.zeros((count, some, 72), np.float32), np.zeros(count, dtype=bool)
-    detections = Detections(*(torch.zeros(count, *s) for s in ((72,), (10,), (3,), (33, 3), (33, 3))))
+    detections = Detections.nobody(count)
     for source in dict.fromkeys(sources):
         mine = np.array([i for i, s in enumerate(sources) if s is source])
         if isinstance(source, MocapSource):
@@ -277,7 +279,8 @@ class LearnedStartSystem(System):
             seen = spoiled(seen, self.points, draw)
         right_lens = torch.ones_like(seen.has_landmarks)
         view, truth = to_training(seen, self.points, right_lens)
-        flat = View(**vars(view) | {"landmarks": 0 * view.landmarks, "has_landmarks": 0 * right_lens})
+        nothing = {name: torch.zeros_like(getattr(view, name)) for name in _SPACE}
+        flat = replace(view, **nothing)
         true, sums = truth.keypoints[:, LIMB_KEYPOINTS], {}
         for name, given in (("", view), ("2d_", flat)):
             answers = self.network(given)
@@ -295,6 +298,10 @@ class LearnedStartSystem(System):
             _, aligned_landmarks = limb_errors(view.landmarks[there][:, LIMB_KEYPOINTS], true[there])
             sums["landmarks_pa_mpjpe"] = Sum.over(aligned_landmarks, said="PA-MPJPE of the landmarks {:.1f} mm")
         return sums
+
+    def pack(self, path: Path) -> None:
+        """As in `kouros.systems.system.Packable`."""
+        save_weights(path, self.network)
 
     def estimator(self, body: BodyModel, name: str) -> LearnedStart:
         """From keypoints of any set."""

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from kouros.batched import Batched, stack
 from kouros.body.files import FREE_BODY
-from kouros.body.keypoints import BLAZEPOSE33, KeypointSet, keypoint_set
+from kouros.body.keypoints import BLAZEPOSE33, COCO17, KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
@@ -44,6 +44,7 @@ from kouros.systems.estimator import Estimate, PersonInPhoto, by_keypoint_set
 # --- Configuration ---------------------------------------------------------------------------------------------
 
 NUM_SLOTS = len(BLAZEPOSE33)
+NUM_DEPTHS = len(COCO17)
 NUM_BETAS = 10
 PACKAGED_WEIGHTS = Path(__file__).with_suffix(".npz")
 
@@ -104,6 +105,11 @@ class View(Batched):
     looks at a crop sees the person as that camera does, wherever in the photo the crop lies."""
     has_landmarks: Float[Tensor, " batch"]
     """1 where there are 3D landmarks."""
+    depths: Float[Tensor, "batch 17 2"]
+    """How far beyond the middle of the hips the picture shows COCO's points, along the virtual camera's axis, and the
+    expected error, both over the hips' distance and over ``size``; 0 where absent."""
+    has_depths: Float[Tensor, " batch"]
+    """1 where there are depths."""
 
 
 def to_slots(
@@ -148,6 +154,7 @@ def view_of(
     present: Float[Tensor, "batch 33"],
     landmarks: Float[Tensor, "batch 33 3"] | None = None,
     has_landmarks: Float[Tensor, " batch"] | None = None,
+    depths: Float[Tensor, "batch 17 2"] | None = None,
 ) -> View:
     """What the virtual camera sees.
 
@@ -159,6 +166,8 @@ def view_of(
         confidence: in [0, 1].
         present: 1 where there is a point at all.
         landmarks: as in `View`, metres.
+        depths: of COCO's points relative to the middle of the hips, and their expected errors, over the hips' distance;
+            expected errors of 0: there are none.
     """
     finite = torch.isfinite(rays).all(-1) & torch.isfinite(confidence)
     rays = torch.where(finite[..., None], rays, 0.0).clamp(-50.0, 50.0)
@@ -179,6 +188,10 @@ def view_of(
         has_landmarks = rays.new_zeros(len(rays))
     elif has_landmarks is None:
         has_landmarks = rays.new_ones(len(rays))
+    if depths is None:
+        depths = rays.new_zeros(len(rays), NUM_DEPTHS, 2)
+    deep = torch.isfinite(depths).all(-1).all(-1) & (depths[..., 1] > 0).all(-1)
+    depths = torch.where(deep[:, None, None], depths / size[:, None, None], 0.0).clamp(-8.0, 8.0)
     whole = torch.isfinite(landmarks).all(-1).all(-1)
     has_landmarks = has_landmarks * whole
     landmarks = torch.where(has_landmarks[:, None, None] > 0, landmarks, 0.0).clamp(-3.0, 3.0)
@@ -190,6 +203,8 @@ def view_of(
         rotation=rotation,
         landmarks=landmarks,
         has_landmarks=has_landmarks,
+        depths=depths,
+        has_depths=deep.to(rays),
     )
 
 
@@ -203,7 +218,7 @@ def look_at(direction: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3 3"]:
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
-NUM_FEATURES = 4 * NUM_SLOTS + 3 * NUM_SLOTS + 2
+NUM_FEATURES = 4 * NUM_SLOTS + 3 * NUM_SLOTS + 2 * NUM_DEPTHS + 3
 
 
 def features(view: View) -> Float[Tensor, "batch features"]:
@@ -217,6 +232,8 @@ def features(view: View) -> Float[Tensor, "batch features"]:
             2.0 * view.landmarks.flatten(1),
             view.has_landmarks[:, None],
             view.size.log()[:, None] / 2 + 1,
+            view.depths.flatten(1),
+            view.has_depths[:, None],
         ],
         dim=-1,
     )
@@ -498,6 +515,7 @@ def predict(
     set_name: str,
     camera: PerspectiveCamera,
     landmarks_3d: Float[Tensor, "batch 33 3"] | None = None,
+    depths: Float[Tensor, "batch 17 2"] | None = None,
     *,
     mirrored_too: bool = True,
 ) -> Lifted:
@@ -508,13 +526,16 @@ def predict(
 
     Args:
         landmarks_3d: BlazePose's 33 points, camera axes, metres, relative to the middle of the hips.
+        depths: of COCO's points, as `kouros.detection.DetectedPerson` has them; expected errors of 0: there are none.
         mirrored_too: also look at each person in a mirror and average answer 0: exactly mirrored keypoints then
             give exactly mirrored bodies. Twice the work.
     """
     slots, filled = to_slots(keypoints_2d.float(), set_name)
     rays = camera.rays(slots[..., :2])[..., :2]
     present = filled * (slots[..., 2] > 0)
-    view = view_of(rays, slots[..., 2], present, landmarks_3d)
+    if depths is not None:
+        depths = depths / camera.focal_length[..., None, None]
+    view = view_of(rays, slots[..., 2], present, landmarks_3d, depths=depths)
     answers = network(view)
     if mirrored_too:
         answers = _averaged(answers, mirrored_answers(network(mirrored_view(view))))
@@ -561,6 +582,8 @@ class LearnedStart:
         assert self.body is not None
         cameras = stack([p.camera for p in people])
         landmarks = [p.detected.landmarks_3d for p in people if p.detected and p.detected.landmarks_3d is not None]
+        none = np.zeros((NUM_DEPTHS, 2))
+        depths = [none if p.detected is None or p.detected.depths is None else p.detected.depths for p in people]
         lifted = predict(
             self._network,
             self.body,
@@ -568,6 +591,7 @@ class LearnedStart:
             set_name,
             cameras,
             torch.from_numpy(np.stack(landmarks)).float() if len(landmarks) == len(people) else None,
+            torch.from_numpy(np.stack(depths)).float(),
         )
         best = lifted.answers.map(lambda t: t[:, 0])
         if self.body.origin != FREE_BODY:
@@ -586,6 +610,7 @@ def mirrored_view(view: View) -> View:
         confidence=view.confidence[:, order],
         present=view.present[:, order],
         landmarks=view.landmarks[:, order] * flip,
+        depths=view.depths[:, list(COCO17.mirror)],
     )
 
 

@@ -12,13 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kouros.batched import Batched
-from kouros.body.keypoints import BLAZEPOSE33, keypoint_set
+from kouros.body.keypoints import BLAZEPOSE33, COCO17, keypoint_set
 from kouros.body.skeleton import MIRROR
 from kouros.data.detections import Detections
 from kouros.data.mocap.recombination import Draws, PoseBank, about, drawn_poses
+from kouros.detection.fusion import SHARED
 from kouros.geometry.rotations import mirror_rotmat, rotvec_to_rotmat
 from kouros.systems.lifter import (
     NUM_BETAS,
+    NUM_DEPTHS,
     NUM_SLOTS,
     BodyPoints,
     Truth,
@@ -71,6 +73,8 @@ class Seen(Batched):
     present: Float[Tensor, "batch 33"]
     landmarks: Float[Tensor, "batch 33 3"]
     has_landmarks: Float[Tensor, " batch"]
+    depths: Float[Tensor, "batch 17 2"]
+    """As in `kouros.data.detections.Detections`."""
 
 
 def seen_through_cameras(
@@ -103,8 +107,17 @@ def seen_through_cameras(
     there = keypoints + pelvis[:, None]
     hips = keypoints[:, [_INDEX["left_hip"], _INDEX["right_hip"]]].mean(1, keepdim=True)
     ones = torch.ones_like(there[..., 0])
-    seen = Seen(rotations, betas, pelvis, there[..., :2] / there[..., 2:], ones, ones, keypoints - hips, ones[:, 0])
+    rays, depths = there[..., :2] / there[..., 2:], _depths_along(there[:, SHARED], direction)
+    seen = Seen(rotations, betas, pelvis, rays, ones, ones, keypoints - hips, ones[:, 0], depths)
     return seen, keypoints - hips
+
+
+def _depths_along(points: Float[Tensor, "batch 17 3"], direction: Float[Tensor, "batch 3"]) -> Tensor:
+    """Depths of COCO's points over that of the middle of their hips, as if hardly an error were expected."""
+    depth = (points * direction[:, None]).sum(-1)
+    hips = depth[:, [COCO17.index("left_hip"), COCO17.index("right_hip")]].mean(1, keepdim=True)
+    relative = depth / hips.clamp(min=0.1) - 1
+    return torch.stack([relative, torch.full_like(relative, 1e-4)], -1)
 
 
 # --- What detectors do to keypoints ----------------------------------------------------------------------------
@@ -113,7 +126,7 @@ def seen_through_cameras(
 def spoiled(seen: Seen, points: BodyPoints, draw: Draws) -> Seen:
     """Exact keypoints as a detector might report them: 2D first, then 3D landmarks."""
     seen, exchanged = _spoiled_keypoints(seen, draw)
-    return _spoiled_landmarks(seen, exchanged, points, draw)
+    return _spoiled_depths(_spoiled_landmarks(seen, exchanged, points, draw), exchanged, draw)
 
 
 def _spoiled_keypoints(seen: Seen, draw: Draws) -> tuple[Seen, Tensor]:
@@ -216,6 +229,19 @@ def _spoiled_landmarks(seen: Seen, exchanged: Tensor, points: BodyPoints, draw: 
     return replace(seen, landmarks=found)
 
 
+def _spoiled_depths(seen: Seen, exchanged: Tensor, draw: Draws) -> Seen:
+    """Depths as the head reads them: flattened, tilted, and off by about what it expects."""
+    middle = seen.rays.mean(1, keepdim=True)
+    size = (seen.rays - middle).square().sum(-1).mean(1).sqrt()[:, None]
+    depth = seen.depths[..., 0]
+    expected = size * torch.exp(draw.uniform(math.log(0.06), math.log(0.5), 1) + 0.3 * draw.normal(NUM_DEPTHS))
+    upright = (seen.rays[:, SHARED] - middle)[..., 1]
+    depth = depth * torch.exp(0.15 * draw.normal(1) - 0.05) + 0.15 * draw.normal(1) * upright
+    depth = depth + 0.7 * expected * draw.normal(NUM_DEPTHS) * torch.exp(0.4 * draw.normal(1))
+    depth = torch.where(exchanged[:, None], depth[:, list(COCO17.mirror)], depth)
+    return replace(seen, depths=torch.stack([depth, expected], -1))
+
+
 def as_other_sets(seen: Seen, draw: Draws) -> Seen:
     """Some people come with another keypoint set, without 3D landmarks, or lack points anywhere."""
     present, has = seen.present, seen.has_landmarks
@@ -227,6 +253,7 @@ def as_other_sets(seen: Seen, draw: Draws) -> Seen:
         present = torch.where(taken[:, None], present * filled, present)
         low += share
     has = has * (choice < 0.65) * (~draw.chance(0.2))
+    deep = (choice < 0.65) & ~draw.chance(0.2)
     lost = draw.chance(0.15)[:, None] & draw.chance(0.2, NUM_SLOTS)
     present = present * (~lost)
     return replace(
@@ -235,6 +262,7 @@ def as_other_sets(seen: Seen, draw: Draws) -> Seen:
         confidence=seen.confidence * present,
         has_landmarks=has,
         landmarks=seen.landmarks * has[:, None, None],
+        depths=seen.depths * deep[:, None, None],
     )
 
 
@@ -246,7 +274,12 @@ def to_training(seen: Seen, points: BodyPoints, focal_error: Float[Tensor, " bat
             sight, at the distance that gives the size seen.
     """
     assumed = view_of(
-        seen.rays / focal_error[:, None, None], seen.confidence, seen.present, seen.landmarks, seen.has_landmarks
+        seen.rays / focal_error[:, None, None],
+        seen.confidence,
+        seen.present,
+        seen.landmarks,
+        seen.has_landmarks,
+        seen.depths / focal_error[:, None, None],
     )
     middle = assumed.rotation[:, 2]
     true_middle = torch.cat([middle[:, :2] * focal_error[:, None], middle[:, 2:]], -1)
@@ -293,6 +326,7 @@ def seen_of(detections: Detections) -> Seen:
         present=torch.ones_like(confidence),
         landmarks=detections.landmarks,
         has_landmarks=torch.ones_like(confidence[:, 0]),
+        depths=detections.depths,
     )
 
 
@@ -334,4 +368,5 @@ def _mirrored_where(seen: Seen, where: Tensor) -> Seen:
         choose(seen.present, seen.present[:, _MIRROR]),
         choose(seen.landmarks, seen.landmarks[:, _MIRROR] * flip),
         seen.has_landmarks,
+        choose(seen.depths, seen.depths[:, list(COCO17.mirror)]),
     )

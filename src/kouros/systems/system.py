@@ -109,6 +109,18 @@ class System(nn.Module, ABC):
         """
 
 
+@runtime_checkable
+class Packable(Protocol):
+    """A system whose weights come with kouros as one small file."""
+
+    def pack(self, path: Path) -> None:
+        """Write that file, whole or not at all.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+
+
 class CropSystem(System):
     """A network that looks at square crops: a `kouros.systems.estimator.CropNetwork` that can be trained.
 

@@ -55,6 +55,14 @@ SYSTEMS: Mapping[str, SystemEntry] = {
             "lifter",
         ),
         SystemEntry(
+            "joint-depths",
+            "depths of joints",
+            "kouros.systems.joint_depths",
+            "JointDepthsConfig",
+            "how far before or behind the hips a picture shows joints",
+            "depths",
+        ),
+        SystemEntry(
             "nbf-parts", "Neural Body Fitting, parts", "kouros.systems.nbf", "PartsConfig",
             "from pictures to body parts, the first of two stages",
         ),

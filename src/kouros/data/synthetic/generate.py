@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 import torch
 
-from kouros.data.detections import Detections, detections_file, write_detections
+from kouros.data.detections import detections_file, features_file, write_detections
 from kouros.data.mocap.recombination import PoseBank, read_bank
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import image_name, label, table_info, thickness
-from kouros.data.synthetic.looking import look_at_people
+from kouros.data.synthetic.looking import Looked, look_at_people
 from kouros.data.synthetic.scenes import VERSION, Scene, SceneConfig, draw_scene, pack, people_in, unpack
 from kouros.data.synthetic.source import CONFIG, SCENES
 from kouros.data.tables import AnnotationTable, TableError, TableWriter, write_table
@@ -53,6 +53,8 @@ class Order:
     """Whether pictures are written too."""
     detections: bool = False
     """Whether the packaged detector looks at everybody; may be asked of a folder afterwards."""
+    features: bool = False
+    """Whether what its network made of them is kept too."""
     scene: SceneConfig = field(default_factory=SceneConfig)
 
 
@@ -201,6 +203,8 @@ def _is_complete(job: _Job) -> bool:
         return False
     if job.order.detections and not detections_file(job.out, job.number).is_file():
         return False
+    if job.order.features and not features_file(job.out, job.number).is_file():
+        return False
     first = job.number * SHARD
     named = {sample.image_path for sample in table} if job.order.images else set()
     return [s.index for s in scenes] == list(range(first, first + job.pictures)) and all(
@@ -266,7 +270,7 @@ def write_scenes(out: Path, number: int, scenes: list[Scene], stage: Stage, orde
     """One shard's files: scenes, pictures where ordered, and last the rows."""
     samples = []
     pictures: dict[Path, bytes | memoryview] = {}
-    detections: list[Detections] = []
+    looked: list[Looked] = []
     for scene in scenes:
         staged = stage.staged(scene)
         mine = label(stage, scene, _flesh(), staged)
@@ -279,8 +283,9 @@ def write_scenes(out: Path, number: int, scenes: list[Scene], stage: Stage, orde
             pictures[out / image_name(scene.index)] = coded.tobytes()
         if order.detections:
             people = [int(sample.person or 0) for sample in mine]
-            detections += look_at_people(scene, people, picture, stage.body, _eye())
+            looked += look_at_people(scene, people, picture, stage.body, _eye())
     if order.detections:
-        write_detections(out, number, order.split, detections)
+        features = [one.features for one in looked] if order.features else None
+        write_detections(out, number, order.split, [one.detection for one in looked], features)
     write_files({_scene_file(out, number): npz_bytes(pack(scenes)), **pictures})
     write_table(_rows_file(out, number), table_info(order.split, str(out.resolve()), {}), samples)

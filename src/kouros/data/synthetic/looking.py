@@ -2,33 +2,47 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float16, UInt8
+from torch import Tensor
 
 from kouros.body import BodyModel
-from kouros.body.keypoints import BLAZEPOSE33
+from kouros.body.keypoints import BLAZEPOSE33, COCO17
 from kouros.body.parameters import BodyParameters
 from kouros.data.detections import Detections
 from kouros.data.synthetic.scenes import Scene
 from kouros.detection import PoseDetector
-from kouros.detection.regions import Pyramid, Region, upright_region
+from kouros.detection.find import MIN_PRESENCE
+from kouros.detection.fusion import BODY, SHARED
+from kouros.detection.places import KEYPOINT_MARGIN, Place
+from kouros.detection.regions import Pyramid, Region
 
 _LOOKS = 5
 """Stream of a scene's random numbers; those before are its places, clothes, light, background and lens."""
-_DOUBTED = 0.4
-"""People of whom the model itself is less sure are left out, as the detector leaves them out."""
-_AGAIN = 0.6
-"""Share looked at a second time, from the region that the first look gives."""
-_LEFT_HIP, _RIGHT_HIP = BLAZEPOSE33.index("left_hip"), BLAZEPOSE33.index("right_hip")
-_SHOULDERS = (BLAZEPOSE33.index("left_shoulder"), BLAZEPOSE33.index("right_shoulder"))
+_CROPS = (1, 2, 6)
+"""Over how many crops BlazePose's landmarks are averaged: as in haste, as seldom, and as usual."""
+_SOMEBODY_ELSE = 0.3
+"""Of a person's size: of keypoints that lie further off than this in the median, somebody else has drawn the look."""
+_SHOULDERS = [COCO17.index(f"{side}_shoulder") for side in ("left", "right")]
+_HIPS = [COCO17.index(f"{side}_hip") for side in ("left", "right")]
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """One person."""
+
+    detection: Detections
+    features: Float16[np.ndarray, "16 16 421"]
+    """What Thunder made of the person on the way."""
 
 
 def look_at_people(
     scene: Scene, people: Sequence[int], picture: UInt8[np.ndarray, "size size 3"], body: BodyModel, eye: PoseDetector
-) -> list[Detections]:
-    """What the detector says of some of a scene's people, one row for each whom it does not miss.
+) -> list[Looked]:
+    """What the detector says of some of a scene's people, one for each whom it does not miss.
 
     Depends on the scene alone, whoever looks.
     """
@@ -40,25 +54,38 @@ def look_at_people(
     points = placed.numpy().astype(np.float64)
     found = []
     for k in people:
-        true = points[k, :, :2] / points[k, :, 2:] * shot.focal + shot.center
-        look = eye.look(image, _first_region(true, dice))
-        again = dice.random() < _AGAIN
-        if again and look.flag >= _DOUBTED:
-            look = eye.look(image, look.next_region)
-        if look.flag < _DOUBTED or not np.isfinite(look.points).all():
+        true = (points[k, :, :2] / points[k, :, 2:] * shot.focal + shot.center)[SHARED]
+        crops = int(dice.choice(_CROPS))
+        find = eye.look_at(image, Place(_proposed(true, dice)), MIN_PRESENCE)
+        if find is None or find.presence < MIN_PRESENCE or not _same(find.fused.points[SHARED], true):
             continue
-        rays = np.column_stack([(look.points - shot.center) / shot.focal, look.confidence])
-        seen = (torch.from_numpy(np.asarray(a, dtype=np.float32)) for a in (rays, look.metric))
-        found.append(Detections(pose[k], betas[k], pelvis[k], *seen))
+        person = eye.look_closely(image, find, crops)
+        keypoints = person.trusted_keypoints(image.width, image.height)
+        rays = np.column_stack([(keypoints[:, :2] - shot.center) / shot.focal, keypoints[:, 2]])
+        region = find.seen.region
+        square = np.array([region.x - shot.center[0], region.y - shot.center[1], region.size]) / shot.focal
+        depths = np.zeros((len(COCO17), 2)) if person.depths is None else person.depths / shot.focal
+        seen = (_float32(a) for a in (rays, person.landmarks_3d, square, depths))
+        found.append(Looked(Detections(pose[k], betas[k], pelvis[k], *seen), find.seen.features))
     return found
 
 
-def _first_region(true: Float[np.ndarray, "33 2"], dice: np.random.Generator) -> Region:
-    """Where the person finder would send the landmark model, give or take."""
-    hips = 0.5 * (true[_LEFT_HIP] + true[_RIGHT_HIP])
-    reach = np.linalg.norm(true - hips, axis=1).max() * 1.05
-    spine = true[list(_SHOULDERS)].mean(axis=0) - hips
-    angle = math.atan2(spine[1], spine[0]) + dice.normal(0, 0.1)
-    above = hips + reach * math.exp(dice.normal(0, 0.08)) * np.array([math.cos(angle), math.sin(angle)])
-    wander = dice.normal(0, 0.04 * reach, 2)
-    return upright_region(hips + wander, above + wander)
+def _float32(array: np.ndarray | None) -> Tensor:
+    return torch.from_numpy(np.asarray(array, dtype=np.float32))
+
+
+def _proposed(true: Float[np.ndarray, "17 2"], dice: np.random.Generator) -> Region:
+    """Where the finders would send the networks, give or take."""
+    above = true[_SHOULDERS].mean(axis=0) - true[_HIPS].mean(axis=0)
+    angle = math.atan2(above[0], -above[1]) + dice.normal(0, 0.1)
+    low, high = true.min(axis=0), true.max(axis=0)
+    side = float((high - low).max())
+    x, y = ((low + high) / 2 + dice.normal(0, 0.04 * side, 2)).tolist()
+    return Region(x, y, KEYPOINT_MARGIN * side * math.exp(dice.normal(0, 0.08)), angle)
+
+
+def _same(found: Float[np.ndarray, "17 2"], true: Float[np.ndarray, "17 2"]) -> bool:
+    """Whether points are the person's, sides perhaps exchanged."""
+    size = max(float(np.ptp(true, axis=0).max()), 1e-6)
+    ways = (true, true[list(COCO17.mirror)])
+    return min(float(np.median(np.linalg.norm(found - way, axis=1)[BODY])) for way in ways) < _SOMEBODY_ELSE * size
