@@ -69,8 +69,13 @@ class DetectedPerson:
     """How far beyond the middle of the hips the picture shows each of COCO's points, along the line of sight, and the
     expected absolute error: pixels of the image, as if a pixel were as deep as it is wide where the person is."""
 
-    def trusted_keypoints(self, width: float, height: float) -> Float[np.ndarray, "keypoints 3"]:
-        """The keypoints, those beyond the image's border with less confidence: a network imagines them."""
+    def trusted_keypoints(self, width: int, height: int) -> Float[np.ndarray, "keypoints 3"]:
+        """The keypoints, those beyond the image's border with less confidence, since a network imagines them.
+
+        Args:
+            width: of the image, pixels.
+            height: likewise.
+        """
         keypoints = np.array(self.keypoints_2d, dtype=np.float64)
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= [width, height])).all(axis=1)
         keypoints[~inside, 2] *= OUTSIDE_TRUST

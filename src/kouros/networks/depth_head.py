@@ -52,10 +52,10 @@ class DepthHead(nn.Module):
         self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
         self.maps = nn.Conv2d(width, 3 * JOINTS, 1)
         self.whole = nn.Linear(width, 2 * JOINTS)
-        nn.init.zeros_(self.maps.weight)
-        nn.init.zeros_(self.maps.bias)
-        nn.init.zeros_(self.whole.weight)
-        nn.init.zeros_(self.whole.bias)
+        # Begin with everything as far as the hips.
+        with torch.no_grad():
+            for parameter in (*self.maps.parameters(), *self.whole.parameters()):
+                parameter.zero_()
 
     def forward(self, features: Float[Tensor, "batch 16 16 421"], forget: float = 0.0) -> JointDepths:
         """Depths of each person.
