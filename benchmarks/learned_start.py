@@ -47,7 +47,9 @@ def main(folder: Path) -> None:
     keypoints = data["keypoints"] * torch.tensor([FOCAL, FOCAL, 1.0])
     landmarks = data["landmarks"]
     fitter, exact = (KeypointFitter(body, BLAZEPOSE33.name, load_gmm(), config) for config in (DETECTED, FitConfig()))
-    lifted = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera, landmarks)
+    depths = data["depths"] * FOCAL
+    lifted = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera, landmarks, depths)
+    flat = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera)
     start = lifted.answers[:, 0]
     seen = Evidence(keypoints, BLAZEPOSE33.name, camera, landmarks)
     understood = replace(seen, landmarks_3d=fitter.kinematics.points(start))
@@ -58,6 +60,7 @@ def main(folder: Path) -> None:
     results = {
         "detector's landmarks": landmarks,
         "network alone": points(start),
+        "network alone, points and nothing in space": points(flat.answers[:, 0]),
         "fit from the landmarks, landmarks as depth": points(exact.fit(seen).parameters),
         "fit from the network, landmarks as depth": points(exact.fit(seen, start).parameters),
         "fit from the network, its body as depth, keypoints trusted as annotations": points(
