@@ -176,7 +176,10 @@ def write_detections(
     arrays = {name: np.zeros((0, *shape), np.float32) for name, shape in _SHAPES.items()}
     if people:
         arrays = {name: getattr(stack(people), name).numpy() for name in _SHAPES}
-    files: dict[Path, bytes | memoryview] = {out / FOLDER / ABOUT: about, detections_file(out, number): npz_bytes(arrays)}
+    files: dict[Path, bytes | memoryview] = {
+        out / FOLDER / ABOUT: about,
+        detections_file(out, number): npz_bytes(arrays),
+    }
     if features is not None:
         files[features_file(out, number)] = _npy(np.stack(features) if features else np.zeros((0, 16, 16, 421), "f2"))
     write_files(files)
