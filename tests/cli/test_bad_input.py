@@ -49,7 +49,7 @@ def test_json_has_a_line_for_each_photo_and_nothing_else(bad_photos, tmp_path: P
         (["reconstruct", "a.jpg", "--format", "fbx"], "fbx"),
         (["reconstruct", "a.jpg", "--boxes", "1", "2", "3"], "boxes"),
         (["fit", "k.json", "--image-size", "0", "5"], "--image-size"),
-        (["fit", "k.json"], "--image-size"),
+        (["fit", "k.json", "--keypoint-set", "body26"], "halpe26"),
         (["nothing"], "nothing"),
         ([], "subcommand"),
     ],

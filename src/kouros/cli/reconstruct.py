@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs
-from kouros.cli.keypoints import read_keypoints
+from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs, worst_reprojection
+from kouros.cli.keypoints import check_keypoint_set, people_of_photo
 from kouros.cli.usage import Flag, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ class Reconstruct:
     max_people: int | None = None
     """Keep only so many, the largest."""
     keypoints: Path | None = None
-    """2D keypoints from an OpenPose or COCO JSON file, in place of the built-in detector; for one photo."""
+    """2D keypoints of another detector (as `kouros fit` reads them), in place of the built-in one; for one photo, or a
+    file that has photos by their names."""
+    keypoint_set: str | None = None
+    """What they are, where their number does not tell: a name such as body25b, or a .toml or .json file that
+    names them."""
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     """Where people are, in place of the person detector: x0 y0 x1 y1 in pixels each; for one photo."""
     focal_length: float | None = None
@@ -70,9 +74,8 @@ class Reconstruct:
                 sources.update(dict.fromkeys(find_images([path])))
             except ImageError as error:
                 failed.append(Outcome(path, 0.0, None, str(error)))
-        if (self.keypoints or self.boxes) and len(sources) + len(failed) > 1:
-            option = "--keypoints" if self.keypoints else "--boxes"
-            raise UsageError(f"{option} belongs to one photo, but {len(sources)} are given; name one photo.")
+        if self.boxes and len(sources) + len(failed) > 1:
+            raise UsageError(f"--boxes belongs to one photo, but {len(sources)} are given; name one photo.")
         reconstructor = self._reconstructor()
         destinations = destinations_in(self.out, self.format, overlay=self.overlay)
         jobs = [Job(p, lambda p=p: self._reconstruct(p, reconstructor, destinations)) for p in sources]  # type: ignore[misc]
@@ -86,6 +89,7 @@ class Reconstruct:
         if self.max_people is not None and self.max_people < 1:
             raise UsageError(f"--max-people must be at least 1, not {self.max_people}.")
         check_focal_length(self.focal_length)
+        check_keypoint_set(self.keypoint_set)
 
     def _reconstructor(self) -> "Reconstructor":
         body = load_body_of(self.body)
@@ -109,15 +113,14 @@ class Reconstruct:
             photo = read_image(path)
         except ImageError as error:
             raise JobError(str(error)) from None
-        keypoints, keypoint_set = None, None
+        people_given = None
         if self.keypoints:
-            keypoints, keypoint_set = read_keypoints(self.keypoints, image_name=path.name)
+            people_given = people_of_photo(self.keypoints, path, photo.size, self.keypoint_set)
         boxes = np.array(self.boxes) if self.boxes else None
         try:
             people = reconstructor.reconstruct(
                 photo,
-                keypoints=keypoints,
-                keypoint_set=keypoint_set,
+                detected=people_given,
                 boxes=boxes,
                 focal_length=self.focal_length,
                 max_people=self.max_people,
@@ -140,7 +143,7 @@ class Reconstruct:
             image=destinations.reference_to(path),
             focal_source=focal_source,
         )
-        return Done(len(people), save(files, path, destinations))
+        return Done(len(people), save(files, path, destinations), worst_reprojection(people))
 
 
 def check_focal_length(focal_length: float | None) -> None:
