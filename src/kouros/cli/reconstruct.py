@@ -1,6 +1,7 @@
 """``kouros reconstruct``: photos in, rigged meshes, numbers and overlay pictures out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,7 @@ import tyro
 from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs, worst_reprojection
 from kouros.cli.keypoints import check_keypoint_set, people_of_photo
 from kouros.cli.usage import Flag, UsageError
+from kouros.notes import collected
 
 if TYPE_CHECKING:
     from kouros.body import BodyModel
@@ -67,18 +69,25 @@ class Reconstruct:
         self._check()
         from kouros.data.images import ImageError, find_images
 
-        sources: dict[Path, None] = {}
+        sources: dict[Path, tuple[str, ...]] = {}
         failed = []
         for path in self.images:
-            try:
-                sources.update(dict.fromkeys(find_images([path])))
-            except ImageError as error:
-                failed.append(Outcome(path, 0.0, None, str(error)))
+            with collected() as notes:
+                try:
+                    found = find_images([path])
+                except ImageError as error:
+                    found = []
+                    failed.append(Outcome(path, 0.0, None, str(error)))
+            sources.update({p: tuple(notes) if k == 0 else () for k, p in enumerate(found) if p not in sources})
+            if failed and failed[-1].source == path:
+                failed[-1] = replace(failed[-1], notes=tuple(notes))
         if self.boxes and len(sources) + len(failed) > 1:
             raise UsageError(f"--boxes belongs to one photo, but {len(sources)} are given; name one photo.")
         reconstructor = self._reconstructor()
         destinations = destinations_in(self.out, self.format, overlay=self.overlay)
-        jobs = [Job(p, lambda p=p: self._reconstruct(p, reconstructor, destinations)) for p in sources]  # type: ignore[misc]
+        jobs = [
+            Job(p, partial(self._reconstruct, p, reconstructor, destinations), notes) for p, notes in sources.items()
+        ]
         return run_jobs(jobs, Reporting(self.quiet, self.json, self.traceback), failed=failed)
 
     def _check(self) -> None:
