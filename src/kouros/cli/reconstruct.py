@@ -83,8 +83,8 @@ class Reconstruct:
                 failed[-1] = replace(failed[-1], notes=tuple(notes))
         if self.boxes and len(sources) + len(failed) > 1:
             raise UsageError(f"--boxes belongs to one photo, but {len(sources)} are given; name one photo.")
-        reconstructor = self._reconstructor()
         destinations = destinations_in(self.out, self.format, overlay=self.overlay)
+        reconstructor = self._reconstructor()
         jobs = [
             Job(p, partial(self._reconstruct, p, reconstructor, destinations), notes) for p, notes in sources.items()
         ]
@@ -186,12 +186,17 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
     """Names for the results in ``--out``.
 
     Raises:
-        UsageError: ``--out`` is something else than a folder.
+        UsageError: ``--out`` is something else than a folder, or nothing can be written there.
     """
     from kouros.export.destinations import Destinations
+    from kouros.files import probe_folder
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: this is a file; expected a folder, or a name to make one.")
+    try:
+        probe_folder(out)
+    except OSError as error:
+        raise UsageError(f"--out {out}: nothing can be written there ({error.strerror or error}).") from None
     suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png"] if overlay else [])]
     return Destinations(out, suffixes)
 

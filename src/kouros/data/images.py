@@ -139,7 +139,7 @@ def _images_in(folder: Path) -> list[Path]:
         raise ImageError(f"{folder}: this folder cannot be listed ({error.strerror or error}).") from None
     if not files:
         raise ImageError(
-            f"{folder}: this folder holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))}); "
+            f"{folder}: this folder holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES - _AVIF))}); "
             "sub-folders are not searched."
         )
     return sorted(files, key=_natural_order)
