@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
-# Without an NVIDIA GPU, hold torch to the release whose wheel is the CPU build (see constraints.txt).
+# Without an NVIDIA GPU, hold torch to one release, which some indexes serve as a CPU build (see constraints.txt).
 CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints.txt")
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINT)
 

@@ -45,6 +45,24 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
     write_files({path: data})
 
 
+def probe_folder(folder: Path) -> None:
+    """Try whether files can be written in a folder, which may not exist yet; nothing is left of it.
+
+    Raises:
+        OSError: they cannot.
+    """
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = aside_of(folder / "probe")
+        aside.touch()
+        aside.unlink()
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):
+                made.rmdir()
+
+
 def aside_of(path: Path) -> Path:
     """A new name beside ``path``, to write to before the file is renamed to ``path``."""
     # In the target's own folder, because a rename is atomic only within one file system; a name of fixed

@@ -49,7 +49,7 @@ def test_json_has_a_line_for_each_photo_and_nothing_else(bad_photos, tmp_path: P
         (["reconstruct", "a.jpg", "--format", "fbx"], "fbx"),
         (["reconstruct", "a.jpg", "--boxes", "1", "2", "3"], "boxes"),
         (["fit", "k.json", "--image-size", "0", "5"], "--image-size"),
-        (["fit", "k.json"], "--image-size"),
+        (["fit", "k.json", "--keypoint-set", "body26"], "halpe26"),
         (["nothing"], "nothing"),
         ([], "subcommand"),
     ],
@@ -160,3 +160,13 @@ def test_an_interrupt_ends_with_130_and_leaves_no_part(portrait: Path, tmp_path:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err
     assert list(out.glob(".kouros-*")) == []
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_anything_is_computed(tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("x")
+    out = tmp_path / "file" / "out"
+    for command in (["reconstruct", "a.jpg"], ["fit", "k.json"]):
+        assert main([*command, "--out", str(out)]) == 2
+        assert "nothing can be written there" in capsys.readouterr().err
+    assert main(["fit", "k.json", "--out", str(tmp_path / "new" / "out")]) == 1
+    assert not (tmp_path / "new").exists()  # trying leaves nothing

@@ -86,23 +86,30 @@ def test_smoothing_is_on_unless_refused_and_takes_the_jitter(people, tmp_path: P
     assert bent[0] < 0.3 * bent[1]
 
 
-def test_files_of_frames_and_a_coco_file_of_several_images_are_videos_too(people, tmp_path: Path):
+COCO_OF_OPENPOSE = [0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11]
+
+
+def _coco(folder: Path, people: np.ndarray, sizes: list[tuple[int, int]] | None = None) -> Path:
+    marked = people[:, :, COCO_OF_OPENPOSE].copy()
+    marked[..., 2] = 2
+    images = [{"id": k, "file_name": f"{k}.jpg"} for k in range(len(people))]
+    for image, size in zip(images, sizes or [], strict=bool(sizes)):
+        image |= {"width": size[0], "height": size[1]}
+    annotations = [
+        {"image_id": k, "keypoints": marked[k, i].ravel().tolist()} for k in range(len(people)) for i in range(2)
+    ]
+    (folder / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    return folder / "coco.json"
+
+
+def test_files_of_frames_and_the_images_of_a_coco_file_are_films_when_that_is_said(people, tmp_path: Path):
     _write(tmp_path / "clip", people[:3], [8, 9, 10])
     files = [str(p) for p in sorted((tmp_path / "clip").iterdir(), reverse=True)]
     assert main(["fit", *files, "--sequence", "--out", str(tmp_path / "a"), *OPTIONS]) == 0
     with np.load(tmp_path / "a" / "clip.npz") as video:
         assert video["frame_numbers"].tolist() == [8, 9, 10] and video["seen"].all()
-    coco17 = [0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11]
-    marked = people[:3, :, coco17].copy()
-    marked[..., 2] = 2
-    content = {
-        "images": [{"id": k, "file_name": f"{k}.jpg"} for k in range(3)],
-        "annotations": [
-            {"image_id": k, "keypoints": marked[k, i].ravel().tolist()} for k in range(3) for i in range(2)
-        ],
-    }
-    (tmp_path / "coco.json").write_text(json.dumps(content))
-    assert main(["fit", str(tmp_path / "coco.json"), "--out", str(tmp_path / "b"), *OPTIONS]) == 0
+    coco = _coco(tmp_path, people[:3])
+    assert main(["fit", str(coco), "--sequence", "--out", str(tmp_path / "b"), *OPTIONS]) == 0
     with np.load(tmp_path / "b" / "coco.npz") as video:
         assert video["seen"].shape == (3, 2) and video["seen"].all()
     assert {p.name for p in (tmp_path / "b" / "coco").iterdir()} == {
@@ -110,12 +117,51 @@ def test_files_of_frames_and_a_coco_file_of_several_images_are_videos_too(people
     }
 
 
+def test_a_coco_file_is_photos_of_their_own_sizes(people, tmp_path: Path, capsys):
+    # The second picture is the first one twice as large, taken by the same lens.
+    both = np.stack([people[0], people[0] * (2, 2, 1)])
+    coco = _coco(tmp_path, both, [SIZE, (1280, 1600)])
+    assert main(["fit", str(coco), "--out", str(tmp_path / "out"), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["people"] for line in lines] == [2, 2]
+    with np.load(tmp_path / "out" / "0.npz") as small, np.load(tmp_path / "out" / "1.npz") as large:
+        assert small["image_size"].tolist() == [640, 800] and large["image_size"].tolist() == [1280, 1600]
+        np.testing.assert_allclose(large["focal_length"], 2 * small["focal_length"], rtol=1e-6)
+        np.testing.assert_allclose(large["transl"], small["transl"], atol=0.02)
+        assert not np.allclose(small["betas"][0], small["betas"][1])  # people of their own
+    assert main(["fit", str(coco), "--sequence", "--out", str(tmp_path / "film")]) == 1
+    assert "one size" in capsys.readouterr().err
+    assert main(["fit", str(_coco(tmp_path, both)), "--out", str(tmp_path / "none")]) == 1
+    assert "--image-size WIDTH HEIGHT" in capsys.readouterr().err
+
+
+def test_a_bad_part_does_not_take_the_film(people, tmp_path: Path, capsys):
+    clip = tmp_path / "clip"
+    _write(clip, people[:4], [0, 1, 2, 3])
+    (clip / "clip_000000000001_keypoints.json").write_text("{")
+    (clip / "._clip_000000000002_keypoints.json").write_bytes(b"\x00\x05\x16\x07")
+    (clip / "video_info.json").write_text('{"fps": 25}')
+    third = json.loads((clip / "clip_000000000003_keypoints.json").read_text())
+    third["people"][1]["pose_keypoints_2d"] = []
+    third["people"][0]["pose_keypoints_2d"][2::3] = [1.7] * 25
+    (clip / "clip_000000000003_keypoints.json").write_text(json.dumps(third))
+    loud = [option for option in OPTIONS if option != "--quiet"]
+    assert main(["fit", str(clip), "--out", str(tmp_path / "out"), "--json", *loud]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    notes = " ".join(json.loads(line)["notes"])
+    for name in ("000001_keypoints.json", "._clip_", "video_info.json", "person 1 has no points", "taken as 1"):
+        assert name in notes
+    with np.load(tmp_path / "out" / "clip.npz") as video:
+        assert video["seen"].sum(axis=0).tolist() == [3, 2] and video["frame_numbers"].tolist() == [0, 2, 3]
+
+
 def test_bad_videos_get_one_sentence(people, tmp_path: Path, capsys):
     (tmp_path / "empty").mkdir()
     _write(tmp_path / "nobody", people[:2], [0, 1], lambda k: ())
     _write(tmp_path / "broken", people[:2], [0, 1])
-    (tmp_path / "broken" / "clip_000000000001_keypoints.json").write_text("{")
-    for name, word in (("empty", "no JSON file"), ("nobody", "nobody"), ("broken", "000001_keypoints.json")):
+    for path in (tmp_path / "broken").iterdir():
+        path.write_text("{")
+    for name, word in (("empty", "no JSON file"), ("nobody", "nobody"), ("broken", "00_keypoints.json")):
         assert main(["fit", str(tmp_path / name), "--out", str(tmp_path / "out"), *OPTIONS]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and word in line and "unexpected" not in line

@@ -9,8 +9,13 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kouros.cli.consoles import table_console
+from kouros.notes import collected
+
+if TYPE_CHECKING:
+    from kouros.pipeline.person import Person, Reprojection
 
 _MOST_NAMED = 12
 """Files that are named one by one; a video's frames are more."""
@@ -26,6 +31,8 @@ class Job:
 
     source: Path
     run: Callable[[], "Done"]
+    notes: tuple[str, ...] = ()
+    """What there was to say before it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Done:
 
     people: int
     outputs: tuple[Path, ...]
+    reprojection: "Reprojection | None" = None
+    """Of the person whom the body explains worst."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class Outcome:
     seconds: float
     done: Done | None
     error: str | None = None
+    notes: tuple[str, ...] = ()
+    """What of the input was left out or is doubtful."""
 
     def as_json(self) -> str:
         """One line for ``--json``."""
@@ -53,9 +64,21 @@ class Outcome:
                 "people": self.done.people if self.done else 0,
                 "seconds": round(self.seconds, 3),
                 "outputs": [str(p) for p in self.done.outputs] if self.done else [],
+                "reprojection_error": _measured(self.done.reprojection) if self.done else None,
+                "notes": list(self.notes),
                 "error": self.error,
             }
         )
+
+
+def worst_reprojection(people: "Sequence[Person]") -> "Reprojection | None":
+    """Of several people: of whom the body explains worst."""
+    known = [person.reprojection for person in people if person.reprojection is not None]
+    return max(known, key=lambda found: found.share, default=None)
+
+
+def _measured(found: "Reprojection | None") -> dict[str, float] | None:
+    return None if found is None else {"pixels": round(found.pixels, 3), "share": round(found.share, 5)}
 
 
 @dataclass(frozen=True)
@@ -140,25 +163,30 @@ def _progress(jobs: Sequence[Job], reporting: Reporting) -> Iterable[Outcome]:
 
 def _run(job: Job, reporting: Reporting) -> Outcome:
     start = time.perf_counter()
-    done, error = None, None
+    with collected() as notes:
+        done, error = _done(job, reporting)
+    return Outcome(job.source, time.perf_counter() - start, done, error, (*job.notes, *notes))
+
+
+def _done(job: Job, reporting: Reporting) -> tuple[Done | None, str | None]:
+    """What the job made, or one sentence."""
     try:
-        done = job.run()
+        return job.run(), None
     except JobError as failure:
-        error = str(failure)
+        return None, str(failure)
     except OSError as failure:
-        error = f"{job.source}: the results cannot be written: {failure.strerror or failure}" + (
+        return None, f"{job.source}: the results cannot be written: {failure.strerror or failure}" + (
             f" ({failure.filename})." if failure.filename else "."
         )
     except MemoryError:
-        error = f"{job.source}: there is not enough memory for this photo; scale it down first."
+        return None, f"{job.source}: there is not enough memory for this photo; scale it down first."
     except Exception as failure:  # a bug of ours must not take the other photos with it
         if reporting.traceback:
             traceback.print_exc()
-        error = (
+        return None, (
             f"{job.source}: an unexpected {type(failure).__name__} ({_one_line(failure)}) stopped this one; "
             "--traceback shows where, and a report of it is welcome."
         )
-    return Outcome(job.source, time.perf_counter() - start, done, error)
 
 
 def _report(outcomes: Sequence[Outcome], reporting: Reporting) -> None:
@@ -166,10 +194,23 @@ def _report(outcomes: Sequence[Outcome], reporting: Reporting) -> None:
     failures = [outcome.error for outcome in outcomes if outcome.error]
     if done and not reporting.quiet:
         _print_table(done, to_stderr=reporting.json)
+    if not reporting.quiet:
+        _print_notes(outcomes)
     if len(outcomes) > 1 and failures:
         print(f"{len(failures)} of {len(outcomes)} failed:", file=sys.stderr)
     for error in failures:
         print(_shown(f"error: {error}"), file=sys.stderr)
+
+
+def _print_notes(outcomes: Sequence[Outcome]) -> None:
+    """Each once, with the source's name where the sentence does not have it."""
+    said = (
+        note if str(outcome.source) in note else f"{outcome.source}: {note}"
+        for outcome in outcomes
+        for note in outcome.notes
+    )
+    for note in dict.fromkeys(said):
+        print(_shown(f"note: {note}"), file=sys.stderr)
 
 
 def _print_table(done: Sequence[Outcome], *, to_stderr: bool) -> None:
@@ -179,6 +220,7 @@ def _print_table(done: Sequence[Outcome], *, to_stderr: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("file", overflow="fold")
     table.add_column("people", justify="right")
+    table.add_column("error", justify="right")
     table.add_column("seconds", justify="right")
     table.add_column("results", overflow="fold")
     names = {outcome.source.name for outcome in done}
@@ -187,11 +229,16 @@ def _print_table(done: Sequence[Outcome], *, to_stderr: bool) -> None:
         # Folders are named where they are needed to tell files apart.
         name = outcome.source.name if len(names) == len(done) else str(outcome.source)
         cells = (
-            name, str(outcome.done.people), f"{outcome.seconds:.2f}",
+            name, str(outcome.done.people), _error(outcome.done.reprojection), f"{outcome.seconds:.2f}",
             _brief(outcome.done.outputs),
         )  # fmt: skip
         table.add_row(*(Text(_shown(cell)) for cell in cells))
     table_console(stderr=to_stderr).print(table)
+
+
+def _error(found: "Reprojection | None") -> str:
+    """``2.1 px, 0.6 %``: how far the body misses the keypoints, and of what the person's size is."""
+    return "" if found is None else f"{found.pixels:.1f} px, {100 * found.share:.1f} %"
 
 
 def _brief(outputs: Sequence[Path]) -> str:

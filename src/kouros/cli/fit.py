@@ -3,18 +3,20 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from kouros.cli.batch import Done, Job, JobError, Reporting, run_jobs
-from kouros.cli.keypoints import is_video, read_keypoints, read_video
+from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs, worst_reprojection
+from kouros.cli.keypoints import Reading, check_keypoint_set, read_video
 from kouros.cli.reconstruct import check_focal_length, destinations_in, load_body_of, save
 from kouros.cli.usage import Flag, UsageError
 
 if TYPE_CHECKING:
     from kouros.body import BodyModel
+    from kouros.detection import ImageKeypoints
     from kouros.export.destinations import Destinations
     from kouros.pipeline import Person
     from kouros.pipeline.sequence import FittedVideo
@@ -24,15 +26,19 @@ if TYPE_CHECKING:
 class Fit:
     """Fit bodies to 2D keypoints of another detector; no photo is needed.
 
-    For each image: NAME.glb (rigged, all people in the camera), NAME.npz and NAME.json. For each video: the same for
-    every frame with people, in a folder NAME, and NAME.npz and NAME.json of the whole.
+    Whose files they are is told by what is in them. For each image: NAME.glb (rigged, all people in the camera),
+    NAME.npz and NAME.json. For each film: the same for every frame with people, in a folder NAME, and NAME.npz and
+    NAME.json of the whole.
     """
 
     keypoints: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """OpenPose or COCO JSON files of one image each; or videos: folders with a JSON file a frame, or COCO files
-    of several images."""
-    image_size: tuple[int, int]
-    """Width and height, pixels, of the image that the keypoints are from."""
+    """Keypoint files of OpenPose, COCO, mmpose, AlphaPose, MediaPipe, YOLO, EasyMocap, DeepLabCut or kouros, of one
+    image or of many; or films: folders with a JSON file a frame."""
+    image_size: tuple[int, int] | None = None
+    """Width and height, pixels, of the image that the keypoints are from, where the file does not say."""
+    keypoint_set: str | None = None
+    """What the points are, where their number does not tell: a name such as body25b or crowdpose14, or a .toml or .json
+    file that names them by ours."""
     out: Path = Path("results")
     """Folder for the results; made where it is missing."""
     format: tuple[Literal["glb", "obj", "ply"], ...] = ("glb",)
@@ -42,11 +48,11 @@ class Fit:
     body: Path | None = None
     """A licensed SMPL file (.pkl or .npz); without it the free body."""
     sequence: Flag = False
-    """The files are the frames of one video."""
+    """The files are the frames of one film, or the one file's images are."""
     smooth: bool = True
-    """Fit the frames of each person of a video together: one shape, and no jumps."""
+    """Fit the frames of each person of a film together: one shape, and no jumps."""
     frame_rate: float = 30.0
-    """Frames a second of videos; numbers missing in the names count as frames."""
+    """Frames a second of films; numbers missing in the names count as frames."""
     quiet: Flag = False
     """Say nothing but errors."""
     json: Flag = False
@@ -57,41 +63,75 @@ class Fit:
     def run(self) -> int:
         """Do it; returns the exit status."""
         if not self.keypoints:
-            raise UsageError("no keypoint file is given; name OpenPose or COCO JSON files.")
-        if min(self.image_size) < 1:
+            raise UsageError("no keypoint file is given; name files of keypoints, or folders with one a frame.")
+        if self.image_size is not None and min(self.image_size) < 1:
             raise UsageError(f"--image-size must be two positive numbers of pixels, not {self.image_size}.")
         check_focal_length(self.focal_length)
+        check_keypoint_set(self.keypoint_set)
         body = load_body_of(self.body)
         destinations = destinations_in(self.out, self.format, overlay=False)
         if not 0 < self.frame_rate < float("inf"):
             raise UsageError(f"--frame-rate must be a positive number of frames a second, not {self.frame_rate}.")
         sources = list(dict.fromkeys(self.keypoints))
+        jobs: list[Job] = []
+        failed: list[Outcome] = []
         if self.sequence:
             if folders := [p for p in sources if p.is_dir()]:
                 raise UsageError(f"--sequence takes the frames' files; the folder {folders[0]} is a video by itself.")
-            name = sources[0].absolute().parent
+            name = sources[0] if len(sources) == 1 else sources[0].absolute().parent
             jobs = [Job(name, lambda: self._fit_video(name, sources, body, destinations))]
         else:
-            jobs = [Job(p, lambda p=p: self._fit_source(p, body, destinations)) for p in sources]  # type: ignore[misc]
-        return run_jobs(jobs, Reporting(self.quiet, self.json, self.traceback))
+            for path in sources:
+                self._plan(path, body, destinations, jobs, failed)
+        return run_jobs(jobs, Reporting(self.quiet, self.json, self.traceback), failed=failed)
 
-    def _fit_source(self, path: Path, body: "BodyModel | None", destinations: "Destinations") -> Done:
-        if is_video(path):
-            return self._fit_video(path, path, body, destinations)
-        return self._fit_image(path, body, destinations)
+    @property
+    def _reading(self) -> Reading:
+        return Reading(self.keypoint_set, self.image_size)
+
+    def _plan(
+        self,
+        path: Path,
+        body: "BodyModel | None",
+        destinations: "Destinations",
+        jobs: list[Job],
+        failed: list[Outcome],
+    ) -> None:
+        """One job for a film, and one for each image of a file."""
+        from kouros.notes import collected, note
+
+        if path.is_dir():
+            jobs.append(Job(path, lambda: self._fit_video(path, path, body, destinations)))
+            return
+        with collected() as notes:
+            try:
+                images = self._reading.images(path)
+            except JobError as error:
+                failed.append(Outcome(path, 0.0, None, str(error)))
+                return
+            somebody = [image for image in images if image.people]
+            if len(somebody) < len(images) and somebody:
+                note(f"{path}: {len(images) - len(somebody)} of {len(images)} images have nobody.")
+        if not somebody:
+            failed.append(Outcome(path, 0.0, None, f"{path}: the file holds no person's keypoints."))
+        for k, image in enumerate(somebody):
+            # The pictures of a file lie, as it were, in it: names of different files' pictures stay apart.
+            place = path if len(images) == 1 else path / (image.name or f"{k:06}")
+            run = partial(self._fit_image, place, image, body, destinations)
+            jobs.append(Job(place, run, tuple(notes) if k == 0 else ()))
 
     def _fit_video(
         self, source: Path, frames: Path | Sequence[Path], body: "BodyModel | None", destinations: "Destinations"
     ) -> Done:
-        """Fit a video; ``source`` names its results."""
+        """Fit a film; ``source`` names its results."""
         from kouros.export.destinations import Destinations
         from kouros.pipeline.sequence import fit_video
 
-        read = read_video(frames)
+        read, size = read_video(frames, self._reading)
         try:
             video = fit_video(
                 read,
-                image_size=self.image_size,
+                image_size=size,
                 focal_length=self.focal_length,
                 frame_rate=self.frame_rate,
                 smooth=self.smooth,
@@ -106,22 +146,26 @@ class Fit:
             if people := video.people_of(k):
                 place = folder / name
                 outputs += save(self._files(people, of_frames.reference_to(place)), place, of_frames)
-        return Done(len(video.tracks), outputs)
+        everybody = [person for track in video.tracks for person in track.people]
+        return Done(len(video.tracks), outputs, worst_reprojection(everybody))
 
-    def _fit_image(self, path: Path, body: "BodyModel | None", destinations: "Destinations") -> Done:
-        from kouros.pipeline import fit
+    def _fit_image(
+        self, place: Path, image: "ImageKeypoints", body: "BodyModel | None", destinations: "Destinations"
+    ) -> Done:
+        from kouros.pipeline.reconstructor import default_reconstructor
 
-        keypoints, set_name = read_keypoints(path)
+        if image.size is None:
+            raise JobError(f"{place} does not say how large the picture is; give --image-size WIDTH HEIGHT.")
         try:
-            people = fit(keypoints, set_name, image_size=self.image_size, focal_length=self.focal_length, body=body)
+            people = default_reconstructor(body).fit_detected(
+                image.people, image_size=image.size, focal_length=self.focal_length
+            )
         except ValueError as error:
-            raise JobError(f"{path}: {error}") from None
-        if not people:
-            raise JobError(f"{path}: the file holds no person's keypoints.")
-        files = self._files(people, destinations.reference_to(path))
-        return Done(len(people), save(files, path, destinations))
+            raise JobError(f"{place}: {error}") from None
+        files = self._files(people, destinations.reference_to(place))
+        return Done(len(people), save(files, place, destinations), worst_reprojection(people))
 
-    def _files(self, people: "list[Person]", image: str) -> dict[str, bytes]:
+    def _files(self, people: "Sequence[Person]", image: str) -> dict[str, bytes]:
         from kouros.export.bundle import result_files
 
         given = self.focal_length is not None

@@ -1,74 +1,171 @@
-"""Keypoint files as the commands take them, OpenPose or COCO by what is inside: people of one image, or of a video."""
+"""Keypoint files as the commands take them: the pictures of a file, the frames of a film, and a photo's people."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kouros.cli.batch import JobError
+from kouros.cli.usage import UsageError
+from kouros.sentences import some
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from kouros.detection import DetectedPerson
+    from kouros.detection import DetectedPerson, ImageKeypoints
     from kouros.pipeline.sequence import VideoFrame
 
 
-def read_keypoints(path: Path, *, image_name: str | None = None) -> "tuple[np.ndarray, str]":
-    """Keypoints (people, K, 3) of one image in an OpenPose or COCO JSON file, and the name of their set.
+@dataclass(frozen=True)
+class Reading:
+    """How keypoint files are to be read."""
 
-    Args:
-        image_name: which image of a COCO file; without it, the file must hold a single one.
+    keypoint_set: str | None = None
+    """A name of a layout, or a file that describes one."""
+    image_size: tuple[int, int] | None = None
+    """Of pictures whose size the file does not say, pixels."""
+
+    def images(self, path: Path) -> "list[ImageKeypoints]":
+        """The pictures of one file.
+
+        Raises:
+            JobError: the file cannot be used.
+        """
+        from kouros.detection import read_keypoints
+
+        with _one_sentence(path):
+            return read_keypoints(path, keypoint_set=self.keypoint_set, image_size=self.image_size)
+
+
+def check_keypoint_set(name: str | None) -> None:
+    """Raises UsageError where there is no such set, or its description cannot be used."""
+    if name is None:
+        return
+    from kouros.body.layouts import layout
+
+    try:
+        layout(name)
+    except ValueError as error:
+        raise UsageError(f"--keypoint-set {name}: {error}") from None
+
+
+def people_of_photo(path: Path, photo: Path, size: tuple[int, int], keypoint_set: str | None) -> "list[DetectedPerson]":
+    """The people whom a keypoint file has for a photo; of a file of several pictures, those of the photo's name.
 
     Raises:
-        JobError: the file cannot be used, or holds nobody.
+        JobError: the file cannot be used, has nobody in this photo, or is about a picture of another size.
     """
-    import numpy as np
-
-    with _one_sentence(path):
-        people = _read_people(path, image_name)
+    images = Reading(keypoint_set, size).images(path)
+    if len(images) > 1:
+        matching = [image for image in images if image.name and Path(image.name).name == photo.name]
+        if not matching:
+            matching = [image for image in images if image.name and Path(image.name).stem == photo.stem]
+        if not matching:
+            raise JobError(f"{path}: the file has keypoints of {len(images)} images, but none is called {photo.name}.")
+        images = matching
+    people = images[0].people if images else []
     if not people:
         raise JobError(f"{path}: the file holds no person's keypoints.")
-    return np.stack([person.keypoints_2d for person in people]), people[0].keypoint_set
+    if images[0].size not in (None, size):
+        raise JobError(
+            f"{path}: its keypoints are of a picture of {_times(images[0].size)} pixels, but {photo} has "
+            f"{_times(size)}; expected those of this very picture."
+        )
+    return list(people)
 
 
-def is_video(path: Path) -> bool:
-    """Whether this is a folder of frames, or one file with the keypoints of several images."""
-    return path.is_dir() or (path.is_file() and len(_coco_images(path)) > 1)
-
-
-def read_video(source: Path | Sequence[Path]) -> "list[VideoFrame]":
-    """The frames of a video: a folder of JSON files, one a frame; such files; or a COCO file of several images.
-
-    Frames are in the order of the last number in their names, and missing numbers are missing frames; where
-    not every name has a number of its own, the order is that of the names and no frame is missing.
+def size_of(path: Path, images: "Sequence[ImageKeypoints]") -> tuple[int, int]:
+    """The one size of a film's pictures.
 
     Raises:
-        JobError: a file cannot be used, or there is no frame.
+        JobError: nothing says it, or there are several.
+    """
+    sizes = {image.size for image in images if image.people}
+    if None in sizes:
+        raise JobError(f"{path} does not say how large the picture is; give --image-size WIDTH HEIGHT.")
+    if len(sizes) > 1:
+        raise JobError(
+            f"{path}: the frames of a film have one size, but here are {some(sorted(map(_times, sizes)))}; photos "
+            "of their own are fitted without --sequence."
+        )
+    return next(iter(sizes)) or (0, 0)
+
+
+def read_video(source: Path | Sequence[Path], reading: Reading) -> "tuple[list[VideoFrame], tuple[int, int]]":
+    """The frames of a film and their size: of a folder of files, one a frame, of such files, or of one file of several
+    pictures.
+
+    Frames are in the order of the last number in their names, and missing numbers are missing frames; where not every
+    name has a number of its own, the order is that of the names and no frame is missing. Files that are none of
+    keypoints, or that are damaged, are named in a note and passed over.
+
+    Raises:
+        JobError: there is no frame that can be used, or two have one name.
     """
     from kouros.pipeline.sequence import VideoFrame
 
-    found: dict[str, list[DetectedPerson]] = {}
-    if isinstance(source, Path) and not source.is_dir():
-        from kouros.detection import read_coco
-
-        with _one_sentence(source):
-            found = read_coco(source)
+    files = _files(source)
+    found: dict[str, ImageKeypoints] = {}
+    if len(files) == 1 and not (isinstance(source, Path) and source.is_dir()):
+        for k, image in enumerate(reading.images(files[0])):
+            found[image.name or f"{k:06}"] = image
     else:
-        files = sorted(p for p in source.iterdir() if p.suffix == ".json") if isinstance(source, Path) else source
-        if not files:
-            raise JobError(f"{source}: the folder holds no JSON file; expected one of OpenPose's a frame.")
-        for path in files:
-            if path.name in found:
-                raise JobError(f"{path}: there are two frames of this name; a video's frames need names of their own.")
-            with _one_sentence(path):
-                found[path.name] = _read_people(path, None)
+        found = dict(_frames(files, reading))
     numbers = {name: _frame_number(name) for name in found}
     if None in numbers.values() or len(set(numbers.values())) < len(numbers):
         numbers = {name: k for k, name in enumerate(sorted(found, key=_natural))}
-    return [VideoFrame(name, numbers[name] or 0, found[name]) for name in sorted(found, key=lambda n: numbers[n] or 0)]
+    order = sorted(found, key=lambda name: numbers[name] or 0)
+    place = source if isinstance(source, Path) else files[0]
+    if not any(image.people for image in found.values()):
+        raise JobError(f"{place}: nobody has keypoints in any of the {len(found)} frames.")
+    return [VideoFrame(name, numbers[name] or 0, found[name].people) for name in order], size_of(
+        place, [*found.values()]
+    )
+
+
+def _files(source: Path | Sequence[Path]) -> list[Path]:
+    """A folder's files that may be of keypoints; hidden ones (``._x.json``, as macOS leaves them) are noted."""
+    from kouros.notes import note
+
+    if not isinstance(source, Path):
+        return list(source)
+    if not source.is_dir():
+        return [source]
+    files = sorted(p for p in source.iterdir() if p.suffix.lower() == ".json")
+    hidden = [p.name for p in files if p.name.startswith(".")]
+    if hidden:
+        note(f"{source}: hidden files were passed over: {some(hidden)}.")
+    files = [p for p in files if p.name not in hidden]
+    if not files:
+        raise JobError(f"{source}: the folder holds no JSON file; expected one of keypoints a frame.")
+    return files
+
+
+def _frames(files: Sequence[Path], reading: Reading) -> "Iterator[tuple[str, ImageKeypoints]]":
+    from kouros.notes import note
+
+    problems, names = [], set()
+    for path in files:
+        if path.name in names:
+            raise JobError(f"{path}: there are two frames of this name; a video's frames need names of their own.")
+        names.add(path.name)
+        try:
+            images = reading.images(path)
+        except JobError as error:
+            problems.append(str(error))
+            continue
+        if len(images) != 1:
+            problems.append(f"{path}: the file holds {len(images)} images; expected keypoints of one frame.")
+            continue
+        yield path.name, images[0]
+    if len(problems) == len(files):
+        raise JobError(problems[0])
+    for problem in problems:
+        note(f"passed over: {problem}")
+
+
+def _times(size: tuple[int, int] | None) -> str:
+    return "unknown size" if size is None else f"{size[0]} x {size[1]}"
 
 
 def _frame_number(name: str) -> int | None:
@@ -94,37 +191,3 @@ def _one_sentence(path: Path) -> Iterator[None]:
     except ValueError as error:
         text = str(error)
         raise JobError(text if str(path) in text else f"{path}: {text}") from None
-
-
-def _read_people(path: Path, image_name: str | None) -> "list[DetectedPerson]":
-    from kouros.detection import read_coco, read_openpose
-
-    if not _is_coco(path):
-        return read_openpose(path)
-    images = read_coco(path)
-    if image_name is not None:
-        matching = [people for name, people in images.items() if Path(name).name == image_name]
-        if not matching:
-            raise ValueError(f"the file has keypoints of {len(images)} images, but none is called {image_name}.")
-        return matching[0]
-    if len(images) != 1:
-        raise ValueError(f"the file holds {len(images)} images; expected keypoints of one.")
-    return next(iter(images.values()))
-
-
-def _is_coco(path: Path) -> bool:
-    """Whether a file looks like COCO's; whatever else is wrong with it, its reader says."""
-    return _coco_content(path) is not None
-
-
-def _coco_images(path: Path) -> list[object]:
-    images = (_coco_content(path) or {}).get("images")
-    return images if isinstance(images, list) else []
-
-
-def _coco_content(path: Path) -> dict[str, object] | None:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) and "annotations" in content and "people" not in content else None

@@ -1,14 +1,16 @@
 """``kouros reconstruct``: photos in, rigged meshes, numbers and overlay pictures out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs
-from kouros.cli.keypoints import read_keypoints
+from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs, worst_reprojection
+from kouros.cli.keypoints import check_keypoint_set, people_of_photo
 from kouros.cli.usage import Flag, UsageError
+from kouros.notes import collected
 
 if TYPE_CHECKING:
     from kouros.body import BodyModel
@@ -37,7 +39,11 @@ class Reconstruct:
     max_people: int | None = None
     """Keep only so many, the largest."""
     keypoints: Path | None = None
-    """2D keypoints from an OpenPose or COCO JSON file, in place of the built-in detector; for one photo."""
+    """2D keypoints of another detector (as `kouros fit` reads them), in place of the built-in one; for one photo, or a
+    file that has photos by their names."""
+    keypoint_set: str | None = None
+    """What they are, where their number does not tell: a name such as body25b, or a .toml or .json file that
+    names them."""
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     """Where people are, in place of the person detector: x0 y0 x1 y1 in pixels each; for one photo."""
     focal_length: float | None = None
@@ -63,19 +69,25 @@ class Reconstruct:
         self._check()
         from kouros.data.images import ImageError, find_images
 
-        sources: dict[Path, None] = {}
+        sources: dict[Path, tuple[str, ...]] = {}
         failed = []
         for path in self.images:
-            try:
-                sources.update(dict.fromkeys(find_images([path])))
-            except ImageError as error:
-                failed.append(Outcome(path, 0.0, None, str(error)))
-        if (self.keypoints or self.boxes) and len(sources) + len(failed) > 1:
-            option = "--keypoints" if self.keypoints else "--boxes"
-            raise UsageError(f"{option} belongs to one photo, but {len(sources)} are given; name one photo.")
-        reconstructor = self._reconstructor()
+            with collected() as notes:
+                try:
+                    found = find_images([path])
+                except ImageError as error:
+                    found = []
+                    failed.append(Outcome(path, 0.0, None, str(error)))
+            sources.update({p: tuple(notes) if k == 0 else () for k, p in enumerate(found) if p not in sources})
+            if failed and failed[-1].source == path:
+                failed[-1] = replace(failed[-1], notes=tuple(notes))
+        if self.boxes and len(sources) + len(failed) > 1:
+            raise UsageError(f"--boxes belongs to one photo, but {len(sources)} are given; name one photo.")
         destinations = destinations_in(self.out, self.format, overlay=self.overlay)
-        jobs = [Job(p, lambda p=p: self._reconstruct(p, reconstructor, destinations)) for p in sources]  # type: ignore[misc]
+        reconstructor = self._reconstructor()
+        jobs = [
+            Job(p, partial(self._reconstruct, p, reconstructor, destinations), notes) for p, notes in sources.items()
+        ]
         return run_jobs(jobs, Reporting(self.quiet, self.json, self.traceback), failed=failed)
 
     def _check(self) -> None:
@@ -86,6 +98,7 @@ class Reconstruct:
         if self.max_people is not None and self.max_people < 1:
             raise UsageError(f"--max-people must be at least 1, not {self.max_people}.")
         check_focal_length(self.focal_length)
+        check_keypoint_set(self.keypoint_set)
 
     def _reconstructor(self) -> "Reconstructor":
         body = load_body_of(self.body)
@@ -109,15 +122,14 @@ class Reconstruct:
             photo = read_image(path)
         except ImageError as error:
             raise JobError(str(error)) from None
-        keypoints, keypoint_set = None, None
+        people_given = None
         if self.keypoints:
-            keypoints, keypoint_set = read_keypoints(self.keypoints, image_name=path.name)
+            people_given = people_of_photo(self.keypoints, path, photo.size, self.keypoint_set)
         boxes = np.array(self.boxes) if self.boxes else None
         try:
             people = reconstructor.reconstruct(
                 photo,
-                keypoints=keypoints,
-                keypoint_set=keypoint_set,
+                detected=people_given,
                 boxes=boxes,
                 focal_length=self.focal_length,
                 max_people=self.max_people,
@@ -140,7 +152,7 @@ class Reconstruct:
             image=destinations.reference_to(path),
             focal_source=focal_source,
         )
-        return Done(len(people), save(files, path, destinations))
+        return Done(len(people), save(files, path, destinations), worst_reprojection(people))
 
 
 def check_focal_length(focal_length: float | None) -> None:
@@ -174,12 +186,17 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
     """Names for the results in ``--out``.
 
     Raises:
-        UsageError: ``--out`` is something else than a folder.
+        UsageError: ``--out`` is something else than a folder, or nothing can be written there.
     """
     from kouros.export.destinations import Destinations
+    from kouros.files import probe_folder
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: this is a file; expected a folder, or a name to make one.")
+    try:
+        probe_folder(out)
+    except OSError as error:
+        raise UsageError(f"--out {out}: nothing can be written there ({error.strerror or error}).") from None
     suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png"] if overlay else [])]
     return Destinations(out, suffixes)
 

@@ -8,22 +8,32 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, features
+
+from kouros.notes import note
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused from their header, before anything is decoded."""
 MIN_SIDE = 16
 """A shorter side, pixels, cannot show a person."""
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_AVIF = frozenset({".avif"}) if features.check("avif") else frozenset()
+IMAGE_SUFFIXES = _AVIF | {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 """What `find_images` takes from a folder; a file named directly may have any suffix."""
 
+_OTHER_PICTURES = frozenset(
+    {
+        ".avif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw",
+        ".orf", ".rw2", ".raf", ".tga", ".ppm", ".eps",
+    }
+)  # fmt: skip
+"""Suffixes of pictures that are not read; in a folder they are counted."""
 _FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)
 _MILLIMETRES_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # EXIF FocalPlaneResolutionUnit
 # As a multiple of the picture's diagonal: a fisheye's 4 mm to a telescope's 4,300 mm on full frame. EXIF
@@ -122,19 +132,28 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 def _images_in(folder: Path) -> list[Path]:
     try:
-        files = [
-            p
-            for p in folder.iterdir()
-            if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-        ]
+        named = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        files = [p for p in named if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
+        _note_the_rest(folder, named)
     except OSError as error:
         raise ImageError(f"{folder}: this folder cannot be listed ({error.strerror or error}).") from None
     if not files:
         raise ImageError(
-            f"{folder}: this folder holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))}); "
+            f"{folder}: this folder holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES - _AVIF))}); "
             "sub-folders are not searched."
         )
     return sorted(files, key=_natural_order)
+
+
+def _note_the_rest(folder: Path, named: Sequence[Path]) -> None:
+    """Say which pictures of a folder are passed over: of kinds that are not read, and links that lead nowhere."""
+    kinds = [p.suffix.lower() for p in named if p.suffix.lower() in _OTHER_PICTURES - IMAGE_SUFFIXES and p.is_file()]
+    dead = [p for p in named if p.is_symlink() and not p.exists()]
+    passed = [f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))]
+    if dead:
+        passed.append(f"{len(dead)} {'link that leads' if len(dead) == 1 else 'links that lead'} nowhere")
+    if passed:
+        note(f"{folder}: passed over {', '.join(passed)}; convert what you need to JPEG or PNG.")
 
 
 def _natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:

@@ -2,12 +2,14 @@
 column.
 
 A table carries the schema's version, the keypoint sets' names and its provenance in the file's metadata, so
-it is understood without this package. Unknown values are Parquet nulls. Needs pyarrow, from the ``train``
+it is understood without this package. Its paths are relative to its own folder, so that it may be moved with its
+pictures. Unknown values are Parquet nulls. Needs pyarrow, from the ``train``
 extra.
 """
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +57,12 @@ class TableError(ValueError):
     """A file that is no annotation table of this version; the message says what it is instead."""
 
 
-def arrow_schema(info: TableInfo) -> pa.Schema:
-    """Columns of a table: a field that it cannot hold (no keypoint set) has none."""
+def arrow_schema(info: TableInfo, folder: Path | None = None) -> pa.Schema:
+    """Columns of a table: a field that it cannot hold (no keypoint set) has none.
+
+    Args:
+        folder: where the table is to lie; its description's paths are relative to it. Default: as they are.
+    """
     shapes = array_shapes(info)
     columns = []
     for name in SAMPLE_FIELDS:
@@ -78,7 +84,7 @@ def arrow_schema(info: TableInfo) -> pa.Schema:
         else:
             continue
         columns.append(pa.field(name, kind, nullable=name != "image_path"))
-    return pa.schema(columns, metadata={_METADATA_KEY: _info_to_json(info)})
+    return pa.schema(columns, metadata={_METADATA_KEY: _info_to_json(info, folder)})
 
 
 class TableWriter:
@@ -91,7 +97,7 @@ class TableWriter:
         self.path = path
         self.info = info
         self.rows = 0
-        self._schema = arrow_schema(info)
+        self._schema = arrow_schema(info, path.parent)
         self._pending: list[Sample] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self._aside = aside_of(path)
@@ -280,22 +286,40 @@ def _to_arrow(value: Any) -> Any:
     return value
 
 
-def _info_to_json(info: TableInfo) -> bytes:
+def _info_to_json(info: TableInfo, folder: Path | None) -> bytes:
     def names(points: KeypointSet | None) -> dict[str, Any] | None:
         return None if points is None else {"name": points.name, "names": points.names, "edges": points.edges}
 
+    paths = [k for k, v in info.provenance.items() if isinstance(v, str) and Path(v).is_absolute()]
+    moved = {key: _relative(info.provenance[key], folder) for key in paths}
     content = {
         "schema_version": SCHEMA_VERSION,
         "dataset": info.dataset,
         "split": info.split,
-        "image_root": info.image_root,
+        "image_root": _relative(info.image_root, folder),
         "keypoints_2d": names(info.keypoints_2d),
         "keypoints_3d": names(info.keypoints_3d),
         "keypoints_3d_origin": info.keypoints_3d_origin,
-        "provenance": info.provenance,
+        "provenance": info.provenance | moved,
+        "provenance_paths": paths,
         "part_set": info.part_set,
     }
     return json.dumps(content).encode()
+
+
+def _relative(path: str, folder: Path | None) -> str:
+    """As seen from a folder; as it is, where no way leads there (another drive)."""
+    if folder is None or not Path(path).is_absolute():
+        return path
+    try:
+        return Path(os.path.relpath(path, folder.resolve())).as_posix()
+    except ValueError:
+        return path
+
+
+def _found(path: str, folder: Path) -> str:
+    """The inverse of `_relative`; tables of before have absolute paths, which stay."""
+    return os.path.normpath(folder.resolve() / path)
 
 
 def _info_from_json(path: Path, text: bytes | None) -> TableInfo:
@@ -316,11 +340,12 @@ def _info_from_json(path: Path, text: bytes | None) -> TableInfo:
         return TableInfo(
             dataset=content["dataset"],
             split=content["split"],
-            image_root=content["image_root"],
+            image_root=_found(content["image_root"], path.parent),
             keypoints_2d=_keypoints(content["keypoints_2d"]),
             keypoints_3d=_keypoints(content["keypoints_3d"]),
             keypoints_3d_origin=origin,
-            provenance=content["provenance"],
+            provenance=content["provenance"]
+            | {key: _found(content["provenance"][key], path.parent) for key in content.get("provenance_paths", ())},
             part_set=content.get("part_set"),
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kouros.body import BodyModel
 from kouros.geometry.cameras import PerspectiveCamera
+from kouros.pipeline.person import Reprojection
 from kouros.render.shading import PERSON_COLOURS, Colour
 
 
@@ -51,6 +52,10 @@ class PosedPerson(Protocol):
     @property
     def keypoint_set(self) -> str:
         """Of ``keypoints_detected``."""
+
+    @property
+    def reprojection(self) -> Reprojection | None:
+        """How far the body is from ``keypoints_detected``; None: not known."""
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -13,6 +13,8 @@ top-left corner of the top-left pixel):
 ``keypoint_set``     (N,) str           of ``keypoints_2d``, a name in `kouros.body.keypoints`
 ``boxes``            (N, 4)             x0, y0, x1, y1, pixels
 ``scores``           (N,)               in [0, 1]
+``reprojection``     (N, 2)             mean distance of the body's points from ``keypoints_2d``: pixels, and share of
+                                        the person's size; NaN: the body has no such points
 ``focal_length``     () float32         pixels, of the whole image
 ``principal_point``  (2,)              pixels
 ``image_size``       (2,) int32         width, height
@@ -68,6 +70,7 @@ def result_arrays(people: Sequence[PosedPerson]) -> dict[str, np.ndarray]:
         "keypoint_set": np.array([p.keypoint_set for p in people]),
         "boxes": np.stack([_numpy(p.box) for p in people]),
         "scores": np.array([p.score for p in people], dtype=np.float32),
+        "reprojection": np.array([_reprojection(p) for p in people], dtype=np.float32).reshape(-1, 2),
         "focal_length": _numpy(first.camera.focal_length),
         "principal_point": _numpy(first.camera.principal_point),
         "image_size": np.array(first.image_size, dtype=np.int32),
@@ -115,6 +118,7 @@ def _person(arrays: Mapping[str, np.ndarray], i: int, person: PosedPerson) -> di
         "score": _rounded(arrays["scores"][i]),
         "color": "#" + "".join(f"{round(255 * c):02x}" for c in colour_of(i)),
         "box": _rounded(arrays["boxes"][i]),
+        "reprojection_error": _error(arrays["reprojection"][i]),
         "betas": _rounded(_numpy(person.betas)),
         "global_orient": _rounded(arrays["pose"][i, :3]),
         "body_pose": _rounded(arrays["pose"][i, 3:].reshape(-1, 3)),
@@ -124,6 +128,15 @@ def _person(arrays: Mapping[str, np.ndarray], i: int, person: PosedPerson) -> di
         "keypoint_set": person.keypoint_set,
         "keypoints_2d": _rounded(_numpy(person.keypoints_detected)),
     }
+
+
+def _reprojection(person: PosedPerson) -> tuple[float, float]:
+    found = person.reprojection
+    return (np.nan, np.nan) if found is None else (found.pixels, found.share)
+
+
+def _error(pair: np.ndarray) -> dict[str, float] | None:
+    return dict(zip(("pixels", "share"), _rounded(pair), strict=True)) if np.isfinite(pair).all() else None
 
 
 def _dumps(document: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """`kouros.reconstruct` and `kouros.fit`: the main job by the default reconstructor, or by one of another system."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from kouros.pipeline.reconstructor import Reconstructor, default_reconstructor
 def reconstruct(
     image: str | Path | bytes | np.ndarray | Photo | Any,
     *,
-    keypoints: np.ndarray | None = None,
-    keypoint_set: str | None = None,
+    keypoints: np.ndarray | Sequence[np.ndarray] | None = None,
+    keypoint_set: str | Path | None = None,
     boxes: np.ndarray | None = None,
     focal_length: float | None = None,
     body: BodyModel | None = None,
@@ -28,10 +29,12 @@ def reconstruct(
 ) -> list[Person]:
     """Posed and shaped people of a photo, left to right.
 
+    What of the input is left out or doubtful is said by an `InputWarning` (`kouros.notes`).
+
     Args:
         image: a file, its bytes, a PIL image or an array (H, W, 3) of RGB.
         keypoints: (N, K, 3) or (K, 3), pixels and confidence, from another detector; nobody is searched then.
-        keypoint_set: what they are, such as ``"openpose25"``.
+        keypoint_set: what they are, such as ``"openpose25"``; or a .toml or .json file that names them by ours.
         boxes: (N, 4) or (4,), x0, y0, x1, y1 in pixels: one person is looked for in each; results keep their order.
         focal_length: pixels; default: from EXIF, else the image's diagonal.
         body: default: the free body, or that of the training run.
@@ -57,8 +60,8 @@ def reconstruct(
 
 
 def fit(
-    keypoints_2d: np.ndarray,
-    keypoint_set: str,
+    keypoints_2d: np.ndarray | Sequence[np.ndarray],
+    keypoint_set: str | Path,
     *,
     image_size: tuple[int, int],
     focal_length: float | None = None,
@@ -66,9 +69,11 @@ def fit(
 ) -> list[Person]:
     """Bodies from keypoints alone, without a photo.
 
+    What of the input is left out or doubtful is said by an `InputWarning` (`kouros.notes`).
+
     Args:
         keypoints_2d: (N, K, 3) or (K, 3), pixels and confidence; confidence 0 means not seen.
-        keypoint_set: such as ``"openpose25"``.
+        keypoint_set: such as ``"openpose25"``; or a .toml or .json file that names them by ours.
         image_size: width and height, pixels.
         focal_length: pixels; default: the image's diagonal.
         body: default: the free body.

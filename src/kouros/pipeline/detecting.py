@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kouros.detection import DetectedPerson, PoseDetector, find_people, landmarks_in_boxes
-from kouros.pipeline.reconstructor import MINIMUM_KEYPOINTS
+from kouros.detection.usable import MINIMUM_KEYPOINTS
 from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto
 
 LEAST_OVERLAP = 0.3

@@ -1,44 +1,54 @@
 """Keypoints that somebody else detected."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
-from kouros.body.keypoints import keypoint_set as find_keypoint_set
+from kouros.body.layouts import layout
 from kouros.detection import DetectedPerson
-from kouros.detection.people import box_around
+from kouros.detection.usable import UnusableError, usable_people
 
 
-def people_from_keypoints(keypoints: np.ndarray, set_name: str, image_size: tuple[int, int]) -> list[DetectedPerson]:
+def people_from_keypoints(
+    keypoints: np.ndarray | Sequence[np.ndarray], set_name: str | Path, image_size: tuple[int, int]
+) -> list[DetectedPerson]:
     """Keypoints of another detector in the form that the estimate takes.
 
+    Args:
+        keypoints: (people, K, 3) or (K, 3), or one (K, 3) a person: pixels and confidence.
+        set_name: what they are: a name of `kouros.body.layouts.LAYOUTS`, or a file that names the points.
+
     Raises:
-        ValueError: wrong shape, not finite, negative confidence, or an unknown set.
+        ValueError: wrong shape, an unknown set, or nobody who can be used; the message says what is the matter.
     """
+    known = layout(set_name)
     try:
-        names = find_keypoint_set(set_name)
-    except KeyError as error:
-        raise ValueError(error.args[0]) from None
-    array = np.array(keypoints, dtype=np.float64)  # a copy: confidences are clipped below
-    array = array[None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[1:] != (len(names), 3):
-        raise ValueError(
-            f"keypoints have shape {np.shape(keypoints)}; {set_name} needs (people, {len(names)}, 3): x and y in "
-            "pixels and a confidence."
-        )
-    bad = np.argwhere(~np.isfinite(array) | ((array < 0) & (np.arange(3) == 2)))
-    if len(bad):
-        person, point, column = bad[0].tolist()
-        raise ValueError(
-            f"keypoint {names.names[point]!r} of person {person} has {('x', 'y', 'confidence')[column]} = "
-            f"{array[person, point, column]}; expected finite pixels and a confidence >= 0 (0: not seen)."
-        )
-    array[..., 2] = array[..., 2].clip(0, 1)
-    width, height = image_size
-    return [
-        DetectedPerson(
-            box=box_around(person, float(width), float(height)),
-            keypoints_2d=person,
-            keypoint_set=set_name,
-            score=float(person[:, 2].mean()),
-        )
-        for person in array
-    ]
+        array = np.array(keypoints, dtype=np.float64)
+        given = list(array[None] if array.ndim == 2 else array)
+        right = array.ndim in (2, 3) and array.shape[-2:] == (len(known), 3)
+        if not right and array.size:
+            raise ValueError(
+                f"keypoints have shape {np.shape(array)}; {known.name} needs (people, {len(known)}, 3): x and y in "
+                "pixels and a confidence."
+            )
+        rows = given if right else []
+    except (TypeError, ValueError) as error:
+        if "keypoints have shape" in str(error) or not isinstance(keypoints, Sequence):
+            raise
+        rows = list(keypoints)  # people of different numbers of points: what is wrong with one is said of it
+    return usable_people(
+        [(f"person {k} of keypoints", _points(row, len(known))) for k, row in enumerate(rows)], known, image_size
+    )
+
+
+def _points(row: np.ndarray, count: int) -> np.ndarray | UnusableError:
+    try:
+        points = np.asarray(row, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        return UnusableError(f"has points that are no numbers ({error}).")
+    if not points.size:
+        return UnusableError("has no points.")
+    if points.shape != (count, 3):
+        return UnusableError(f"has keypoints of shape {points.shape}; expected ({count}, 3).")
+    return points

@@ -16,6 +16,16 @@ from kouros.render.maps import DenseMaps
 from kouros.systems.estimator import Estimate, PersonInPhoto
 
 
+@dataclass(frozen=True)
+class Reprojection:
+    """How far a body's points lie from the keypoints seen, by their confidences."""
+
+    pixels: float
+    """Mean distance."""
+    share: float
+    """The same, of the person's size in the picture (about the height of somebody standing)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Person:
     """A posed and shaped body, float32 on the CPU; camera space is OpenCV's, metres.
@@ -41,6 +51,8 @@ class Person:
     """The model that the parameters belong to."""
     estimate: Estimate = field(repr=False, default=Estimate())
     """What else the system said of the person: maps, heatmaps, visibility, uncertainty, a mesh of its own."""
+    reprojection: Reprojection | None = None
+    """How far the body is from ``keypoints_detected``; None: its model has no such points."""
 
     @staticmethod
     def of(estimate: Estimate, seen: PersonInPhoto, body: BodyModel) -> "Person":
@@ -69,7 +81,16 @@ class Person:
     def moved(self, parameters: Bodies) -> "Person":
         """The same person with other parameters, which make the mesh."""
         estimate = replace(self.estimate, bodies=parameters, vertices=None, joints=None)
-        return replace(self, parameters=parameters, estimate=estimate)
+        return replace(self, parameters=parameters, estimate=estimate, reprojection=None)
+
+    def explaining(self, reprojection: Reprojection | None) -> "Person":
+        """The same person, with what is known of how well the keypoints are explained."""
+        return replace(self, reprojection=reprojection)
+
+    @property
+    def reprojection_error(self) -> float | None:
+        """Mean distance of the body's points from the keypoints, pixels."""
+        return None if self.reprojection is None else self.reprojection.pixels
 
     @property
     def betas(self) -> Float[Tensor, " betas"]:

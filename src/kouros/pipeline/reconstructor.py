@@ -10,15 +10,14 @@ import numpy as np
 
 from kouros.body import BodyModel, load_body
 from kouros.data.images import Photo, read_image
-from kouros.detection import PoseDetector, default_detector, find_people, landmarks_in_boxes
+from kouros.detection import DetectedPerson, PoseDetector, default_detector, find_people, landmarks_in_boxes
+from kouros.detection.usable import MINIMUM_KEYPOINTS
 from kouros.pipeline.given import people_from_keypoints
+from kouros.pipeline.misfit import note_misfits, with_reprojection
 from kouros.pipeline.person import Person
 from kouros.systems.estimator import Estimator, PersonInPhoto, assumed_camera, in_photo_camera
 from kouros.systems.lifter import LearnedStart
 from kouros.systems.refined import DETECTED, Refined
-
-MINIMUM_KEYPOINTS = 4
-"""A body cannot be placed by fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,45 +33,59 @@ class Reconstructor:
         self,
         image: str | Path | bytes | np.ndarray | Photo | Any,
         *,
-        keypoints: np.ndarray | None = None,
-        keypoint_set: str | None = None,
+        keypoints: np.ndarray | Sequence[np.ndarray] | None = None,
+        keypoint_set: str | Path | None = None,
+        detected: Sequence[DetectedPerson] | None = None,
         boxes: np.ndarray | None = None,
         focal_length: float | None = None,
         max_people: int | None = None,
         tiles: bool = True,
     ) -> list[Person]:
-        """As `kouros.reconstruct`."""
+        """As `kouros.reconstruct`; ``detected`` are people whom somebody else found, in place of ``keypoints``."""
         seen = self.see(
             image,
             keypoints=keypoints,
             keypoint_set=keypoint_set,
+            detected=detected,
             boxes=boxes,
             focal_length=focal_length,
             max_people=max_people,
             tiles=tiles,
         )
-        return [person for person in self.people(seen) if person is not None]
+        return self._known(seen)
 
     def fit(
         self,
-        keypoints_2d: np.ndarray,
-        keypoint_set: str,
+        keypoints_2d: np.ndarray | Sequence[np.ndarray],
+        keypoint_set: str | Path,
         *,
         image_size: tuple[int, int],
         focal_length: float | None = None,
     ) -> list[Person]:
         """As `kouros.fit`."""
-        camera = assumed_camera(*image_size, focal_length)
         found = people_from_keypoints(keypoints_2d, keypoint_set, image_size)
-        seen = [PersonInPhoto.found(person, None, image_size, camera) for person in found]
-        return [person for person in self.people(seen) if person is not None]
+        return self.fit_detected(found, image_size=image_size, focal_length=focal_length)
+
+    def fit_detected(
+        self, people: Sequence[DetectedPerson], *, image_size: tuple[int, int], focal_length: float | None = None
+    ) -> list[Person]:
+        """The same of people whom somebody else found."""
+        camera = assumed_camera(*image_size, focal_length)
+        return self._known([PersonInPhoto.found(person, None, image_size, camera) for person in people])
+
+    def _known(self, seen: Sequence[PersonInPhoto]) -> list[Person]:
+        """The people, and a note on those whom the body does not explain."""
+        people = [person for person in self.people(seen) if person is not None]
+        note_misfits(people)
+        return people
 
     def see(
         self,
         image: str | Path | bytes | np.ndarray | Photo | Any,
         *,
-        keypoints: np.ndarray | None = None,
-        keypoint_set: str | None = None,
+        keypoints: np.ndarray | Sequence[np.ndarray] | None = None,
+        keypoint_set: str | Path | None = None,
+        detected: Sequence[DetectedPerson] | None = None,
         boxes: np.ndarray | None = None,
         focal_length: float | None = None,
         max_people: int | None = None,
@@ -82,7 +95,9 @@ class Reconstructor:
         photo = read_image(image)
         width, height = photo.size
         camera = assumed_camera(width, height, photo.focal_length_px if focal_length is None else focal_length)
-        if keypoints is not None:
+        if detected is not None:
+            found = list(detected)
+        elif keypoints is not None:
             if keypoint_set is None:
                 raise ValueError('keypoints need keypoint_set="...", the name of their set, such as "coco17".')
             found = people_from_keypoints(keypoints, keypoint_set, (width, height))
@@ -111,7 +126,7 @@ class Reconstructor:
                 )
         answers = self.estimator.estimate(seen) if seen else []
         return [
-            None if answer is None else Person.of(in_photo_camera(answer, person), person, self.body)
+            None if answer is None else with_reprojection(Person.of(in_photo_camera(answer, person), person, self.body))
             for answer, person in zip(answers, seen, strict=True)
         ]
 

@@ -16,15 +16,19 @@ from torch import Tensor
 from kouros import __version__
 from kouros.batched import stack
 from kouros.body import BodyModel
+from kouros.body.layouts import layout
 from kouros.body.parameters import Bodies
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.detection import DetectedPerson
+from kouros.detection.usable import MINIMUM_KEYPOINTS, usable_people
 from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.sequence import SmoothConfig, fit_sequence
 from kouros.fitting.schedules.synergy import Cues, Synergy, cleaned
 from kouros.fitting.terms.kinematics import KeypointKinematics
+from kouros.notes import note
+from kouros.pipeline.misfit import LARGEST_SHARE, misfit_of, with_reprojection
 from kouros.pipeline.person import Person
-from kouros.pipeline.reconstructor import MINIMUM_KEYPOINTS, default_reconstructor
+from kouros.pipeline.reconstructor import default_reconstructor
 from kouros.pipeline.tracking import Sighting, track_people
 from kouros.priors.gmm import load_gmm
 from kouros.systems.estimator import PersonInPhoto, assumed_camera
@@ -134,7 +138,7 @@ def fit_video(
 ) -> FittedVideo:
     """Bodies from the keypoints of a video's frames.
 
-    People with fewer than `MINIMUM_KEYPOINTS` keypoints in a frame are taken as not found there.
+    Whoever has no usable keypoints in a frame (`kouros.detection.usable`) is taken as not found there; a note says so.
 
     Args:
         frames: in order; people may come, go and be missed for a while.
@@ -156,7 +160,7 @@ def fit_video(
     config = config or SmoothConfig()
     reconstructor = default_reconstructor(body)
     camera = assumed_camera(*image_size, focal_length)
-    usable = [[p for p in frame.people if _enough(p)] for frame in frames]
+    usable = [_usable(frame, image_size) for frame in frames]
     tracks = track_people(usable, numbers, max_gap=max(1, round(config.largest_gap * frame_rate)))
     if not tracks:
         raise ValueError(f"nobody has {MINIMUM_KEYPOINTS} keypoints in any of the {len(frames)} frames.")
@@ -172,20 +176,41 @@ def fit_video(
         ]
         if smooth and len({p.keypoint_set for p in found}) == 1:
             times = torch.tensor([numbers[s.frame] for s in track], dtype=torch.float64) / frame_rate
-            people = _smoothed(people, times, config)
+            people = [with_reprojection(p) for p in _smoothed(people, times, config)]
         return PersonTrack(tuple(s.frame for s in track), tuple(people))
 
+    done = tuple(fitted(track) for track in tracks)
+    _note_misfits(done)
     return FittedVideo(
         names=tuple(frame.name for frame in frames),
         numbers=tuple(numbers),
         frame_rate=float(frame_rate),
         smoothed=smooth,
-        tracks=tuple(fitted(track) for track in tracks),
+        tracks=done,
     )
 
 
-def _enough(person: DetectedPerson) -> bool:
-    return int((person.keypoints_2d[:, 2] > 0).sum()) >= MINIMUM_KEYPOINTS
+def _usable(frame: VideoFrame, image_size: tuple[int, int]) -> list[DetectedPerson]:
+    found = []
+    for k, person in enumerate(frame.people):
+        label = f"{frame.name}, person {k}"
+        try:
+            found += usable_people(
+                [(label, person.keypoints_2d)], layout(person.keypoint_set), image_size, [person.box]
+            )
+        except ValueError as error:
+            note(f"left out: {error}")
+    return found
+
+
+def _note_misfits(tracks: Sequence[PersonTrack]) -> None:
+    """Say who is not explained by the body, once a person."""
+    for number, track in enumerate(tracks, start=1):
+        shares = [p.reprojection.share for p in track.people if p.reprojection is not None]
+        wrong = sum(not share <= LARGEST_SHARE for share in shares)
+        if wrong:
+            worst = track.people[int(np.argmax(shares))]
+            note(f"person_{number}: in {wrong} of {len(shares)} frames {misfit_of(worst)}")
 
 
 def _smoothed(people: list[Person], times: Float[Tensor, " frames"], config: SmoothConfig) -> list[Person]:

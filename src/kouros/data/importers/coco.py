@@ -27,7 +27,7 @@ def import_coco(
     source: Path,
     out: Path,
     *,
-    split: str = "train2017",
+    split: str | None = None,
     images: Path | None = None,
     complete_limbs: bool = False,
     check_images: bool = True,
@@ -38,7 +38,7 @@ def import_coco(
         source: the folder with ``annotations/person_keypoints_<split>.json`` and ``<split>/``, or such a JSON
             file.
         out: folder for the table; made where it is missing.
-        split: train2017, val2017 or the like; of a JSON file, the table's name for it.
+        split: train2017 (default), val2017 or the like; of a JSON file, the table's name for it (default: the file's).
         images: folder of the images; default: ``<split>`` in the source; of a JSON file, its own folder or, where
             that holds none of them, a ``train2017`` or the like beside it or above it.
         complete_limbs: keep only people whose twelve limb keypoints are all labelled, as SPIN does.
@@ -47,6 +47,8 @@ def import_coco(
     Raises:
         DatasetError: the file is missing or is no COCO annotation file.
     """
+    if split is None:
+        split = source.stem if source.is_file() else "train2017"
     if source.is_file():
         file = source
         content = read_coco_json(file)

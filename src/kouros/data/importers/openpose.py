@@ -19,6 +19,7 @@ from kouros.data.schema import DatasetError, Sample
 from kouros.data.spin_joints import to_spin49
 from kouros.data.tables import AnnotationTable
 from kouros.detection.keypoint_files import read_openpose
+from kouros.notes import collected
 
 _DETECTED = len(OPENPOSE25)
 _BLOCK = 4096
@@ -69,11 +70,13 @@ def join_openpose(
     def rows(block: range) -> Iterator[Sample | Problem]:
         for row in block:
             sample = table[row]
-            try:
-                people = _people(detections, sample.image_path)
-            except (OSError, ValueError) as error:
-                yield Problem(f"{sample.image_path} (row {row} is kept without detection)", str(error))
-                people = []
+            with collected() as notes:
+                try:
+                    people = _people(detections, sample.image_path)
+                except (OSError, ValueError) as error:
+                    yield Problem(f"{sample.image_path} (row {row} is kept without detection)", str(error))
+                    people = []
+            yield from (Problem(f"{sample.image_path} (row {row} is kept)", said) for said in notes)
             yield _joined(sample, points, people, limit=limit, all_limbs=like_spin)
 
     info = replace(
@@ -152,4 +155,4 @@ def _people(detections: Path, image: str) -> list[np.ndarray]:
     name = f"{picture.stem}_keypoints.json"
     nested = detections / picture.parent / name
     people = read_openpose(nested if nested.is_file() else detections / name)
-    return [person.keypoints_2d for person in people]
+    return [person.keypoints_2d for person in people if person.keypoint_set == OPENPOSE25.name]

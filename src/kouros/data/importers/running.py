@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from PIL import ExifTags, Image
 
 from kouros.data.schema import SCHEMA_VERSION, DatasetError, Sample, TableInfo
-from kouros.data.tables import TableWriter
+from kouros.data.tables import AnnotationTable, TableWriter
 from kouros.files import write_file
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4"})
@@ -104,10 +104,13 @@ def run_import(out: Path, info: TableInfo, units: Iterable[Unit], *, check_image
     Args:
         check_images: open each image's header, list images that are missing or broken, and note their sizes.
 
+    The same import again replaces its own table; the table of another source or of other options stays.
+
     Raises:
-        DatasetError: not one row could be imported.
+        DatasetError: not one row could be imported, or another import's table has the name.
     """
     table = out / f"{info.dataset}_{info.split}.parquet"
+    _require_free(table, info)
     parts = out / f".{info.dataset}_{info.split}.parts"
     _keep_only_if_same(parts, info, check_images)
     finished: list[tuple[Path, Path]] = []
@@ -132,6 +135,19 @@ def run_import(out: Path, info: TableInfo, units: Iterable[Unit], *, check_image
             )
     shutil.rmtree(parts)
     return ImportReport(table, writer.rows, tuple(problems), resumed)
+
+
+def _require_free(table: Path, info: TableInfo) -> None:
+    if not table.exists():
+        return
+    there = AnnotationTable(table).info.provenance
+    changed = [key for key in {**there, **info.provenance} if there.get(key) != info.provenance.get(key)]
+    if changed:
+        key = "source" if "source" in changed else changed[0]
+        raise DatasetError(
+            f"{table} is there already, with {key} {there.get(key)!r} and not {info.provenance.get(key)!r}; name "
+            "another --out (or --split), or remove that table."
+        )
 
 
 def _keep_only_if_same(parts: Path, info: TableInfo, check_images: bool) -> None:
