@@ -3,8 +3,10 @@
 Imports nothing of kouros; loads numba where a kernel is defined.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,28 +17,67 @@ _WORTH_A_THREAD = 30_000
 """Matrix-vector products a thread must be given; fewer take less time than starting it."""
 
 
-def compiled(*, fuse: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+_LOG = logging.getLogger("kouros")
+
+
+def compiled(*, fuse: bool, makes_arrays: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator: the function is compiled when first called, and runs without holding Python's lock.
 
-    The machine code is kept on disk where that can be.
+    The machine code is kept on disk where that can be. `logging` tells who waits for it.
 
     Args:
         fuse: whether a multiplication and an addition may be rounded as one. Nothing is ever reordered or
             assumed finite; without fusing, results are those of plain IEEE arithmetic, to the bit.
+        makes_arrays: whether it has arrays of its own, which someone must count and free. That takes long to compile:
+            a large kernel rather gets its arrays from whoever calls it.
     """
     import numba  # absent on some training machines, where torch does all
 
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": makes_arrays}
     if fuse:
         options["fastmath"] = {"contract"}
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
-            return numba.njit(function, cache=True, **options)
-        except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-            return numba.njit(function, **options)
+            kernel = numba.njit(function, cache=True, **options)
+        except RuntimeError:  # numba's, where no folder can be written
+            _say_that_nothing_is_kept()
+            kernel = numba.njit(function, **options)
+        _listen().kernels.add(kernel)
+        return kernel
 
     return decorate
+
+
+@cache
+def _say_that_nothing_is_kept() -> None:
+    _LOG.warning(
+        "Compiled code cannot be kept: neither the folder of the package nor the user's cache can be written, so every "
+        "run compiles anew, which takes many seconds. Set NUMBA_CACHE_DIR to a folder that can be written."
+    )
+
+
+@cache
+def _listen() -> Any:
+    """Who says, once in a process, that a kernel is being compiled: numba tells of that, not of code read from disk."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def __init__(self) -> None:
+            self.kernels: set[Any] = set()
+            self.has_said = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.has_said and event.data["dispatcher"] in self.kernels:
+                self.has_said = True
+                _LOG.warning("Compiling the inner loops for this processor, which takes up to half a minute, once.")
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    listener = Listener()
+    event.register("numba:compile", listener)
+    return listener
 
 
 def over_batch(kernel: Callable[..., None], products: int, *arrays: Tensor | np.ndarray) -> None:

@@ -244,7 +244,7 @@ def _chain_backward(first, end, parents, rotations, rest, turned, by_turned, by_
                 by_rotations[n, 0, r, c] = by_turned[n, 0, r, c]
 
 
-@compiled(fuse=True)
+@compiled(fuse=True, makes_arrays=True)
 @no_type_check
 def _skin_wide(first, end, index, value, vertices, transforms, transl, result):
     """As `_skin`, for vertices (verts, 3, batch) and transforms (joints, 12, batch): the innermost loops run over
@@ -283,7 +283,7 @@ def _skin_wide(first, end, index, value, vertices, transforms, transl, result):
             result[first + n, v, 2] = blended[2, n] + transl[first + n, 2]
 
 
-@compiled(fuse=True)
+@compiled(fuse=True, makes_arrays=True)
 @no_type_check
 def _skin_wide_backward(first, end, index, value, vertices, transforms, by_vertices, by_transforms, gradient):
     """As `_skin_backward`, in the layout of `_skin_wide`."""

@@ -1,6 +1,7 @@
 """One job after another: a failure is one sentence and the others go on; then a table and the status."""
 
 import json
+import logging
 import signal
 import sys
 import threading
@@ -95,6 +96,8 @@ class Reporting:
 
 def run_jobs(jobs: Sequence[Job], reporting: Reporting, *, failed: Iterable[Outcome] = ()) -> int:
     """Do all jobs and report; ``failed`` are sources that never became one. Returns the exit status."""
+    if reporting.quiet:
+        logging.getLogger("kouros").setLevel(logging.ERROR)
     outcomes = list(failed)
     if reporting.json:
         for outcome in outcomes:

@@ -16,9 +16,12 @@ from torch import Tensor
 from kouros.body.tables import KeypointTables
 from kouros.compiled import compiled, over_batch
 
-_OPTIONS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_OPTIONS: dict[str, Any] = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 inner = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, **_OPTIONS)
 """As `compiled`, for functions that only kernels call: what calls them keeps their machine code in its own."""
+inlined = numba.njit(inline="always")
+"""For small functions with one or two callers, of which they become a part before anything is compiled: each function
+that is compiled for itself is compiled once more in what calls it."""
 _LINEARIZE_PRODUCTS, _PLACE_PRODUCTS = 15_000, 4_000
 """Work a person, in the units by which `over_batch` decides how many threads are worth it."""
 
@@ -139,29 +142,43 @@ def linearize(
     jacobian = vector.new_empty(count if derivatives else 0, num_points, 3, vector.shape[1])
     points = vector.new_empty(count, num_points, 3)
     everything = np.ones(vector.shape[1], dtype=np.bool_)
-    moved = jacobian.numpy()
 
-    def some(first: int, end: int, vector: np.ndarray, points: np.ndarray) -> None:
-        _linearize(first, end, arrays, everything, vector, moved, points)
+    def some(first: int, end: int, vector: np.ndarray, points: np.ndarray, *jacobian: np.ndarray) -> None:
+        at = posed_person(arrays, vector)
+        if jacobian:
+            _linearize(first, end, arrays, at, everything, vector, jacobian[0], points)
+        else:
+            _place(first, end, arrays, at, vector, points)
 
-    over_batch(some, _LINEARIZE_PRODUCTS if derivatives else _PLACE_PRODUCTS, vector, points)
+    if derivatives:
+        over_batch(some, _LINEARIZE_PRODUCTS, vector, points, jacobian)
+    else:
+        over_batch(some, _PLACE_PRODUCTS, vector, points)
     return points, jacobian
 
 
 @compiled(fuse=True)
 @no_type_check
-def _linearize(first, end, body, free, vector, jacobian, points):
-    at = posed_person(body, vector)
+def _place(first, end, body, at, vector, points):
     for n in range(first, end):
         place(body, vector[n], at)
-        points[n] = at.points
-        if n < jacobian.shape[0]:
-            differentiate(body, at, free, jacobian[n])
+        for k in range(points.shape[1]):
+            for r in range(3):
+                points[n, k, r] = at.points[k, r]
 
 
-@inner
+@compiled(fuse=True)
 @no_type_check
-def posed_person(body, like):
+def _linearize(first, end, body, at, free, vector, jacobian, points):
+    for n in range(first, end):
+        place(body, vector[n], at)
+        for k in range(points.shape[1]):
+            for r in range(3):
+                points[n, k, r] = at.points[k, r]
+        differentiate(body, at, free, jacobian[n])
+
+
+def posed_person(body: KinematicArrays, like: np.ndarray) -> PosedPerson:
     """Room for one person, in the numbers of ``like``."""
     joints, betas, kind = body.rest.shape[0], body.by_shape.shape[2], like.dtype
     pairs, blocks = body.joint.shape[0], body.block.shape[1]
@@ -244,7 +261,7 @@ def place(body, unknowns, at):
                 at.points[k, r] += there
 
 
-@inner
+@inlined
 @no_type_check
 def _blend(body, at, c, s):
     """Feature ``c`` of the joint of block ``s`` times all that joint's blocks; the place of the next joint's.
@@ -355,7 +372,7 @@ def differentiate(body, at, free, jacobian):
                 into[2, 3 * i + c] += axes[i, 0, c] * y - axes[i, 1, c] * x
 
 
-@inner
+@inlined
 @no_type_check
 def rotate(rx, ry, rz, matrix, right):
     """Rodrigues' formula and its right Jacobian (Chirikjian 2012, Eq. 10.86), through half angles."""

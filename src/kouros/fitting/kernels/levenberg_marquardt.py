@@ -16,7 +16,7 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 
 from kouros.compiled import compiled
-from kouros.fitting.kernels.kinematics import differentiate, inner, place, posed_person
+from kouros.fitting.kernels.kinematics import differentiate, inlined, inner, place
 
 
 class Seen(NamedTuple):
@@ -85,7 +85,7 @@ class Search(NamedTuple):
 
 
 class Normal(NamedTuple):
-    """``J^T J`` and ``J^T r`` at one point, and what adding them up needs."""
+    """``J^T J`` and ``J^T r`` at one point, and what adding them up and solving for a step needs."""
 
     matrix: np.ndarray
     """(unknowns, unknowns), upper triangle."""
@@ -104,35 +104,60 @@ class Normal(NamedTuple):
     """(2, unknowns)"""
     white: np.ndarray
     """(69,): a pose in units of a component's standard deviations."""
+    sums: np.ndarray
+    """(4, 3), double precision; by axis: sum a^2, sum a^2 l, sum a e, and sum of the scale's weights."""
+    moving: np.ndarray
+    """Which unknowns are free."""
+    damped: np.ndarray
+    """(moving, moving)"""
+    step: np.ndarray
+    """(moving,)"""
+    tried: np.ndarray
+    """(unknowns,)"""
+
+
+def normal_equations(points: int, free: np.ndarray, numbers: int, kind: np.dtype) -> Normal:
+    """Room for one search, of one person after the other.
+
+    Args:
+        points: number of keypoints.
+        free: (unknowns,): which may move.
+        numbers: of the body pose.
+        kind: of the numbers, but for sums.
+    """
+    size, moving = free.size, np.flatnonzero(free)
+    return Normal(
+        matrix=np.zeros((size, size), kind),
+        gradient=np.zeros(size, kind),
+        jacobian=np.zeros((points, 3, size), kind),
+        rows=np.zeros((3, size), kind),
+        values=np.zeros(3, kind),
+        mean=np.zeros((3, size), kind),
+        across=np.zeros((3, size), kind),
+        stretch=np.zeros((2, size), kind),
+        white=np.zeros(numbers, kind),
+        sums=np.zeros((4, 3)),
+        moving=moving,
+        damped=np.empty((moving.size, moving.size), kind),
+        step=np.empty(moving.size, kind),
+        tried=np.empty(size, kind),
+    )
 
 
 @compiled(fuse=True)
 @no_type_check
-def minimize(first, end, body, seen, weights, priors, search, free, start, unknowns, cost, iterations, converged):
+def minimize(
+    first, end, body, seen, weights, priors, search, free, at, normal, start, unknowns, cost, iterations, converged
+):
     """Every person from ``first`` to ``end``, each for itself.
 
     The decisions are those of `kouros.fitting.solvers.levenberg_marquardt` (Marquardt 1963; Nielsen 1999).
     """
-    size, kind = start.shape[1], start.dtype
-    moving = np.flatnonzero(free)
-    at = posed_person(body, start)
-    points, numbers = at.points.shape[0], priors.lower.shape[0]
-    normal = Normal(
-        np.zeros((size, size), kind),
-        np.zeros(size, kind),
-        np.zeros((points, 3, size), kind),
-        np.zeros((3, size), kind),
-        np.zeros(3, kind),
-        np.zeros((3, size), kind),
-        np.zeros((3, size), kind),
-        np.zeros((2, size), kind),
-        np.zeros(numbers, kind),
-    )
-    damped, step, tried = np.empty((moving.size, moving.size), kind), np.empty(moving.size, kind), np.empty(size, kind)
+    moving, damped, step, tried = normal.moving, normal.damped, normal.step, normal.tried
     for n in range(first, end):
         here = unknowns[n]
-        tried[:] = start[n]
-        here[:] = tried
+        for i in range(tried.shape[0]):
+            tried[i] = here[i] = start[n, i]
         cost[n], iterations[n], converged[n] = np.inf, 0, False
         damping, growth, promised = search.damping, 2.0, 0.0
         for trial in range(search.max_iterations + 1):  # the start is the trial before the first
@@ -156,7 +181,8 @@ def minimize(first, end, body, seen, weights, priors, search, free, start, unkno
             damping = min(max(damping, 1e-9), 1e9)
             if better:
                 cost[n] = tried_cost
-                here[:] = tried
+                for i in range(tried.shape[0]):
+                    here[i] = tried[i]
             if converged[n] or trial == search.max_iterations:
                 break
             if better:
@@ -169,7 +195,8 @@ def minimize(first, end, body, seen, weights, priors, search, free, start, unkno
                 step[a] = -normal.gradient[moving[a]]
             if not _solve(damped, step):
                 step[:] = 0  # not positive definite: no step, and more damping
-            tried[:] = here
+            for i in range(tried.shape[0]):
+                tried[i] = here[i]
             promised = 0.0
             for a in range(moving.size):
                 i = moving[a]
@@ -216,7 +243,7 @@ def _cost(n, unknowns, at, seen, weights, priors, normal):
     return 0.5 * total, component
 
 
-@inner
+@inlined
 @no_type_check
 def _error(n, k, points, seen, nearest):
     """Reprojection error of a keypoint, in standard deviations."""
@@ -254,7 +281,7 @@ def _landmark_frame(n, points, seen, weights):
     return over, mean, middle, scale, square if scale == best else np.inf
 
 
-@inner
+@inlined
 @no_type_check
 def _landmark_error(n, k, c, points, seen, frame):
     """Along axis ``c``, in standard deviations."""
@@ -263,7 +290,7 @@ def _landmark_error(n, k, c, points, seen, frame):
     return away * np.float64(seen.landmark_precision[n, k, c])
 
 
-@inner
+@inlined
 @no_type_check
 def _landmark_cost(n, points, seen, weights):
     frame = _landmark_frame(n, points, seen, weights)
@@ -276,7 +303,7 @@ def _landmark_cost(n, points, seen, weights):
     return total
 
 
-@inner
+@inlined
 @no_type_check
 def _likeliest(pose, priors, white):
     """Of the mixture: twice the least energy, ``|L^T (pose - mean)|^2 + 2 below``, and whose it is."""
@@ -296,7 +323,7 @@ def _likeliest(pose, priors, white):
     return least, best
 
 
-@inner
+@inlined
 @no_type_check
 def _linearize(n, unknowns, component, body, at, seen, weights, priors, free, normal):
     """``J^T J`` and ``J^T r`` of all terms, robust ones reweighted, where `place` has put the keypoints."""
@@ -364,7 +391,8 @@ def _add_landmarks(n, body, at, seen, weights, normal):
     by_scale, along, size = normal.stretch[0], normal.stretch[1], gradient.shape[0] - 3
     mean[:], across[:], by_scale[:], along[:] = 0, 0, 0, 0
     kind = gradient.dtype.type
-    sums = np.zeros((4, 3))  # by axis: sum a^2, sum a^2 l, sum a e, and sum of the scale's weights
+    sums = normal.sums
+    sums[:] = 0
     stiff, pull = 0.0, 0.0  # D, and sum a e l
     for k in range(points.shape[0]):
         squared = 0.0
@@ -412,7 +440,7 @@ def _add_landmarks(n, body, at, seen, weights, normal):
         _add_products(along, by_scale, size, matrix)
 
 
-@inner
+@inlined
 @no_type_check
 def _add_products(first, second, size, matrix):
     """``matrix += first second^T + second first^T``"""

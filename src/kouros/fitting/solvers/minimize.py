@@ -55,6 +55,7 @@ def minimize(
             narrow=objective.__getitem__,
         )
     from kouros.fitting.kernels import levenberg_marquardt as loops
+    from kouros.fitting.kernels.kinematics import posed_person
 
     everything = torch.ones_like(start[0], dtype=torch.bool)
     moves = (everything if free is None else free).numpy()
@@ -69,7 +70,9 @@ def minimize(
     )
 
     def some(first: int, end: int, *arrays: np.ndarray) -> None:
-        loops.minimize(first, end, body, seen, weights, priors, search, moves, *arrays)
+        at = posed_person(body, arrays[0])
+        normal = loops.normal_equations(len(at.points), moves, priors.lower.size, arrays[0].dtype)
+        loops.minimize(first, end, body, seen, weights, priors, search, moves, at, normal, *arrays)
 
     over_batch(some, _PRODUCTS, start, found.unknowns, found.cost, found.iterations, found.converged)
     if not bool(torch.isfinite(found.cost).all()):
