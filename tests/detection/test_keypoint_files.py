@@ -132,7 +132,9 @@ def test_a_bad_person_is_left_out_by_name_and_the_others_go_on(tmp_path: Path, b
 def test_a_point_that_is_not_finite_is_a_point_not_seen(tmp_path: Path):
     broken = person(100)
     broken["pose_keypoints_2d"][:6] = [float("nan"), float("nan"), 0.0, float("nan"), 10.0, 0.9]
-    (found,) = read_openpose(write(tmp_path, openpose(broken)))
+    with collected() as notes:
+        (found,) = read_openpose(write(tmp_path, openpose(broken)))
+    assert len(notes) == 1 and "without a finite place" in notes[0]
     np.testing.assert_array_equal(found.keypoints_2d[:2], np.zeros((2, 3)))
     np.testing.assert_allclose(found.keypoints_2d[2], [102, 20, 0.5])
 

@@ -8,7 +8,7 @@ where nobody is left, the input is refused.
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from kouros.body.layouts import Layout
 from kouros.detection.people import DetectedPerson, box_around
@@ -48,7 +48,7 @@ def usable_people(
     """
     found: list[DetectedPerson] = []
     left_out: list[str] = []
-    clipped = 0
+    clipped = broken = 0
     for k, (label, points) in enumerate(given):
         try:
             if isinstance(points, UnusableError):
@@ -56,6 +56,7 @@ def usable_people(
             clipped += bool((points[:, 2] > 1).any())
             placed = layout.placed(usable_points(points, image_size))
             _require_enough(placed)
+            broken += bool(_claimed_nowhere(points).any())
         except UnusableError as problem:
             left_out.append(f"{label} {problem}")
             continue
@@ -68,7 +69,16 @@ def usable_people(
         note(f"left out: {sentence}")
     if clipped:
         note(f"confidences above 1 were taken as 1 ({clipped} {'person' if clipped == 1 else 'people'}).")
+    if broken:
+        what = "points without a finite place, or with a confidence below 0, count as not seen"
+        note(f"{what} ({broken} {'person' if broken == 1 else 'people'}).")
     return found
+
+
+def _claimed_nowhere(points: Float[np.ndarray, "points 3"]) -> Bool[np.ndarray, " points"]:
+    """Which points claim to have been seen, but cannot have been; what has a confidence of 0 or none claims nothing."""
+    confidence = np.where(np.isfinite(points[:, 2]), points[:, 2], 0.0)
+    return (confidence < 0) | ((confidence > 0) & ~np.isfinite(points[:, :2]).all(axis=1))
 
 
 def usable_points(

@@ -52,7 +52,10 @@ class Reconstructor:
             max_people=max_people,
             tiles=tiles,
         )
-        return self._known(seen)
+        people = [person for person in self.people(seen) if person is not None]
+        if keypoints is not None or detected is not None:
+            self._doubt(people)
+        return people
 
     def fit(
         self,
@@ -63,6 +66,7 @@ class Reconstructor:
         focal_length: float | None = None,
     ) -> list[Person]:
         """As `kouros.fit`."""
+        assumed_camera(*image_size, focal_length)  # a wrong size is to be named as such
         found = people_from_keypoints(keypoints_2d, keypoint_set, image_size)
         return self.fit_detected(found, image_size=image_size, focal_length=focal_length)
 
@@ -71,13 +75,15 @@ class Reconstructor:
     ) -> list[Person]:
         """The same of people whom somebody else found."""
         camera = assumed_camera(*image_size, focal_length)
-        return self._known([PersonInPhoto.found(person, None, image_size, camera) for person in people])
+        seen = [PersonInPhoto.found(person, None, image_size, camera) for person in people]
+        found = [person for person in self.people(seen) if person is not None]
+        self._doubt(found)
+        return found
 
-    def _known(self, seen: Sequence[PersonInPhoto]) -> list[Person]:
-        """The people, and a note on those whom the body does not explain."""
-        people = [person for person in self.people(seen) if person is not None]
-        note_misfits(people)
-        return people
+    def _doubt(self, people: Sequence[Person]) -> None:
+        """Note whose body does not explain the keypoints that were given, where it was to explain them at all."""
+        if isinstance(self.estimator, Refined):
+            note_misfits(people)
 
     def see(
         self,
