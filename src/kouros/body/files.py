@@ -4,12 +4,8 @@ Files come from strangers: pickles, also those inside .npz files, go through `ko
 every array is checked for its shape and for NaN before anything is built from it.
 """
 
-import io
 import pickle
-import zipfile
-import zlib
 from collections.abc import Mapping
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kouros.archives import ArchiveError, read_all_npz, read_npy
 from kouros.body.keypoints import KEYPOINT_SETS, SMPL24
 from kouros.body.model import BodyArrays, BodyModel
 from kouros.body.regressors import KeypointRows
@@ -33,8 +30,6 @@ from kouros.body.unpickling import as_array, read_pickle
 FREE_BODY = Path(__file__).with_name("free_body.npz")
 DEFAULT_BETAS = 10
 """Of the 300 that some SMPL files hold, as many as older files have and published betas mean."""
-_MAX_BYTES = 2**30
-"""Of an unpacked .npz file; the largest SMPL file has a tenth of it."""
 _NUM_FEATURES = 9 * (NUM_JOINTS - 1)
 
 
@@ -114,7 +109,14 @@ class _File:
 
     def floats(self, key: str, dtype: torch.dtype, *shape: int | None) -> Tensor:
         """The same as a tensor."""
-        return _tensor(self.array(key, *shape)).to(dtype)
+        return self.converted(key, _tensor(self.array(key, *shape)), dtype)
+
+    def converted(self, key: str, numbers: Tensor, dtype: torch.dtype) -> Tensor:
+        """Numbers of the file in a type in which they may turn out too large."""
+        converted = numbers.to(dtype)
+        if not torch.isfinite(converted).all():
+            raise BodyFileError(f"{self.path}: {key} holds numbers too large for {dtype}; get the file again.")
+        return converted
 
     def indices(self, key: str, below: int, *shape: int | None) -> Tensor:
         """Indices, each in 0 .. ``below`` - 1."""
@@ -157,7 +159,7 @@ def _free_body(file: _File, num_betas: int | None, dtype: torch.dtype) -> BodyAr
     uv = file.floats("uv", dtype, None, 2)
     return BodyArrays(
         v_template=v_template,
-        shapedirs=_chosen(file, num_betas).to(dtype),
+        shapedirs=file.converted("shapedirs", _chosen(file, num_betas), dtype),
         posedirs=file.floats("posedirs", dtype, count, 3, _NUM_FEATURES),
         joint_regressor=regressor.index_put_((row, col), share, accumulate=True),
         # Stored in few digits; in the body's own precision they sum to 1 again.
@@ -188,7 +190,7 @@ def _smpl_body(
     placed, missing = smpl_keypoint_rows(None if extra is None else extra[-9:], h36m, count, dtype)
     return BodyArrays(
         v_template=v_template,
-        shapedirs=_chosen(file, num_betas).to(dtype),
+        shapedirs=file.converted("shapedirs", _chosen(file, num_betas), dtype),
         posedirs=file.floats("posedirs", dtype, count, 3, _NUM_FEATURES),
         joint_regressor=file.floats("J_regressor", dtype, NUM_JOINTS, count),
         weights=weights,
@@ -235,9 +237,9 @@ def _regressor(given: str | Path | None, beside: Path, rows: tuple[int, ...]) ->
         raise FileNotFoundError(f"There is no regressor file {path}.")
     wanted = f"({' or '.join(map(str, rows))}, {NUM_VERTICES})"
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BodyFileError(f"{path} is not a .npy file of numbers; pass one of shape {wanted}.") from error
+        array = read_npy(path)
+    except (ArchiveError, OSError) as error:
+        raise BodyFileError(f"{path} is not a .npy file of numbers ({error}); pass one of shape {wanted}.") from error
     if (
         not isinstance(array, np.ndarray)
         or array.ndim != 2
@@ -258,49 +260,10 @@ def _read(path: Path) -> Mapping[str, Any]:
         beginning = file.read(4)
         file.seek(0)
         try:
-            values = _read_npz(file) if beginning.startswith(b"PK") else read_pickle(file)
-        except (
-            pickle.UnpicklingError,
-            zipfile.BadZipFile,
-            ValueError,
-            OSError,
-            EOFError,
-            RuntimeError,
-        ) as error:
+            values = read_all_npz(file, read_objects=read_pickle) if beginning.startswith(b"PK") else read_pickle(file)
+        except (pickle.UnpicklingError, ArchiveError, OSError) as error:
             why = str(error).rstrip(".")
             raise BodyFileError(f"{path} cannot be read as a body file: {why}. Pass an SMPL .pkl or .npz.") from error
     if not isinstance(values, dict):
         raise BodyFileError(f"{path} holds no body, but a {type(values).__name__}; pass an SMPL .pkl or .npz.")
     return values
-
-
-def _read_npz(file: BufferedIOBase) -> dict[str, Any]:
-    """As `numpy.load`, but pickled members go through the restricted unpickler."""
-    with zipfile.ZipFile(file) as archive:
-        if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-            raise ValueError(f"it unpacks to more than {_MAX_BYTES // 2**20} MiB")
-        values = {}
-        for member in archive.namelist():
-            try:
-                values[member.removesuffix(".npy")] = _read_npy(io.BytesIO(archive.read(member)))
-            except zlib.error as error:
-                raise ValueError(f"{member} is damaged ({error})") from error
-        return values
-
-
-def _read_npy(stream: BufferedIOBase) -> Any:
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    version = np.lib.format.read_magic(stream)
-    if version not in read_header:
-        raise ValueError(f"it holds an array of format {version}")
-    shape, fortran_order, dtype = read_header[version](stream)
-    if dtype.hasobject:
-        return read_pickle(stream)
-    count = int(np.prod(shape, dtype=np.int64))
-    array = np.frombuffer(stream.read(), dtype)
-    if len(array) != count:
-        raise ValueError("it ends too early")
-    return array.reshape(shape, order="F" if fortran_order else "C")

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import sparse
 
+from kouros.archives import ArchiveError, read_all_npz, read_npz
 from kouros.body.free.keypoints import Landmarks, keypoint_rows
 from kouros.body.free.mesh import ReducedMesh, reduce_mesh
 from kouros.body.free.pose import (
@@ -131,8 +132,7 @@ def check(path: Path = DEFAULT_PATH, mocap: Path = DEFAULT_MOCAP, tolerance: flo
     if not path.is_file():
         raise FileNotFoundError(f"There is no free body at {path}; build one with: kouros body build.")
     built = build(mocap)
-    with np.load(path) as file:
-        stored = {key: file[key] for key in file.files}
+    stored = read_all_npz(path)
     differences = {key: _difference(stored.get(key), built.get(key)) for key in sorted(stored.keys() | built.keys())}
     return CheckReport(differences, tolerance)
 
@@ -150,14 +150,18 @@ def read_poses(mocap: Path, split: str) -> Float[np.ndarray, "poses 72"]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: it holds something else.
     """
     if not mocap.is_file():
         raise FileNotFoundError(
             f"There are no motion-capture poses at {mocap}; building the free body needs diverse_frames.npz, "
             "give its path."
         )
-    with np.load(mocap) as file:
-        return file["poses"][file["split"] == split].astype(np.float64)
+    try:
+        bank = read_npz(mocap, {"poses": ((None, 72), "float64"), "split": ((None,), "text")})
+        return bank["poses"][bank["split"] == split]
+    except (ArchiveError, IndexError) as error:
+        raise ValueError(f"{mocap} holds no motion-capture poses ({error}); give diverse_frames.npz.") from None
 
 
 def reduced_source(source: Source) -> ReducedMesh:
@@ -190,14 +194,14 @@ def shape_report(
     mesh = reduced_source(source)
     vertices, bone_heads = people_in_t_pose(source, mesh.kept, count, ages, HELD_OUT_SEED)
     joints = bone_heads[:, source.primary_bones]
-    with np.load(path) as file:
-        space = ShapeSpace(
-            file["v_template"].astype(np.float64),
-            file["shapedirs"].astype(np.float64),
-            np.ones(NUM_BETAS),
-            1.0,
-        )
-        rows, columns, values = (file[f"J_regressor_{part}"] for part in ("row", "col", "val"))
+    file = read_all_npz(path)
+    space = ShapeSpace(
+        file["v_template"].astype(np.float64),
+        file["shapedirs"].astype(np.float64),
+        np.ones(NUM_BETAS),
+        1.0,
+    )
+    rows, columns, values = (file[f"J_regressor_{part}"] for part in ("row", "col", "val"))
     regressor = sparse.csr_matrix((values, (rows, columns)), shape=(len(JOINT_NAMES), len(mesh.kept)))
     betas = space.betas(vertices)
     fitted = space.bodies(betas)
@@ -223,8 +227,7 @@ def pose_report(mocap: Path = DEFAULT_MOCAP, count: int = 1000, path: Path = DEF
     source = load_source()
     mesh = reduced_source(source)
     body = PosedPerson(source, mean_person(source), mesh.kept, joint_weights(source, mesh))
-    with np.load(path) as file:
-        shapes = file["posedirs"].astype(np.float64)
+    shapes = read_all_npz(path)["posedirs"].astype(np.float64)
     without, corrected = vertex_errors(body, shapes, read_poses(mocap, "val")[:count])
     return {
         "poses": float(len(without)),

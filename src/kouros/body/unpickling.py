@@ -9,35 +9,44 @@ scipy's sparse matrices. Pickles of today's Python work as well, and so do sciki
 some pose priors are published, and data sets' dictionaries of arrays (`as_plain`).
 """
 
+import io
 import math
 import pickle
 from collections.abc import Callable
 from io import BufferedIOBase
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
+from kouros.pickles import MAX_BYTES, BoundedUnpickler, check_keys
+
 _INERT_PACKAGES = ("chumpy", "scipy.sparse", "sklearn.mixture")
 _MAX_DEPTH = 20
-"""Of chumpy expressions within chumpy expressions."""
+"""Of chumpy expressions within chumpy expressions, and of lists within lists."""
+_MAX_ITEMS = 20_000_000
+"""Of nested lists, each counted as often as it appears: what numpy would look at."""
+_CLASS_BYTES = 2000
 
 
 def read_pickle(file: BufferedIOBase) -> Any:
     """The object in a pickle file: plain values, arrays as `StoredArray`, other objects as `StoredObject`.
 
     Raises:
-        pickle.UnpicklingError: the file is damaged, or names what is neither array nor container.
+        pickle.UnpicklingError: the file is damaged, would take too much, or names what is neither array nor container.
     """
+    content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise pickle.UnpicklingError(f"it has more than {MAX_BYTES // 2**20} MiB")
     try:
-        return _RestrictedUnpickler(file, encoding="latin1").load()
+        # From memory: a file would reserve whatever length a damaged operation asks for.
+        return _RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
     except pickle.UnpicklingError:
         raise
     except EOFError as error:
         raise pickle.UnpicklingError("it ends too early") from error
-    except RecursionError as error:
-        raise pickle.UnpicklingError("it is nested too deeply") from error
-    except Exception as error:  # a hostile or damaged stream can make any opcode fail
-        raise pickle.UnpicklingError(f"its contents are damaged ({error})") from error
+    except Exception as error:  # a hostile or damaged stream can make any operation fail
+        raise pickle.UnpicklingError(f"its contents are damaged ({str(error)[:200]})") from error
 
 
 def as_array(value: Any, _depth: int = 0) -> np.ndarray:
@@ -64,8 +73,11 @@ def as_array(value: Any, _depth: int = 0) -> np.ndarray:
         if "x" in state:
             return as_array(state["x"], _depth + 1)
         raise TypeError(f"it is a {value.module}.{value.name}, which holds no array")
-    if isinstance(value, (bool, int, float, list, tuple)):
-        return np.asarray(value, dtype=None if np.ndim(value) == 0 else np.float64)
+    if isinstance(value, (bool, int, float)):
+        return np.asarray(value)
+    if isinstance(value, (list, tuple)):
+        _count_items(value)
+        return np.asarray(value, dtype=np.float64)
     raise TypeError(f"it is a {type(value).__name__}")
 
 
@@ -74,33 +86,30 @@ def as_plain(value: Any) -> Any:
 
     Raises:
         TypeError: there is something else than arrays, plain values and their containers.
+        ValueError: containers are nested too deeply, in themselves, or so that one is there too many times.
     """
-    return _plain(value, {})
+    return _plain(value, {}, 0)
 
 
-def _plain(value: Any, made: dict[int, Any]) -> Any:
-    # A pickle may hold one container in many places, or in itself: each is made once.
+def _plain(value: Any, made: dict[int, Any], depth: int) -> Any:
+    # A pickle may hold one container in many places: each is made once.
     if id(value) in made:
         return made[id(value)]
+    if depth > _MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
     if isinstance(value, StoredArray):
         array = value.array.copy()
         made[id(value)] = array
         if array.dtype.hasobject:
-            array[...] = _objects([_plain(v, made) for v in array.flat]).reshape(array.shape)
+            array[...] = _objects([_plain(v, made, depth + 1) for v in array.flat]).reshape(array.shape)
         return array
     if isinstance(value, dict):
-        plain: dict[Any, Any] = {}
-        made[id(value)] = plain
-        plain.update((k, _plain(v, made)) for k, v in value.items())
+        made[id(value)] = plain = {k: _plain(v, made, depth + 1) for k, v in value.items()}
         return plain
-    if isinstance(value, list):
-        items: list[Any] = []
-        made[id(value)] = items
-        items.extend(_plain(v, made) for v in value)
-        return items
-    if isinstance(value, tuple):
-        made[id(value)] = plain_tuple = tuple(_plain(v, made) for v in value)
-        return plain_tuple
+    if isinstance(value, (list, tuple)):
+        _count_items(value)  # before numpy, to which such lists are given, would
+        made[id(value)] = sequence = type(value)(_plain(v, made, depth + 1) for v in value)
+        return sequence
     if value is None or isinstance(
         value, (bool, int, float, complex, str, bytes, bytearray, set, frozenset, np.generic)
     ):
@@ -108,6 +117,25 @@ def _plain(value: Any, made: dict[int, Any]) -> Any:
     if isinstance(value, StoredObject):
         raise TypeError(f"it holds a {value.module}.{value.name}, where arrays and plain values were expected")
     raise TypeError(f"it holds a {type(value).__name__}, where arrays and plain values were expected")
+
+
+def _count_items(value: list[Any] | tuple[Any, ...]) -> None:
+    """Raises ValueError where a list, whose parts may be in it many times, is larger or deeper than any array."""
+    sizes: dict[int, int] = {}
+
+    def size(part: Any, depth: int) -> int:
+        if not isinstance(part, (list, tuple)):
+            return 1
+        if depth > _MAX_DEPTH:
+            raise ValueError("it is nested too deeply")
+        if id(part) not in sizes:
+            total = 1 + sum(size(p, depth + 1) if isinstance(p, (list, tuple)) else 1 for p in part)
+            if total > _MAX_ITEMS:
+                raise ValueError("its lists unfold to too many items")
+            sizes[id(part)] = total
+        return sizes[id(part)]
+
+    size(value, 0)
 
 
 class StoredArray:
@@ -166,30 +194,56 @@ class StoredObject:
                 self.state |= {str(k): v for k, v in part.items()}
 
 
-class _RestrictedUnpickler(pickle.Unpickler):
+class _RestrictedUnpickler(BoundedUnpickler):
+    def __init__(self, file: BufferedIOBase, *, encoding: str) -> None:
+        super().__init__(file, encoding=encoding)
+        self._found: dict[tuple[str, str], Any] = {}
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._found:
+            self.spend(_CLASS_BYTES)
+            self._found[module, name] = self._stand_in(module, name)
+        return self._found[module, name]
+
+    def _stand_in(self, module: str, name: str) -> Any:
         if (module, name) in _STAND_INS:
-            return _STAND_INS[module, name]
+            found = _STAND_INS[module, name]
+            return _Function(found, self.spend) if isinstance(found, FunctionType) else found
         if "." not in name and any(f"{module}.".startswith(f"{package}.") for package in _INERT_PACKAGES):
             return type("StoredObject", (StoredObject,), {"module": module, "name": name, "__slots__": ()})
         raise pickle.UnpicklingError(
-            f"it asks for {module}.{name}, which is neither an array nor a container and may be an attack"
+            f"it asks for {module[:80]}.{name[:80]}, which is neither an array nor a container and may be an attack"
         )
+
+    def may_change(self, value: Any) -> bool:
+        if not isinstance(value, (StoredArray, StoredType, StoredObject)):
+            return False
+        # The state is copied into the object: a state that is in the file once can be set many times.
+        self.spend(_size(self.stack[-1]))
+        return True
 
 
 class _Function:
-    """A function that a pickle may call, but whose attributes it cannot set."""
+    """A function that a pickle may call; what its arguments take is spent, because they may be given many times."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_call", "_spend")
 
-    def __init__(self, call: Callable[..., Any]) -> None:
+    def __init__(self, call: Callable[..., Any], spend: Callable[[int], None]) -> None:
         self._call = call
+        self._spend = spend
 
     def __call__(self, *arguments: Any) -> Any:
+        self._spend(100 + sum(map(_size, arguments)))
         return self._call(*arguments)
 
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("it tries to change a function, which may be an attack")
+
+def _size(value: Any) -> int:
+    """Bytes that a copy of this takes, at least; of containers without what is in them."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value)
+    if isinstance(value, (tuple, list)):
+        return 16 * len(value) + sum(_size(v) for v in value if isinstance(v, (str, bytes, bytearray, dict, list)))
+    return 100 * len(value) if isinstance(value, dict) else 16
 
 
 def _reconstruct(kind: Any, base: Any = object, state: Any = None) -> Any:
@@ -218,31 +272,45 @@ def _from_buffer(data: Any, kind: StoredType, shape: Any, order: Any = "C") -> S
     return made
 
 
+def _new_array(*_: Any) -> StoredArray:
+    """``numpy.core.multiarray._reconstruct``: an array whose state is yet to come."""
+    return StoredArray()
+
+
+def _ordered(pairs: Any = ()) -> dict[Any, Any]:
+    """``collections.OrderedDict``."""
+    made = list(pairs.items()) if isinstance(pairs, dict) else [(key, value) for key, value in pairs]
+    check_keys([key for key, _ in made])
+    return dict(made)
+
+
 class _BareObject:
     """Stands in for ``object`` as an argument."""
 
 
 _NUMPY = {
-    ("multiarray", "_reconstruct"): _Function(StoredArray),
-    ("multiarray", "scalar"): _Function(_scalar),
-    ("numeric", "_frombuffer"): _Function(_from_buffer),
+    ("multiarray", "_reconstruct"): _new_array,
+    ("multiarray", "scalar"): _scalar,
+    ("numeric", "_frombuffer"): _from_buffer,
 }
 _STAND_INS: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.{m}", n): f for core in ("core", "_core") for (m, n), f in _NUMPY.items()},
     ("numpy", "ndarray"): StoredArray,
     ("numpy", "dtype"): StoredType,
-    ("copy_reg", "_reconstructor"): _Function(_reconstruct),
-    ("copyreg", "_reconstructor"): _Function(_reconstruct),
+    ("copy_reg", "_reconstructor"): _reconstruct,
+    ("copyreg", "_reconstructor"): _reconstruct,
     ("__builtin__", "object"): _BareObject,
     ("builtins", "object"): _BareObject,
-    ("_codecs", "encode"): _Function(_encode),
-    ("collections", "OrderedDict"): _Function(lambda *pairs: dict(*pairs)),
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): _ordered,
 }
 
 
 def _shape(value: Any) -> tuple[int, ...]:
+    if len(value) > 8:
+        raise pickle.UnpicklingError("it holds an array of impossible shape")
     shape = tuple(int(n) for n in np.ravel(value)) if isinstance(value, np.ndarray) else tuple(value)
-    if len(shape) > 8 or not all(isinstance(n, int) and n >= 0 for n in shape):
+    if not all(isinstance(n, int) and n >= 0 for n in shape):
         raise pickle.UnpicklingError("it holds an array of impossible shape")
     return shape
 

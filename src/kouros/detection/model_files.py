@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from kouros.archives import ArchiveError, read_members
+
 _PACKAGED = Path(__file__).parent / "models"
 _WHERE = "the MediaPipe Pose Landmarker page of Google AI Edge publishes such files (lite, full, heavy)"
+_MAX_BYTES = 256 * 2**20
+"""Of the two models; the heavy ones have 30 MB."""
 _DETECTOR_INPUT = (1, 224, 224, 3)
 _LANDMARK_INPUT = (1, 256, 256, 3)
 
@@ -65,13 +68,12 @@ def read_task_file(path: str | Path) -> ModelFiles:
         raise FileNotFoundError(f"There is no model file {path}; {_WHERE}.")
     names = ("pose_detector.tflite", "pose_landmarks_detector.tflite")
     try:
-        with zipfile.ZipFile(path) as bundle:
-            missing = [name for name in names if name not in bundle.namelist()]
-            if missing:
-                raise ValueError(f"{path} holds no {' and no '.join(missing)}: no pose landmarker bundle; {_WHERE}.")
-            detector, landmarks = (bundle.read(name) for name in names)
-    except zipfile.BadZipFile:
-        raise ValueError(f"{path} is not a .task bundle (a zip of two .tflite models); {_WHERE}.") from None
+        members = read_members(path, names, max_bytes=_MAX_BYTES)
+    except ArchiveError as error:
+        raise ValueError(f"{path} is not a .task bundle, a zip of two .tflite models ({error}); {_WHERE}.") from None
+    if missing := [name for name in names if name not in members]:
+        raise ValueError(f"{path} holds no {' and no '.join(missing)}: no pose landmarker bundle; {_WHERE}.")
+    detector, landmarks = (bytes(members[name]) for name in names)
     return ModelFiles(detector, landmarks)
 
 

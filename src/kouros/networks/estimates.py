@@ -1,14 +1,13 @@
 """What networks that regress bodies answer with, and what the iterative ones begin from."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.archives import ArchiveError, read_npz
 from kouros.batched import Batched
 from kouros.body.parameters import Bodies
 from kouros.geometry.cameras import WeakPerspectiveCamera, nominal_crop_camera, perspective_translation
@@ -81,11 +80,7 @@ class MeanParameters:
         wanted = {"pose": (144,), "shape": (NUM_BETAS,), "cam": (3,)}
         expected = "expected SPIN's smpl_mean_params.npz: pose (144), shape (10) and cam (3)"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: np.asarray(file[name], np.float32) for name in wanted}
-        except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+            arrays = read_npz(path, {name: (shape, "float32") for name, shape in wanted.items()})
+        except ArchiveError as error:
             raise ValueError(f"{path} is not a file of mean parameters ({error}); {expected}.") from error
-        for name, shape in wanted.items():
-            if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{name!r} of {path} is {arrays[name].shape} or not finite; {expected}.")
         return MeanParameters(*(torch.from_numpy(arrays[name]) for name in wanted))

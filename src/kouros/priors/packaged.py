@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kouros.archives import ArchiveError, as_wanted, read_all_npz
 from kouros.files import npz_bytes, write_file
 
 FOLDER = Path(__file__).parent / "data"
@@ -22,9 +23,8 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int | None, ...]]) -> dict[s
         OSError: the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in shapes if name in arrays}
-    except (ValueError, EOFError, AttributeError) as error:
+        found = {name: array for name, array in read_all_npz(path).items() if name in shapes}
+    except ArchiveError as error:
         raise ValueError(
             f"{path} is not an .npz file of a prior ({error}); train one with `kouros train prior`."
         ) from error
@@ -34,8 +34,10 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int | None, ...]]) -> dict[s
         actual = found[name].shape
         if len(actual) != len(shape) or any(w not in (None, a) for w, a in zip(shape, actual, strict=True)):
             raise ValueError(f"{name!r} of {path} has shape {actual}; expected {shape} (None: any size).")
-        if not np.isfinite(found[name]).all():
-            raise ValueError(f"{name!r} of {path} has numbers that are not finite; train the prior again.")
+        try:  # in float32, in which priors compute
+            as_wanted(found[name], (shape, "float32"))
+        except ArchiveError:
+            raise ValueError(f"{name!r} of {path} has numbers that are not finite; train the prior again.") from None
     return found
 
 

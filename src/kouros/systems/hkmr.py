@@ -6,20 +6,19 @@ outer iteration, pose prior (all Sec. 3.2), their sum (Sec. 3.3), prediction. Th
 """
 
 import copy
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
+from kouros.archives import ArchiveError, Wanted, read_npz
 from kouros.batched import concatenate
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
@@ -301,12 +300,11 @@ def read_real_poses(path: Path) -> Float[Tensor, "poses 69"]:
     """
     expected = "expected an .npz with `poses` (N, 72), rotation vectors in radians"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            poses = np.asarray(file["poses"], np.float32)
-            if "split" in file:
-                poses = poses[file["split"] == "train"]
-    except (ValueError, KeyError, IndexError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        wanted: dict[str, Wanted] = {"poses": ((None, 3 + POSE_SIZE), "float32")}
+        file = read_npz(path, wanted, optional={"split": ((None,), "text")})
+        poses = file["poses"][file["split"] == "train"] if "split" in file else file["poses"]
+    except (ArchiveError, IndexError) as error:
         raise ValueError(f"{path} is not a file of poses ({error}); {expected}.") from error
-    if poses.ndim != 2 or poses.shape[1] != 3 + POSE_SIZE or not len(poses) or not np.isfinite(poses).all():
-        raise ValueError(f"`poses` of {path} has shape {poses.shape} or numbers that are not finite; {expected}.")
+    if not len(poses):
+        raise ValueError(f"{path} holds no pose; {expected}.")
     return torch.from_numpy(poses[:, 3:])

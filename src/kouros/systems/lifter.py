@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from kouros.archives import ArchiveError, as_wanted, read_all_npz
 from kouros.batched import Batched, stack
 from kouros.body.files import FREE_BODY
 from kouros.body.keypoints import BLAZEPOSE33, COCO17, KeypointSet, keypoint_set
@@ -39,6 +40,7 @@ from kouros.files import npz_bytes, write_file
 from kouros.fitting.terms.calibration import detector_tables
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec
+from kouros.sentences import first_line
 from kouros.systems.estimator import Estimate, PersonInPhoto, by_keypoint_set
 
 # --- Configuration ---------------------------------------------------------------------------------------------
@@ -47,6 +49,7 @@ NUM_SLOTS = len(BLAZEPOSE33)
 NUM_DEPTHS = len(COCO17)
 NUM_BETAS = 10
 PACKAGED_WEIGHTS = Path(__file__).with_suffix(".npz")
+_WIDEST = 16384
 
 
 @dataclass(frozen=True)
@@ -669,12 +672,21 @@ def load_weights(path: Path | None = None) -> Lifter:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: it holds something else.
     """
     path = path or PACKAGED_WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"There are no weights at {path}; train some with `kouros train lifter`.")
-    with np.load(path, allow_pickle=False) as file:
-        width, blocks, answers = (int(n) for n in file["config"])
+    try:
+        file = read_all_npz(path)
+        width, blocks, answers = (int(n) for n in as_wanted(file.pop("config"), ((3,), "int64"), name="config"))
+        if not (0 < width <= _WIDEST and 0 < blocks <= _WIDEST and 0 < answers <= _WIDEST):
+            raise ArchiveError(f"config is {width}, {blocks}, {answers}")
         network = Lifter(LifterConfig(width, blocks, answers))
-        network.load_state_dict({k: torch.from_numpy(file[k].astype(np.float32)) for k in file.files if k != "config"})
+        state = {name: as_wanted(array, (None, "float32"), name=name) for name, array in file.items()}
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    except (ArchiveError, KeyError, RuntimeError) as error:  # of torch: other names or shapes
+        raise ValueError(
+            f"{path} holds no lifter's weights ({first_line(error)}); train some with `kouros train lifter`."
+        ) from None
     return network.eval().requires_grad_(False)

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kouros.archives import map_npy
 from kouros.data.batch import Batch
 from kouros.data.crops import person_square
 from kouros.data.dense import Wants
@@ -48,7 +49,7 @@ class StoredFeatures:
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
     def _opened(self, number: int) -> np.ndarray:
-        return np.load(self.file(number), mmap_mode="r")
+        return map_npy(self.file(number))
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,18 @@ def converted(
     for row in rows:
         try:
             sample = convert(row)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
-            yield Problem(label(row), f"{type(error).__name__}: {error}")
+        except Exception as error:  # a damaged row, whatever it raises, must not lose the good ones
+            yield Problem(_labelled(row, label), f"{type(error).__name__}: {str(error)[:300]}")
         else:
             if sample is not None:
                 yield sample
+
+
+def _labelled(row: _Row, label: Callable[[_Row], str]) -> str:
+    try:
+        return label(row)
+    except Exception:  # it is not even of the kind that has a name
+        return f"the row {str(row)[:60]}"
 
 
 def run_import(out: Path, info: TableInfo, units: Iterable[Unit], *, check_images: bool = True) -> ImportReport:

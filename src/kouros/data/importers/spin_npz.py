@@ -6,14 +6,13 @@ Keys and orders are those of SPIN's ``datasets/base_dataset.py`` and ``constants
 Everything is in the camera's frame; ``scale`` is the box's side over 200.
 """
 
-import io
+from io import BufferedIOBase
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from kouros.archives import ArchiveError, read_all_npz
 from kouros.body.keypoints import OPENPOSE25, SPIN49, KeypointSet
 from kouros.body.unpickling import as_array, as_plain, read_pickle
 from kouros.data.importers.running import ImportReport, row_blocks, run_import
@@ -52,9 +51,8 @@ def load_npz(source: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
     if not source.is_file():
         raise DatasetError(f"{source}: there is no such file; expected an .npz with {', '.join(required)}.")
     try:
-        with np.load(source, allow_pickle=False) as file:
-            arrays = {key: _member(source, file, key) for key in file.files}
-    except (OSError, ValueError, BadZipFile, AttributeError, UnpicklingError, TypeError) as error:
+        arrays = read_all_npz(source, read_objects=_objects)
+    except (OSError, ArchiveError) as error:
         raise DatasetError(f"{source}: this is no .npz of plain arrays ({error}).") from None
     missing = [key for key in required if key not in arrays]
     if missing:
@@ -62,19 +60,12 @@ def load_npz(source: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _member(source: Path, file: Any, key: str) -> np.ndarray:
-    """One array; of one that holds objects, as some write names, the pickle is read without running it."""
+def _objects(stream: BufferedIOBase) -> np.ndarray:
+    """An array of objects, as some write names; the pickle is read without running it."""
     try:
-        return file[key]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-    with ZipFile(source) as archive, archive.open(f"{key}.npy") as member:
-        stream = io.BytesIO(member.read())
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    read(stream)
-    return as_array(as_plain(read_pickle(stream)))
+        return as_array(as_plain(read_pickle(stream)))
+    except (UnpicklingError, ValueError, TypeError, IndexError) as error:
+        raise ArchiveError(f"an array of objects in it cannot be read: {error}") from None
 
 
 def decode_names(names: np.ndarray) -> list[str]:

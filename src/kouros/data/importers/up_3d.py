@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from kouros.archives import read_npy
 from kouros.body.keypoints import LSP14
 from kouros.data.importers.boxes import box_of_corners
 from kouros.data.importers.pickles import load_pickle
@@ -33,9 +34,7 @@ def import_up_3d(source: Path, out: Path, *, split: str = "train", check_images:
     stems = [line.strip().lstrip("/").removesuffix("_image.png") for line in listing.read_text().splitlines()]
 
     def convert(stem: str) -> Sample:
-        joints = np.load(source / f"{stem}_joints.npy", allow_pickle=False).astype(np.float64)
-        if joints.shape != (3, 14):
-            raise ValueError(f"{stem}_joints.npy has shape {joints.shape}; expected (3, 14)")
+        joints = read_npy(source / f"{stem}_joints.npy", ((3, 14), "float64"))
         body = load_pickle(source / f"{stem}_body.pkl")
         view = Rotation.from_rotvec(np.ravel(body["rt"]))
         pose = np.array(body["pose"], dtype=np.float64).ravel()

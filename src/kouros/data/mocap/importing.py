@@ -44,7 +44,7 @@ def import_motions(
             motion = convert(source).at_most(frame_rate)
             write_motion(target, motion, origin=origin)
             rows += len(motion.poses)
-        except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+        except Exception as error:  # one damaged file, whatever it raises, must not lose the good ones
             problems.append(Problem(str(source), str(error)))
     if not rows:
         first = f" The first problem: {problems[0].what}" if problems else ""

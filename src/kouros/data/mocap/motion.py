@@ -7,11 +7,11 @@ AMASS's, the world has y up and ``trans`` is the pelvis joint itself.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from kouros.archives import ArchiveError, as_wanted, read_all_npz
 from kouros.data.schema import DatasetError
 from kouros.files import npz_bytes, write_file
 
@@ -47,8 +47,11 @@ class Motion:
                 f"A motion has poses of shape {self.poses.shape} and trans of {self.trans.shape}; expected "
                 f"(frames, 72) and (frames, 3)."
             )
-        if not (np.isfinite(self.poses).all() and np.isfinite(self.trans).all()):
-            raise DatasetError("A motion has numbers that are not finite.")
+        if self.betas is not None and self.betas.ndim != 1:
+            raise DatasetError(f"A motion has betas of shape {self.betas.shape}; expected one row of them.")
+        for numbers in (self.poses, self.trans, self.betas):
+            if numbers is not None and not (numbers.dtype.kind == "f" and np.isfinite(numbers).all()):
+                raise DatasetError("A motion has numbers that are not finite.")
         if not (np.isfinite(self.frame_rate) and self.frame_rate > 0):
             raise DatasetError(f"A motion has a frame rate of {self.frame_rate}; expected a positive number.")
         if self.valid is not None and self.valid.shape != (frames,):
@@ -89,14 +92,14 @@ def read_motion(path: Path) -> Motion:
     texts = {key: str(arrays[key]) for key in _TEXTS if key in arrays}
     try:
         return Motion(
-            poses=arrays["poses"].astype(np.float32),
-            trans=arrays["trans"].astype(np.float32),
-            frame_rate=float(arrays["mocap_framerate"]),
-            valid=arrays["valid"].astype(bool) if "valid" in arrays else None,
-            betas=arrays["betas"].astype(np.float32) if "betas" in arrays else None,
+            poses=as_wanted(arrays["poses"], (None, "float32"), name="poses"),
+            trans=as_wanted(arrays["trans"], (None, "float32"), name="trans"),
+            frame_rate=float(as_wanted(arrays["mocap_framerate"], ((), "float64"), name="mocap_framerate")),
+            valid=as_wanted(arrays["valid"], (None, "bool"), name="valid") if "valid" in arrays else None,
+            betas=as_wanted(arrays["betas"], (None, "float32"), name="betas") if "betas" in arrays else None,
             **texts,
         )
-    except DatasetError as error:
+    except (DatasetError, ArchiveError) as error:
         raise DatasetError(f"{path}: {error}") from None
 
 
@@ -122,18 +125,11 @@ def load_arrays(path: Path, required: tuple[str, ...]) -> dict[str, np.ndarray]:
     Raises:
         DatasetError: it is missing, something else, or lacks a key.
     """
-    arrays = {}
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            for key in file.files:
-                try:
-                    arrays[key] = file[key]
-                except ValueError:
-                    if key in required:
-                        raise
+        arrays = read_all_npz(path)
     except FileNotFoundError:
         raise DatasetError(f"{path}: there is no such file.") from None
-    except (OSError, ValueError, BadZipFile, AttributeError) as error:
+    except (OSError, ArchiveError) as error:
         raise DatasetError(f"{path}: this is no .npz of plain arrays ({error}).") from None
     missing = [key for key in required if key not in arrays]
     if missing:

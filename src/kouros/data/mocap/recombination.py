@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.archives import ArchiveError, read_npz
 from kouros.body.skeleton import JOINT_NAMES, MIRROR, NUM_JOINTS
 from kouros.geometry.rotations import mirror_rotmat, rotvec_to_rotmat
 
@@ -60,15 +60,18 @@ def read_bank(path: Path, split: str) -> PoseBank:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no pose of that split.
+        ValueError: it holds something else, or no pose of that split.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There are no motion-capture poses at {path}; pass the path of diverse_frames.npz.")
-    with np.load(path) as file:
+    try:
+        file = read_npz(path, {"poses": ((None, 3 * NUM_JOINTS), "float32"), "split": ((None,), "text")})
         poses = file["poses"][file["split"] == split]
+    except (ArchiveError, IndexError) as error:
+        raise ValueError(f"{path} holds no motion-capture poses ({error}); pass diverse_frames.npz.") from None
     if not len(poses):
         raise ValueError(f"{path} holds no pose of split {split!r}; its splits are train and val.")
-    rotvecs = torch.from_numpy(poses.astype(np.float32)).unflatten(-1, (NUM_JOINTS, 3))
+    rotvecs = torch.from_numpy(poses).unflatten(-1, (NUM_JOINTS, 3))
     return PoseBank(rotvec_to_rotmat(rotvecs))
 
 

@@ -5,11 +5,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from kouros.archives import ArchiveError, npz_names
 from kouros.data.images import ImageError
 from kouros.data.mocap.motion import Motion, load_arrays, read_motion
 from kouros.data.schema import DatasetError, Sample, TableInfo
@@ -147,10 +147,10 @@ class MocapSource:
 def _is_bank(path: Path) -> bool:
     """By its arrays: a bank has a split for each pose, and no frame rate."""
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return "split" in file.files and "mocap_framerate" not in file.files
-    except (OSError, ValueError, BadZipFile) as error:
+        names = npz_names(path)
+    except (OSError, ArchiveError) as error:
         raise DatasetError(f"{path}: this is no .npz of plain arrays ({error}).") from None
+    return "split" in names and "mocap_framerate" not in names
 
 
 def splits_of(motions: list[tuple[str, str, str | None]]) -> list[str]:

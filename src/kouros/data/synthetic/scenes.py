@@ -6,7 +6,6 @@ background are not stored but drawn anew from the same two numbers.
 """
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from kouros.archives import read_all_npz
 from kouros.body import BodyModel
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.data.mocap.recombination import PoseBank
@@ -249,8 +249,7 @@ class PackedScenes(Sequence[Scene]):
     def __init__(self, file: bytes | Mapping[str, np.ndarray], name: str) -> None:
         try:
             if isinstance(file, bytes):
-                with np.load(io.BytesIO(file), allow_pickle=False) as content:
-                    file = {key: content[key] for key in content.files}
+                file = read_all_npz(io.BytesIO(file))
             if int(file["version"]) != VERSION:
                 raise ValueError(f"its version is {int(file['version'])}, this package draws version {VERSION}")
             if not file["pose"].shape[1:] == (POSE_SIZE + 3,):
@@ -264,7 +263,7 @@ class PackedScenes(Sequence[Scene]):
             self._family = [FAMILIES[f] for f in file["family"]]
             self.numbers: list[int] = file["index"].tolist()
             """Of the pictures, in order."""
-        except (KeyError, IndexError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        except (KeyError, IndexError, AttributeError, TypeError, OSError, ValueError) as error:
             raise ValueError(f"{name} is no file of scenes ({error}); delete it and synthesize again.") from error
 
     def __len__(self) -> int:

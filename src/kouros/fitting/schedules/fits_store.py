@@ -14,6 +14,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kouros.archives import ArchiveError, as_wanted, read_all_npz, read_npy
 from kouros.batched import Batched
 from kouros.body.parameters import POSE_SIZE
 from kouros.files import npz_bytes, write_file
@@ -119,17 +120,17 @@ class FitsStore:
             ValueError: not such a file, or one of another data set.
         """
         try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            array = read_npy(path)
+        except ArchiveError as error:
             raise ValueError(f"{path} is not an array file ({error}); expected SPIN's fits, (N, 82).") from error
         width = POSE_SIZE + SPIN_BETAS
-        if not isinstance(array, np.ndarray) or array.shape != (count, width) or array.dtype.kind != "f":
-            shape = getattr(array, "shape", "no array")
+        if array.shape != (count, width) or array.dtype.kind != "f":
             raise ValueError(
-                f"{path} holds {shape}, expected ({count}, {width}) numbers: one row for each of the data "
+                f"{path} holds {array.shape}, expected ({count}, {width}) numbers: one row for each of the data "
                 f"set's {count} samples. Use the fits that belong to this annotation file."
             )
-        rows = torch.from_numpy(array.astype(np.float32))
+        with np.errstate(over="ignore"):
+            rows = torch.from_numpy(array.astype(np.float32))
         known = torch.isfinite(rows).all(-1)
         rows = torch.where(known[:, None], rows, 0.0)
         loss = torch.where(known, torch.nan, torch.inf)
@@ -216,9 +217,10 @@ class FitsStore:
             ValueError: not such a file, or one of another data set.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                pose, betas, loss = (file[name] for name in ("pose", "betas", "loss"))
-        except (ValueError, KeyError, EOFError, AttributeError, TypeError) as error:
+            file = read_all_npz(path)  # a loss may be infinite: there is no fit yet
+            pose, betas = (as_wanted(file[name], (None, "float32"), name=name) for name in ("pose", "betas"))
+            loss = file["loss"].astype(np.float32)
+        except (ArchiveError, KeyError, ValueError) as error:
             raise ValueError(
                 f"{path} is not a store of fits ({error}); expected a file that training saved."
             ) from error

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kouros.archives import ArchiveError, map_npy
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
 from kouros.body.parameters import POSE_SIZE, BodyParameters
@@ -240,7 +240,7 @@ def read_spin_fits(paths: Sequence[str | Path], count: int) -> FitsStore:
 
 def _rows(path: str | Path) -> int:
     try:
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    except (ValueError, EOFError, AttributeError) as error:
+        shape = map_npy(path).shape
+    except ArchiveError as error:
         raise ValueError(f"{path} is not an array file ({error}); expected SPIN's fits, (N, 82).") from error
     return shape[0] if shape else 0

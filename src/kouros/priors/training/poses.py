@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kouros.archives import ArchiveError, read_all_npz, read_npz
 from kouros.priors.body_pose import JOINTS, MIRROR_ORDER, MIRROR_SIGN, POSE_SIZE
 
 
@@ -41,19 +42,25 @@ def read_poses(folder: Path, split: str) -> MocapPoses:
     path = folder / "diverse_frames.npz"
     if not path.is_file():
         raise ValueError(f"there is no {path}; make it with `kouros import pose-bank`.")
-    with np.load(path, allow_pickle=False) as picked:
+    picked = _arrays(path, "poses", "split")
+    try:
         diverse = _body_poses(picked["poses"][picked["split"] == split], path)
         splits = (
             dict(zip(picked["keys"].tolist(), picked["splits"].tolist(), strict=True)) if "splits" in picked else {}
         )
+    except (IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: its arrays do not belong together ({error}); make it anew.") from None
     frames, sequence = [], []
     names: list[str] = []
     for path in sorted((folder / "sequences").rglob("*.npz")):
         name = path.relative_to(folder / "sequences").with_suffix("").as_posix()
-        with np.load(path, allow_pickle=False) as clip:
-            if _split_of(clip, path, splits.get(name)) != split:
-                continue
+        clip = _arrays(path, "poses")
+        if _split_of(clip, path, splits.get(name)) != split:
+            continue
+        try:
             poses = clip["poses"][clip["valid"]] if "valid" in clip else clip["poses"]
+        except IndexError as error:
+            raise ValueError(f"{path}: `valid` does not belong to `poses` ({error}); convert the file first.") from None
         frames.append(_body_poses(poses, path))
         sequence.append(np.full(len(poses), len(names)))
         names.append(name)
@@ -84,12 +91,25 @@ def read_rest_joints(folder: Path) -> Float[Tensor, "24 3"]:
             f"there is no {folder / 'rest_skeleton.npz'}; it holds `joints` (24, 3), metres: in a T-pose, the skeleton "
             "that the rotations refer to, such as `joint_template` of the body that they were fitted with."
         )
-    with np.load(folder / "rest_skeleton.npz", allow_pickle=False) as skeleton:
-        return torch.from_numpy(skeleton["joints"]).float()
+    try:
+        skeleton = read_npz(folder / "rest_skeleton.npz", {"joints": ((24, 3), "float32")})
+    except ArchiveError as error:
+        raise ValueError(f"{folder / 'rest_skeleton.npz'} holds no skeleton ({error}).") from None
+    return torch.from_numpy(skeleton["joints"])
+
+
+def _arrays(path: Path, *required: str) -> dict[str, np.ndarray]:
+    try:
+        arrays = read_all_npz(path)
+    except ArchiveError as error:
+        raise ValueError(f"{path} holds no motion capture ({error}); import it again.") from None
+    if missing := [name for name in required if name not in arrays]:
+        raise ValueError(f"{path} holds no {', '.join(missing)}; import it again.")
+    return arrays
 
 
 def _body_poses(poses: np.ndarray, path: Path) -> Float[np.ndarray, "frames 69"]:
-    if poses.ndim != 2 or poses.shape[1] != POSE_SIZE + 3 or not np.isfinite(poses).all():
+    if poses.dtype.kind != "f" or poses.ndim != 2 or poses.shape[1] != POSE_SIZE + 3 or not np.isfinite(poses).all():
         raise ValueError(f"`poses` of {path} is not (frames, 72) finite rotation vectors; convert the file first.")
     return poses[:, 3:].astype(np.float64)
 
