@@ -10,9 +10,9 @@ Imports nothing of kouros.
 
 import pickle
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BufferedIOBase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,23 @@ _PLAIN = (str, bytes, int, float, bool, type(None), np.number, np.bool_)
 _OPCODE = {op.name: ord(op.code) for op in pickletools.opcodes}
 
 
-class BoundedUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]
+if TYPE_CHECKING:
+
+    class _PythonUnpickler(pickle.Unpickler):
+        """What of Python's unpickler in Python is used here."""
+
+        stack: list[Any]
+        dispatch: Mapping[int, Callable[[Any], None]]
+        append: Callable[[Any], None]
+        read: Callable[[int], bytes]
+
+        def pop_mark(self) -> list[Any]: ...
+
+else:
+    _PythonUnpickler = pickle._Unpickler
+
+
+class BoundedUnpickler(_PythonUnpickler):
     """Unpickles plain values; subclasses say in `find_class` what names stand for, and `spend` what that takes."""
 
     def __init__(self, file: BufferedIOBase, *, encoding: str = "ASCII") -> None:
@@ -103,7 +119,7 @@ def check_keys(keys: list[Any]) -> None:
             raise pickle.UnpicklingError(f"it has a key that is a {type(key).__name__}, where text was expected")
 
 
-_DISPATCH: dict[int, Callable[[Any], None]] = dict(pickle._Unpickler.dispatch) | {  # type: ignore[attr-defined]
+_DISPATCH: dict[int, Callable[[Any], None]] = dict(_PythonUnpickler.dispatch) | {
     _OPCODE["DICT"]: BoundedUnpickler._dictionary,
     _OPCODE["SETITEM"]: BoundedUnpickler._set_item,
     _OPCODE["SETITEMS"]: BoundedUnpickler._set_items,
