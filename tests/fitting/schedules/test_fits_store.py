@@ -105,33 +105,8 @@ def test_files_of_another_data_set_are_refused(tmp_path: Path):
     np.save(tmp_path / "fits.npy", np.zeros((3, 82)))
     with pytest.raises(ValueError, match=r"expected \(4, 82\)"):
         FitsStore.from_spin(tmp_path / "fits.npy", 4)
-    FitsStore.empty(3).save(tmp_path / "store.npz")
-    with pytest.raises(ValueError, match="fits of 3 samples, the data set has 4"):
-        FitsStore.load(tmp_path / "store.npz", 4)
-    (tmp_path / "text.npz").write_text("no arrays")
-    with pytest.raises(ValueError, match="is not a store of fits"):
-        FitsStore.load(tmp_path / "text.npz", 4)
     with pytest.raises(IndexError, match=r"0 \.\. 2, asked for \[3\]"):
         FitsStore.empty(3).read(torch.tensor([0, 3]))
-
-
-def test_a_saved_store_is_the_same_and_an_interrupted_save_leaves_the_old_one(tmp_path, monkeypatch):
-    store = FitsStore.empty(3)
-    store.keep_better(torch.tensor([2]), _fits(1, [7.0]))
-    path = tmp_path / "run" / "store.npz"
-    store.save(path)
-    store.keep_better(torch.tensor([2]), _fits(1, [5.0], seed=1))
-
-    def full(descriptor: int) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        store.save(path)
-    read = FitsStore.load(path, 3)
-    assert read.fits.loss.tolist() == [math.inf, math.inf, 7.0]
-    assert_close(read.fits.pose[2], _fits(1, [7.0]).pose[0])
-    assert [p.name for p in path.parent.iterdir()] == ["store.npz"]
 
 
 def test_a_checkpoint_brings_the_store_back():
@@ -170,7 +145,6 @@ def _train_a_little(rank: int, folder: str) -> None:
         torch.tensor([], dtype=torch.long) if rank else torch.tensor([3]), _fits(1 - rank, [9.0] * (1 - rank))
     )
     torch.save(store.state_dict(), f"{folder}/{rank}.pt")
-    store.save(f"{folder}/store.npz")
     dist.barrier()
     dist.destroy_process_group()
 
@@ -183,4 +157,3 @@ def test_two_processes_end_with_the_same_store(tmp_path: Path):
         assert torch.equal(first[name], second[name])
     assert first["loss"].tolist() == [1.0, 2.0, 6.0, 9.0, 3.0, 3.0]
     assert_close(first["pose"][2], _fits(2, [0.0] * 2, seed=1).pose[1])
-    assert FitsStore.load(tmp_path / "store.npz", 6).fits.loss.tolist() == first["loss"].tolist()

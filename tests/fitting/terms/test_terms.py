@@ -10,7 +10,7 @@ from torch.testing import assert_close
 import kouros
 from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import Linearization, on_all
-from kouros.fitting.terms.keypoints import GemanMcClure, Landmarks, Quadratic, Reprojection, usable_keypoints
+from kouros.fitting.terms.keypoints import GemanMcClure, Landmarks, Reprojection, usable_keypoints
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.fitting.terms.priors import KnownDepth, on_betas, on_body_pose
 from kouros.geometry.cameras import PerspectiveCamera
@@ -66,7 +66,6 @@ def _terms(kinematics: KeypointKinematics, some: slice = slice(None)) -> dict[st
         "smplify's reprojection": lambda p: smplifys(kinematics.linearize(p)),
         "landmarks": lambda p: landmarks(kinematics.linearize(p)),
         "landmarks in scale": lambda p: scaled(kinematics.linearize(p)),
-        "near": lambda p: Quadratic(unknowns, unknowns.abs())(p.vector),
         "mixture": lambda p: on_all(on_body_pose(prior.energy(p.pose[:, 3:]).weighted(2.0)), p.size),
         "angles": lambda p: on_all(on_body_pose(AnglePrior().energy(p.pose[:, 3:])), p.size),
         "limits": lambda p: on_all(on_body_pose(limits.energy(p.pose[:, 3:])), p.size),
@@ -77,7 +76,7 @@ def _terms(kinematics: KeypointKinematics, some: slice = slice(None)) -> dict[st
 
 
 NAMES = (
-    "reprojection", "smplify's reprojection", "landmarks", "landmarks in scale", "near", "mixture", "angles",
+    "reprojection", "smplify's reprojection", "landmarks", "landmarks in scale", "mixture", "angles",
     "limits", "shape", "shape bound", "depth",
 )  # fmt: skip
 ROBUST = {"reprojection", "smplify's reprojection", "landmarks", "landmarks in scale"}

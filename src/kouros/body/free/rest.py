@@ -148,13 +148,3 @@ AXES = {
     "right_hand": (-1.0, 0.0, 0.0),
 }  # fmt: skip
 """Direction in the T-pose of the bone that ends in each of these joints."""
-
-
-def axis_error(joints: Float[np.ndarray, "people 24 3"]) -> float:
-    """Largest angle, radians, between a limb bone and its axis."""
-    worst = 0.0
-    for name, axis in AXES.items():
-        joint = JOINT_NAMES.index(name)
-        bone = joints[:, joint] - joints[:, PARENTS[joint]]
-        worst = max(worst, float(np.arccos(np.clip(_unit(bone) @ axis, -1, 1)).max()))
-    return worst

@@ -14,10 +14,9 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kouros.archives import ArchiveError, as_wanted, read_all_npz, read_npy
+from kouros.archives import ArchiveError, read_npy
 from kouros.batched import Batched
 from kouros.body.parameters import POSE_SIZE
-from kouros.files import npz_bytes, write_file
 from kouros.geometry.rotations import mirror_rotvec, rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.priors.body_pose import mirror_body_pose
 
@@ -196,39 +195,6 @@ class FitsStore:
         better = finite & (found.loss < to_beat.to(found.loss))
         self._write(*_gathered(index[better], pose[better], found.betas[better], found.loss[better]))
         return better
-
-    def save(self, path: str | Path) -> None:
-        """Write the store, whole or not at all. In a distributed job only the first process writes.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        if dist.is_available() and dist.is_initialized() and dist.get_rank() != 0:
-            return
-        fits = self._fits
-        arrays = {"pose": fits.pose.numpy(), "betas": fits.betas.numpy(), "loss": fits.loss.numpy()}
-        write_file(Path(path), npz_bytes(arrays, compressed=False))
-
-    @staticmethod
-    def load(path: str | Path, count: int) -> "FitsStore":
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: not such a file, or one of another data set.
-        """
-        try:
-            file = read_all_npz(path)  # a loss may be infinite: there is no fit yet
-            pose, betas = (as_wanted(file[name], (None, "float32"), name=name) for name in ("pose", "betas"))
-            loss = file["loss"].astype(np.float32)
-        except (ArchiveError, KeyError, ValueError) as error:
-            raise ValueError(
-                f"{path} is not a store of fits ({error}); expected a file that training saved."
-            ) from error
-        if pose.shape != (count, POSE_SIZE) or betas.shape[:1] != (count,) or loss.shape != (count,):
-            raise ValueError(
-                f"{path} holds fits of {len(pose)} samples, the data set has {count}; use the store saved with it."
-            )
-        return FitsStore(Fits(*(torch.from_numpy(a) for a in (pose, betas, loss))))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The store as a checkpoint keeps it."""

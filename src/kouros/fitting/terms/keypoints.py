@@ -125,25 +125,6 @@ class Landmarks:
         )
 
 
-@dataclass(frozen=True)
-class Quadratic:
-    """Unknowns that should stay near given values: shape prior, a network's estimate, the last video
-    frame."""
-
-    mean: Float[Tensor, "batch unknowns"]
-    precision: Float[Tensor, "batch unknowns"]
-    """1 / standard deviation; 0 where anything goes."""
-
-    def __call__(self, unknowns: Float[Tensor, "batch unknowns"]) -> Linearization:
-        """Distances in standard deviations."""
-        residuals = (unknowns - self.mean) * self.precision
-        return Linearization(
-            cost=0.5 * residuals.square().sum(-1),
-            residuals=residuals,
-            jacobian=torch.diag_embed(self.precision),
-        )
-
-
 def usable_keypoints(keypoints_2d: Float[Tensor, "batch points 3"]) -> Float[Tensor, "batch points 3"]:
     """The same keypoints, with confidence 0 (and finite numbers) where there is nothing to be seen.
 
