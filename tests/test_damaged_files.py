@@ -90,11 +90,11 @@ def test_a_call_that_hangs_crashes_or_fails_is_over_and_the_next_one_works():
     with pytest.raises(IsolatedError, match="did not end"):
         isolated(time.sleep, 60, seconds=0.5)
     with pytest.raises(IsolatedError, match="crashed"):
-        isolated(os._exit, 3, seconds=20)
+        isolated(os._exit, 3, seconds=20.0)
     with pytest.raises(IsolatedError, match="no such") as raised:
-        isolated(os.rmdir, "/no such folder", seconds=20)
+        isolated(os.rmdir, "/no such folder", seconds=20.0)
     assert raised.value.kind == "FileNotFoundError"
-    assert isolated(os.path.basename, "a/b", seconds=20) == "b"
+    assert isolated(os.path.basename, "a/b", seconds=20.0) == "b"
     assert time.perf_counter() - start < 60
 
 
@@ -195,8 +195,8 @@ def test_a_motion_s_betas_are_checked(betas: np.ndarray):
 def test_infinite_rotations_of_eft_are_left_out_and_the_others_come_in(tmp_path: Path, capsys):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.jpg")
     turns = np.tile(np.eye(3), (24, 1, 1)).tolist()
-    good = {"imageName": "a.jpg", "parm_pose": turns, "parm_shape": [0.0] * 10, "gt_keypoint_2d": [[1.0, 2.0, 1.0]] * 49,
-            "bbox_center": [30, 30], "bbox_scale": 0.3}  # fmt: skip
+    good = {"imageName": "a.jpg", "parm_pose": turns, "parm_shape": [0.0] * 10,
+            "gt_keypoint_2d": [[1.0, 2.0, 1.0]] * 49, "bbox_center": [30, 30], "bbox_scale": 0.3}  # fmt: skip
     rows = [good, good | {"parm_pose": "INF"}, good | {"parm_shape": None}, {}, good | {"bbox_scale": {}}]
     text = json.dumps({"ver": 0.1, "data": rows}).replace('"INF"', json.dumps(turns).replace("1.0", "1e999", 1))
     (tmp_path / "fits.json").write_text(text)
