@@ -22,6 +22,30 @@ def test_contributing_lists_the_folders_in_the_house_s_order():
     assert listed == there
 
 
+_READERS = {
+    r"np\.load\(": "archives.py",
+    r"zipfile\.|ZipFile\(": "archives.py tensors.py",
+    r"json\.loads?\(": "documents.py",
+    r"torch\.load\(": "tensors.py",
+    r"pickle\.(loads?|Unpickler)\(|np\.lib\.format": "archives.py",
+    r"loadmat\(": "matlab.py",
+    r"Image\.open\(": "images.py",
+}
+"""How files are opened that may come from strangers, and where alone that is done."""
+
+
+@pytest.mark.parametrize("pattern", _READERS)
+def test_files_of_strangers_are_opened_in_one_place(pattern: str):
+    found = [
+        f"{file.relative_to(PACKAGE)}: {line.strip()}"
+        for file in sorted(PACKAGE.rglob("*.py"))
+        if file.name not in _READERS[pattern].split()
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if re.search(pattern, line)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [

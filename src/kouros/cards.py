@@ -1,10 +1,11 @@
 """Model cards: for everything learned that comes with kouros, what it is, of what and how it was made, and how good."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from kouros.documents import read_json
 
 PACKAGE = Path(__file__).parent
 _FOLDER = PACKAGE / "model_cards"
@@ -39,7 +40,7 @@ def model_cards() -> dict[str, ModelCard]:
     """All cards by name, estimators first."""
     cards = []
     for path in sorted(_FOLDER.glob("*.json")):
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json(path)
         files, figures = (tuple(content.pop(name)) for name in ("files", "figures"))
         cards.append(ModelCard(files=files, figures=figures, **content))
     return {c.name: c for c in sorted(cards, key=lambda c: (c.kind != "estimator", c.name != "default", c.name))}

@@ -4,9 +4,12 @@ Imports nothing of kouros.
 """
 
 import contextlib
+import errno
 import io
 import os
 import secrets
+import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,11 +26,17 @@ def write_files(contents: Mapping[Path, bytes | memoryview]) -> None:
         OSError: a folder cannot be made or a file not written.
     """
     staged: dict[Path, Path] = {}
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_name(path)
+        remove_leftovers(path.parent)
     try:
         for path, data in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
             staged[path] = aside = aside_of(path)
-            _write_through(aside, data)
+            try:
+                _write_through(aside, data)
+            except OSError as error:  # a full disk's names no file
+                raise OSError(error.errno, error.strerror or str(error), str(path)) from None
         for path, aside in staged.items():
             aside.replace(path)
     finally:
@@ -68,6 +77,32 @@ def aside_of(path: Path) -> Path:
     # In the target's own folder, because a rename is atomic only within one file system; a name of fixed
     # length, because the target's may be as long as the file system allows.
     return path.with_name(f".kouros-{secrets.token_hex(8)}.part")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs have begun to write into a folder; looked for once by each process."""
+    if folder in _LOOKED_AFTER:
+        return
+    _LOOKED_AFTER.add(folder)
+    with contextlib.suppress(OSError):
+        for aside in folder.glob(".kouros-*.part"):
+            # A file that somebody is writing to just now has just been changed.
+            if time.time() - aside.stat().st_mtime > _LEFT_SECONDS:
+                aside.unlink(missing_ok=True)
+
+
+_LEFT_SECONDS = 3600
+_LOOKED_AFTER: set[Path] = set()
+
+
+def _check_name(path: Path) -> None:
+    """See that a rename to this name could work, before files that belong together are renamed one by one."""
+    try:
+        found = path.lstat()  # says so if the name is longer than the file system allows
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", str(path))
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray], *, compressed: bool = True) -> memoryview:

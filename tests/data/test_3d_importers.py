@@ -311,12 +311,13 @@ def test_pickled_arrays_of_arrays_and_cycles_are_read(tmp_path):
     assert read["self"] is read
 
 
-def test_a_list_of_lists_that_would_unfold_without_end_is_read_as_it_is(tmp_path):
+def test_a_list_of_lists_that_would_unfold_without_end_is_refused(tmp_path):
     level: list = []
     for _ in range(60):
         level = [level] * 10
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": level}))
-    assert len(load_pickle(tmp_path / "x.pkl")["a"]) == 10
+    with pytest.raises(DatasetError, match="nested too deeply"):
+        load_pickle(tmp_path / "x.pkl")
 
 
 def test_objects_are_no_arrays(tmp_path):

@@ -4,7 +4,6 @@ A layout names its points by ours, in its own order; points that no body of ours
 then placed in the set of `KEYPOINT_SETS` that has most of them, and the set's other points count as not seen.
 """
 
-import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kouros.body.keypoints import COCO17, KEYPOINT_SETS, MPI_INF_3DHP17, MPII16, OPENPOSE25, KeypointSet
+from kouros.documents import parse_json
 from kouros.sentences import some
 
 
@@ -171,7 +171,7 @@ def read_layout(path: Path) -> Layout:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        content = tomllib.loads(text) if path.suffix == ".toml" else parse_json(text)
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such description of keypoints.") from None
     except (OSError, ValueError, RecursionError) as error:

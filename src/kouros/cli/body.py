@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from kouros.cli.usage import Flag
+from kouros.sentences import explained
 
 if TYPE_CHECKING:
     from kouros.body.free_body import CheckReport
@@ -36,7 +37,7 @@ class Build:
                 return _print_report(free_body.check(mocap=mocap))
             free_body.write(self.out, free_body.build(mocap))
         except (ImportError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         print(f"wrote {self.out}")
         return 0

@@ -10,6 +10,7 @@ import tyro
 from kouros.cli.consoles import table_console
 from kouros.cli.reconstruct import check_focal_length, load_body_of
 from kouros.cli.usage import Flag, UsageError
+from kouros.sentences import explained
 
 if TYPE_CHECKING:
     from kouros.pipeline import Reconstructor
@@ -49,7 +50,7 @@ class Compare:
         try:
             return self._run()
         except (ImportError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
 
     def _run(self) -> int:

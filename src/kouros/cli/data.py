@@ -9,6 +9,7 @@ import tyro
 
 from kouros.cli.sources import open_source
 from kouros.cli.usage import UsageError
+from kouros.sentences import explained
 
 if TYPE_CHECKING:
     from kouros.data.tables import AnnotationTable
@@ -49,7 +50,7 @@ class Data:
                 else:
                     _export(table, folder / f"{path.stem}.npz")
         except (ImportError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         return 0
 

@@ -11,6 +11,7 @@ from kouros.cli.consoles import table_console
 from kouros.cli.reconstruct import load_body_of
 from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
+from kouros.sentences import explained
 
 if TYPE_CHECKING:
     from kouros.body import BodyModel
@@ -71,7 +72,7 @@ class Evaluate:
         try:
             return self._run()
         except (ImportError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
 
     def _run(self) -> int:

@@ -11,6 +11,7 @@ import tyro
 
 from kouros.cli.late import LateCommand, late_command
 from kouros.cli.usage import UsageError
+from kouros.sentences import explained
 
 _SHOWN_PROBLEMS = 10
 IMPORTERS = {
@@ -53,7 +54,7 @@ class Importing(LateCommand):
         try:
             report = self.function(**self.arguments)
         except (ImportError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         for problem in report.problems[:_SHOWN_PROBLEMS]:
             print(f"left out: {problem.where}: {problem.what}", file=sys.stderr)

@@ -9,6 +9,7 @@ import tyro
 
 from kouros.cli.consoles import table_console
 from kouros.cli.usage import UsageError
+from kouros.sentences import explained
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class ConvertModel:
             body = None if self.body is None else str(self.body.resolve())
             write_config(run, published.config, {"body": body, "converted_from": self.source.name})
         except (OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         print(f"wrote {self.out}: SPIN with ResNet-{published.config.backbone}")
         return 0
@@ -130,7 +131,7 @@ class ChainModels:
         try:
             write_chain(self.out, self.stages)
         except (OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         print(f"wrote {self.out}: {len(self.stages)} stages")
         return 0
@@ -162,7 +163,7 @@ class AverageModels:
         try:
             average_runs(self.first, self.second, self.share, self.out)
         except (OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         print(f"wrote {self.out}: {self.share:g} of {self.second}, the rest of {self.first}")
         return 0
@@ -189,7 +190,7 @@ class PackModel:
                 raise ValueError(f"{self.run_folder} is no learned start and no depths of joints: none that is packed.")
             system.pack(self.out)
         except (OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         print(f"wrote {self.out}")
         return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from kouros.cli.usage import Flag, UsageError
+from kouros.sentences import explained
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Synthesize:
             from kouros.data.synthetic.generate import Order, OrderError, synthesize
             from kouros.data.synthetic.scenes import SceneConfig
         except ImportError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         if self.features and not self.detections:
             raise UsageError("--features are of detected people; add --detections.")
@@ -75,7 +76,7 @@ class Synthesize:
         except OrderError as error:
             raise UsageError(str(error)) from None
         except (OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         if made.made_shards and sys.stderr.isatty():
             print(file=sys.stderr)

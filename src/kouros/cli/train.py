@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Protocol, Union, runtime_checkable
 import tyro
 
 from kouros.cli.usage import UsageError
+from kouros.sentences import explained
 from kouros.systems.table import SYSTEMS, SystemEntry
 
 
@@ -36,7 +37,7 @@ class Prior:
         try:
             TRAINERS[self.name](self.mocap, self.out, seed=self.seed, credit=self.credit)
         except (OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         print(f"wrote {self.out}")
         return 0

@@ -14,6 +14,7 @@ import tyro
 
 from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
+from kouros.sentences import explained
 from kouros.systems.system import SystemConfig
 from kouros.systems.table import SystemEntry
 from kouros.training.options import EngineOptions, TrainingError
@@ -66,7 +67,7 @@ class _TrainSystem:
         try:
             outcome = self._run(config, engine)
         except (OSError, ValueError, ImportError, TrainingError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explained(error)}", file=sys.stderr)
             return 1
         if first_process():
             print(_summary(outcome, self.out))

@@ -17,10 +17,12 @@ import torch
 from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
+from kouros.archives import map_npy
 from kouros.batched import Batched, stack
 from kouros.data.images import ImageError
 from kouros.data.mocap.motion import load_arrays
 from kouros.data.schema import DatasetError, Sample, TableInfo
+from kouros.documents import read_json
 from kouros.files import npz_bytes, write_files
 
 FOLDER, ABOUT, FEATURES = "detections", "detections.json", "features"
@@ -71,7 +73,7 @@ class DetectionSource:
     def __init__(self, folder: str | Path) -> None:
         self.path = Path(folder)
         try:
-            about = json.loads((self.path / ABOUT).read_text())
+            about = read_json(self.path / ABOUT)
             self._split = str(about["split"])
             version = about["version"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -112,7 +114,7 @@ class DetectionSource:
     def _features(self) -> list[np.ndarray]:
         """Of each file that has any."""
         files = sorted((self.path / FEATURES).glob("*.npy"))
-        return [np.load(file, mmap_mode="r") for file in files]
+        return [map_npy(file) for file in files]
 
     @cached_property
     def _firsts(self) -> list[int]:

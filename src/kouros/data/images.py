@@ -8,7 +8,7 @@ import math
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ MAX_PIXELS = 100_000_000
 """Larger pictures are refused from their header, before anything is decoded."""
 MIN_SIDE = 16
 """A shorter side, pixels, cannot show a person."""
-_AVIF = frozenset({".avif"}) if features.check("avif") else frozenset()
+_AVIF = frozenset({".avif"}) if features.check("avif") else frozenset[str]()
 IMAGE_SUFFIXES = _AVIF | {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 """What `find_images` takes from a folder; a file named directly may have any suffix."""
 
@@ -34,6 +34,11 @@ _OTHER_PICTURES = frozenset(
     }
 )  # fmt: skip
 """Suffixes of pictures that are not read; in a folder they are counted."""
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", *(["AVIF"] if _AVIF else []))
+"""Of pictures that are opened, whatever the file's name says; Pillow knows more, some of which start other programs."""
+_STRIP = 2**20
+"""Pixels that are composed or scaled at a time, in wider numbers than they are stored in."""
+
 _FULL_FRAME_DIAGONAL = math.hypot(36.0, 24.0)
 _MILLIMETRES_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # EXIF FocalPlaneResolutionUnit
 # As a multiple of the picture's diagonal: a fisheye's 4 mm to a telescope's 4,300 mm on full frame. EXIF
@@ -111,6 +116,19 @@ def read_labels(path: str | Path) -> UInt8[np.ndarray, "height width"]:
     return values.astype(np.uint8)
 
 
+def open_picture(path: Path) -> Image.Image:
+    """A picture of the announced formats whose header says a size within `MAX_PIXELS`; not yet decoded.
+
+    Raises:
+        OSError: it is missing, no such picture, or too large.
+    """
+    image = Image.open(path, formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise OSError(f"{image.width:,} x {image.height:,} pixels exceed the limit of {MAX_PIXELS:,}")
+    return image
+
+
 def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """The picture files that ``paths`` name: files as they are, and for a folder the pictures directly in it.
 
@@ -186,7 +204,7 @@ def _opened(data: bytes, label: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about sizes and metadata; the limits here are our own
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageError(_too_large(label)) from None
     except Exception:  # decoders raise anything on hostile files
@@ -244,7 +262,11 @@ def _pil_to_rgb(image: Image.Image, label: str) -> UInt8[np.ndarray, "height wid
     if mode == "F":
         return _array_to_rgb(np.asarray(image), label)
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _array_to_rgb(np.asarray(image.convert("RGBA")), label)
+        made = np.empty((image.height, image.width, 3), np.uint8)
+        for rows in _strips(image.height, image.width):
+            strip = image.crop((0, rows.start, image.width, rows.stop)).convert("RGBA")
+            made[rows] = _over_white(np.asarray(strip))
+        return made
     # Not `np.asarray` of a view: the array must be the caller's own to write to.
     return np.array(image if mode == "RGB" else image.convert("RGB"))
 
@@ -262,19 +284,37 @@ def _array_to_rgb(array: np.ndarray, label: str = "the array") -> UInt8[np.ndarr
             raise ImageError(
                 f"{label}: floating-point pixel values must lie in [0, 1] without NaN; scale them, or pass uint8."
             )
-        array = np.rint(array * 255.0).astype(np.uint8)
-    elif array.dtype == np.uint16:
-        array = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    elif array.dtype != np.uint8:
+    elif array.dtype not in (np.uint8, np.uint16):
         raise ImageError(
             f"{label}: pixel values of type {array.dtype} cannot be read; expected uint8, uint16 or floats in [0, 1]."
         )
-    if array.ndim == 2:
-        return np.repeat(array[..., None], 3, axis=2)
-    if array.shape[2] == 4:
-        color, alpha = array[..., :3].astype(np.uint32), array[..., 3:].astype(np.uint32)
-        return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    return np.array(array)
+    made = np.empty((*array.shape[:2], 3), np.uint8)
+    for rows in _strips(*array.shape[:2]):
+        strip = _eight_bits(array[rows])
+        if strip.ndim == 2:
+            made[rows] = strip[..., None]
+        else:
+            made[rows] = strip if strip.shape[2] == 3 else _over_white(strip)
+    return made
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Rows of a picture, so many at a time that their number of pixels is bounded."""
+    step = max(1, _STRIP // width)
+    return (slice(start, min(height, start + step)) for start in range(0, height, step))
+
+
+def _eight_bits(array: np.ndarray) -> np.ndarray:
+    if np.issubdtype(array.dtype, np.floating):
+        return np.rint(array * 255.0).astype(np.uint8)
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return array
+
+
+def _over_white(array: UInt8[np.ndarray, "height width 4"]) -> UInt8[np.ndarray, "height width 3"]:
+    color, alpha = array[..., :3].astype(np.uint32), array[..., 3:].astype(np.uint32)
+    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _focal_length(image: Image.Image) -> tuple[float | None, str | None]:

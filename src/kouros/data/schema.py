@@ -142,6 +142,10 @@ class SampleError(ValueError):
     """A row that breaks the schema; the message says which field, what it holds and what was expected."""
 
 
+_LARGEST_SIZE = 1e9
+"""Pixels; more than any picture's, and well within float32."""
+
+
 def check_sample(sample: Sample, info: TableInfo) -> None:
     """Stop a row that breaks the schema.
 
@@ -172,7 +176,7 @@ def _check_fields(sample: Sample, info: TableInfo) -> None:
         value = getattr(sample, name)
         if value is not None and not ((value[:, -1] >= 0) & (value[:, -1] <= 1)).all():
             raise SampleError(f"{name} has confidences outside [0, 1].")
-    if sample.box_size is not None and not (np.isfinite(sample.box_size) and sample.box_size > 0):
+    if sample.box_size is not None and not (0 < sample.box_size < _LARGEST_SIZE):
         raise SampleError(f"box_size is {sample.box_size}; expected a positive number of pixels.")
     if sample.gender is not None and sample.gender not in GENDERS:
         raise SampleError(f"gender is {sample.gender!r}; expected one of {', '.join(GENDERS)}.")
@@ -217,6 +221,8 @@ def _check_array(name: str, value: np.ndarray, shape: tuple[int, ...]) -> None:
     if not fits:
         expected = tuple("any" if e == -1 else e for e in shape)
         raise SampleError(f"{name} has shape {value.shape}; expected {expected}.")
-    if not np.isfinite(value).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(value))[0])
+    with np.errstate(over="ignore"):
+        stored = value.astype(np.float32)  # as the table has it, where 1e39 would be infinite
+    if not np.isfinite(stored).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(stored))[0])
         raise SampleError(f"{name} is {value[index]} at {index}; expected finite numbers.")

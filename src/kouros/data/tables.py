@@ -29,6 +29,7 @@ from kouros.data.schema import (
     array_shapes,
     check_sample,
 )
+from kouros.documents import parse_json
 from kouros.files import aside_of
 
 try:
@@ -326,7 +327,7 @@ def _info_from_json(path: Path, text: bytes | None) -> TableInfo:
     if text is None:
         raise TableError(f"{path}: this Parquet file is no annotation table of kouros (it has no description).")
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         version = content["schema_version"]
         if version != SCHEMA_VERSION:
             raise TableError(
@@ -348,7 +349,9 @@ def _info_from_json(path: Path, text: bytes | None) -> TableInfo:
             | {key: _found(content["provenance"][key], path.parent) for key in content.get("provenance_paths", ())},
             part_set=content.get("part_set"),
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except TableError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TableError(f"{path}: the table's description cannot be read ({error!r}).") from None
 
 

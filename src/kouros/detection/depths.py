@@ -7,11 +7,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from kouros.archives import ArchiveError, as_wanted, read_all_npz
 from kouros.detection.movenet import SeenKeypoints
 from kouros.files import npz_bytes, write_file
 from kouros.networks.depth_head import DepthHead
+from kouros.sentences import first_line
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "models" / "joint_depths.npz"
+_WIDEST = 4096
 LEAST_SPREAD = 0.01
 """Of the square's side: no depth is known better."""
 
@@ -40,11 +43,18 @@ def load_depth_head(path: Path) -> DepthHead:
 
     Raises:
         OSError: the file cannot be read.
+        ValueError: it holds something else.
     """
-    with np.load(path, allow_pickle=False) as file:
-        width, blocks = (int(n) for n in file["config"])
+    try:
+        file = read_all_npz(path)
+        width, blocks = (int(n) for n in as_wanted(file.pop("config"), ((2,), "int64"), name="config"))
+        if not (0 < width <= _WIDEST and 0 < blocks <= _WIDEST):
+            raise ArchiveError(f"config is {width}, {blocks}")
         network = DepthHead(width, blocks)
-        network.load_state_dict({k: torch.from_numpy(file[k].astype(np.float32)) for k in file.files if k != "config"})
+        state = {name: as_wanted(array, (None, "float32"), name=name) for name, array in file.items()}
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    except (ArchiveError, KeyError, RuntimeError) as error:  # of torch: other names or shapes
+        raise ValueError(f"{path} holds no weights of the depth head ({first_line(error)}).") from None
     return network.eval().requires_grad_(False)
 
 

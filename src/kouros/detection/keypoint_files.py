@@ -5,8 +5,6 @@ keypoint file at all is refused with what it looks like and what would be read.
 """
 
 import io
-import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from kouros.archives import ArchiveError, read_all_npz
 from kouros.body.keypoints import COCO17
 from kouros.body.layouts import Layout, layout, usual_layout
 from kouros.detection.files import coco, deeplabcut, easymocap, mediapipe, mmpose, openpose, own, yolo
 from kouros.detection.files.found import FoundFile, FoundImage, FoundPerson
 from kouros.detection.people import DetectedPerson
 from kouros.detection.usable import UnusableError, usable_people
+from kouros.documents import DocumentError, parse_json
 from kouros.notes import note
 from kouros.sentences import some
 
@@ -159,16 +159,15 @@ def _bytes(path: Path) -> bytes:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(_bytes(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return parse_json(_bytes(path))
+    except DocumentError as error:
         raise NotKeypointsError(f"{path} is not JSON ({error}); expected keypoints of a detector.") from None
 
 
 def _of_arrays(path: Path, data: bytes) -> FoundFile:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in own.NAMES}
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = {name: array for name, array in read_all_npz(io.BytesIO(data)).items() if name in own.NAMES}
+    except ArchiveError as error:
         raise NotKeypointsError(f"{path} is no NPZ file that can be read ({error}).") from None
     if not own.recognises_arrays(arrays):
         raise NotKeypointsError(f"{path} is an NPZ file without keypoints of ours; expected {', '.join(own.NAMES)}.")

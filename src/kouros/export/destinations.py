@@ -1,10 +1,11 @@
 """Where each photo's results go, so that no photo's results ever replace another's, nor any other file."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
+
+from kouros.documents import read_json
 
 
 class Destinations:
@@ -59,7 +60,7 @@ def _candidates(source: Path) -> Iterator[str]:
 def _source_of(results: Path) -> str | None:
     """Which photo a JSON file of ours is about; None for any other file."""
     try:
-        document = json.loads(results.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        document = read_json(results)
+    except (OSError, ValueError):
         return None
     return document.get("image") if isinstance(document, dict) and "people" in document else None

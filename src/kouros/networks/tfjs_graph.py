@@ -5,7 +5,6 @@ folded, each with the names of its inputs. Weights may be stored in half precisi
 """
 
 import base64
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kouros.documents import read_json
 from kouros.sentences import first_line
 
 _WANTED = "expected the .json file of a TensorFlow.js graph model, with its weights beside it"
@@ -97,8 +97,8 @@ def read_graph(path: str | Path) -> Graph:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        content = read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON ({first_line(error)}); {_WANTED}.") from error
     try:
         groups = content["weightsManifest"]

@@ -1,13 +1,12 @@
 """Weights that torchvision published for ImageNet, for networks with its names and shapes of parameters."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from kouros.sentences import first_line
+from kouros.tensors import TensorFileError, check_finite, load_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """Of RGB in [0, 1]: what pictures are normalised with before networks that were trained on ImageNet see them."""
@@ -29,11 +28,15 @@ def load_torchvision(network: nn.Module, path: str | Path, kind: str, left_out: 
         OSError: the file cannot be read.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        state = load_tensors(Path(path))
+    except TensorFileError as error:
         raise ValueError(f"{path} is not a file of weights ({first_line(error)}); {_WANTED}.") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} holds no network's weights by name; {_WANTED}.")
+    try:
+        check_finite(state)
+    except TensorFileError as error:
+        raise ValueError(f"{path} cannot be used: {error}; {_WANTED}.") from None
     ours = network.state_dict()
     # Old files have no counts of batches, which only a momentum of None would need.
     given = {k: v for k, v in state.items() if not k.startswith(left_out)}

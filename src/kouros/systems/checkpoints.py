@@ -4,7 +4,6 @@ They are archives of tensors by torchvision's and HMR's names, wrapped and prefi
 and plain values is ever constructed from them.
 """
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.resnet import DEPTHS, Depth, ResNet
 from kouros.sentences import first_line, some
 from kouros.systems.spin import SpinConfig
+from kouros.tensors import TensorFileError, check_finite, load_tensors
 
 _WRAPPERS = ("model", "state_dict", "gen_state_dict")
 """Where the weights are, in SPIN's checkpoints and others'."""
@@ -84,8 +84,8 @@ def _load(path: str | Path) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: there is no such file.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return load_tensors(Path(path))
+    except TensorFileError as error:
         raise ValueError(f"{path} is damaged or no file of weights ({first_line(error)}); {_EXPECTED}.") from None
 
 
@@ -94,6 +94,10 @@ def _weights_in(content: Any, path: str | Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         inner = next((content[w] for w in _WRAPPERS if isinstance(content.get(w), Mapping)), content)
         if inner and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in inner.items()):
+            try:
+                check_finite(inner)
+            except TensorFileError as error:
+                raise ValueError(f"{path} cannot be used: {error}; {_EXPECTED}.") from None
             return dict(inner)
     raise ValueError(f"{path} holds no weights by name; {_EXPECTED}.")
 

@@ -29,6 +29,7 @@ import torch
 from kouros import __version__
 from kouros.body.files import load_body
 from kouros.body.model import BodyModel
+from kouros.documents import read_json
 from kouros.files import write_file
 from kouros.systems.chain import Chain, ChainConfig
 from kouros.systems.system import System, SystemConfig
@@ -128,7 +129,7 @@ def read_config(run: RunFolder) -> dict[str, Any]:
     if not run.path.is_dir():
         raise ValueError(f"{run.path} is no folder; expected the folder of a run, which `kouros train` wrote.")
     try:
-        content = json.loads(run.config.read_text(encoding="utf-8"))
+        content = read_json(run.config)
     except FileNotFoundError:
         raise ValueError(f"{run.path} is no run: it has no config.json, which `kouros train` writes.") from None
     except (OSError, ValueError) as error:
@@ -257,7 +258,7 @@ def note_environment(run: RunFolder) -> None:
         OSError: it cannot be written.
     """
     try:
-        starts = json.loads(run.environment.read_text(encoding="utf-8"))["starts"]
+        starts = read_json(run.environment)["starts"]
     except (OSError, ValueError, KeyError, TypeError):
         starts = []
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kouros.files import aside_of
 from kouros.sentences import first_line, some
+from kouros.tensors import TensorFileError, check_finite, load_tensors
 
 WEIGHTS_VERSION = 1
 
@@ -87,7 +88,15 @@ def read_weights(path: Path) -> Weights:
             f"{path} has version {version} of the weights' format, this kouros reads {WEIGHTS_VERSION}; "
             "use the kouros that wrote it."
         )
-    return Weights(content["system"], content["steps"], content["weights"])
+    system, steps, weights = (content.get(key) for key in ("system", "steps", "weights"))
+    named = isinstance(weights, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items())
+    if not isinstance(system, str) or not isinstance(steps, int) or not isinstance(weights, dict) or not named:
+        raise ValueError(f"{path} holds no weights by name; expected a weights.pt that training wrote.")
+    try:
+        check_finite(weights)
+    except TensorFileError as error:
+        raise ValueError(f"{path} cannot be used: {error}; train again, or get the file again.") from None
+    return Weights(system, steps, weights)
 
 
 def save_archive(path: Path, content: Any) -> None:
@@ -126,8 +135,8 @@ def load_archive(path: Path, *, mapped: bool = False) -> Any:
     with path.open("rb"):
         pass  # who may not read it hears that, and not that it is damaged
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # torch, zipfile and pickle each have their own
+        return load_tensors(path, mapped=mapped)
+    except TensorFileError as error:
         raise ValueError(f"{path} is damaged or no file of tensors ({first_line(error)}).") from None
 
 

@@ -4,7 +4,6 @@ Format: the data set's own page (cocodataset.org, "Data format") and its API. Ke
 so half a pixel is added to reach their centres; boxes are already measured from the corner of the image.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ import cv2
 import numpy as np
 
 from kouros.body.keypoints import COCO17
+from kouros.data.images import MAX_PIXELS
 from kouros.data.importers.boxes import box_of_corners
 from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
 from kouros.data.schema import DatasetError, RunLengths, Sample, TableInfo
+from kouros.documents import read_json
 
 _LIMBS = slice(5, 17)
 _FOLDERS = ("train2017", "val2017", "train2014", "val2014")
@@ -103,7 +104,7 @@ def read_coco_json(file: Path) -> dict[str, Any]:
         DatasetError: it is missing or something else.
     """
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
     except FileNotFoundError:
         raise DatasetError(f"{file}: there is no such file; expected COCO annotations (JSON).") from None
     except (ValueError, OSError) as error:
@@ -150,6 +151,7 @@ def coco_mask(segmentation: Any, image_size: tuple[int, int]) -> RunLengths:
         counts = segmentation["counts"]
         return mask_runs(decompress_counts(counts) if isinstance(counts, str) else counts, height, width)
     width, height = image_size
+    _check_size(width, height)
     canvas = np.zeros((height, width), dtype=np.uint8)
     for polygon in segmentation:
         corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
@@ -158,11 +160,21 @@ def coco_mask(segmentation: Any, image_size: tuple[int, int]) -> RunLengths:
     return RunLengths.encode(canvas)
 
 
+def _check_size(width: int, height: int) -> None:
+    """Before a mask of this size is made, which no picture may have."""
+    if min(width, height) < 1 or width * height > MAX_PIXELS:
+        raise ValueError(f"a mask of {width:,} x {height:,} pixels exceeds the limit of {MAX_PIXELS:,}, or is empty")
+
+
 def mask_runs(counts: Sequence[int], height: int, width: int) -> RunLengths:
     """COCO's run lengths, which alternate between background and foreground and start with background."""
-    lengths = np.array(counts, dtype=np.int32)
+    _check_size(int(width), int(height))
+    lengths = np.array(counts, dtype=np.int64)
     if (lengths < 0).any():
         raise ValueError("run lengths of a mask are negative")
+    if lengths.sum() != int(height) * int(width):
+        raise ValueError(f"run lengths of a mask cover {lengths.sum():,} pixels of {height} x {width}")
+    lengths = lengths.astype(np.int32)
     labels = (np.arange(len(lengths)) % 2).astype(np.uint8)
     return RunLengths(int(height), int(width), labels[lengths > 0], lengths[lengths > 0])
 

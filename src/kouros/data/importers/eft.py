@@ -4,7 +4,6 @@ Format: the JSON files of the fits' release (Joo et al., 3DV 2021), ``{"ver": ..
 are SPIN's; pictures are named without the folder that their data set has them in.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from kouros.body.keypoints import SPIN49
+from kouros.data.importers.numbers import finite
 from kouros.data.importers.running import ImportReport, row_blocks, run_import
 from kouros.data.schema import DatasetError, Sample, TableInfo
+from kouros.documents import read_json
 
 _FOLDERS = ("", "train2014/", "val2014/", "images/")
 _TRIED = 50
@@ -44,7 +45,7 @@ def import_eft(
         kind = str(person.get("smpltype", "smpl")).lower()
         if kind != "smpl":
             raise ValueError(f"the fit is of the body model {kind!r}; expected smpl")
-        turns = np.array(person["parm_pose"], dtype=np.float64).reshape(24, 3, 3)
+        turns = finite(person["parm_pose"], 24, 3, 3)
         keypoints = np.array(person["gt_keypoint_2d"], dtype=np.float64).reshape(49, 3)
         confidence = keypoints[:, 2:].clip(0, 1)
         return Sample(
@@ -72,7 +73,7 @@ def import_eft(
 
 def _read(source: Path) -> list[dict[str, Any]]:
     try:
-        content = json.loads(source.read_bytes())
+        content = read_json(source)
     except FileNotFoundError:
         raise DatasetError(f"{source}: there is no such file; expected EFT's fits (JSON).") from None
     except (ValueError, OSError) as error:

@@ -18,9 +18,11 @@ from scipy.spatial.transform import Rotation
 from kouros.body.keypoints import H36M17
 from kouros.data.importers.boxes import box_around, box_of_corners
 from kouros.data.importers.human36m_cameras import known_cameras
+from kouros.data.importers.matlab import seconds_for
 from kouros.data.importers.pickles import load_pickle
 from kouros.data.importers.running import ImportReport, Problem, Unit, converted, require, run_import
 from kouros.data.schema import DatasetError, Sample, TableInfo
+from kouros.isolated import IsolatedError, isolated
 
 RAW_TO_17 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
@@ -187,28 +189,45 @@ def _folder(parent: Path, *names: str) -> Path | None:
 def _read_cdf(path: Path, axes: int) -> np.ndarray:
     """(frames, 32, axes) of the variable ``Pose``."""
     try:
-        import cdflib
+        import cdflib  # noqa: F401 - the other process needs it
     except ImportError:
         raise ImportError(f"{path}: Human3.6M's CDF files need cdflib: pip install 'kouros[train]'.") from None
     if not path.is_file():
         raise DatasetError(f"{path}: there is no such file.")
     try:
-        values = np.asarray(cdflib.CDF(path).varget("Pose"), dtype=np.float64)
-    except Exception as error:  # cdflib raises many kinds on damaged files
+        values = isolated(read_pose_variable, str(path), seconds=seconds_for(path))
+    except (IsolatedError, OSError) as error:
         raise DatasetError(f"{path}: this CDF file cannot be read ({error}).") from None
     if values.ndim != 3 or values.shape[0] != 1 or values.shape[2] != 32 * axes:
         raise DatasetError(f"{path}: Pose has shape {values.shape}; expected (1, frames, {32 * axes}).")
     return values.reshape(-1, 32, axes)
 
 
+def read_pose_variable(path: str) -> np.ndarray:
+    """What cdflib makes of a file; damaged ones keep it busy for ever, so this runs in another process."""
+    import cdflib
+
+    return np.asarray(cdflib.CDF(path).varget("Pose"), dtype=np.float64)
+
+
 def _mask_boxes(path: Path) -> np.ndarray:
     """(frames, 4) x0, y0, x1, y1 of the masks, which are stored transposed."""
     try:
-        import h5py
+        import h5py  # noqa: F401 - the other process needs it
     except ImportError:
         raise ImportError(f"{path}: Human3.6M's boxes need h5py: pip install 'kouros[train]'.") from None
     if not path.is_file():
         raise DatasetError(f"{path}: there is no such file.")
+    try:
+        return isolated(read_mask_boxes, str(path), seconds=seconds_for(path))
+    except (IsolatedError, OSError) as error:
+        raise DatasetError(f"{path}: this file of masks cannot be read ({error}).") from None
+
+
+def read_mask_boxes(path: str) -> np.ndarray:
+    """Boxes of a file's masks; read in another process, likewise."""
+    import h5py
+
     boxes = []
     with h5py.File(path, "r") as file:
         for reference in file["Masks"][:, 0]:

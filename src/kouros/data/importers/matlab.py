@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from kouros.data.schema import DatasetError
+from kouros.isolated import IsolatedError, isolated
 
 
 def load_mat(path: Path, *variables: str, squeeze: bool = False, optional: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -16,14 +16,12 @@ def load_mat(path: Path, *variables: str, squeeze: bool = False, optional: tuple
         DatasetError: the file is missing, of another kind, or lacks a variable.
     """
     try:
-        content = scipy.io.loadmat(
-            str(path), struct_as_record=False, squeeze_me=squeeze, variable_names=variables + optional
-        )
+        content = isolated(read_version5, str(path), squeeze, variables + optional, seconds=seconds_for(path))
     except FileNotFoundError:
         raise DatasetError(f"{path}: there is no such file.") from None
-    except NotImplementedError:
-        raise DatasetError(f"{path}: this is a MATLAB 7.3 file; the data set's own is of version 5.") from None
-    except Exception as error:  # scipy raises many kinds on damaged files
+    except (IsolatedError, OSError) as error:
+        if getattr(error, "kind", "") == "NotImplementedError":
+            raise DatasetError(f"{path}: this is a MATLAB 7.3 file; the data set's own is of version 5.") from None
         raise DatasetError(f"{path}: this is no readable MATLAB file ({error}).") from None
     return _with(path, content, variables)
 
@@ -35,15 +33,40 @@ def load_mat73(path: Path, *variables: str) -> dict[str, np.ndarray]:
         DatasetError: the file is missing, of another kind, or lacks a variable.
     """
     try:
-        import h5py
+        import h5py  # noqa: F401 - the other process needs it
     except ImportError:
         raise ImportError(f"{path}: MATLAB 7.3 files need h5py: pip install 'kouros[train]'.") from None
     try:
-        with h5py.File(path, "r") as file:
-            content = {key: file[key][()] for key in variables if key in file}
-    except OSError as error:
+        content = isolated(read_version73, str(path), variables, seconds=seconds_for(path))
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: there is no such file.") from None
+    except (IsolatedError, OSError) as error:
         raise DatasetError(f"{path}: this is no readable MATLAB 7.3 (HDF5) file ({error}).") from None
     return _with(path, content, variables)
+
+
+def read_version5(path: str, squeeze: bool, variables: tuple[str, ...]) -> dict[str, Any]:
+    """What scipy makes of a file; damaged ones end its process, so this runs in another one."""
+    import scipy.io
+
+    return scipy.io.loadmat(path, struct_as_record=False, squeeze_me=squeeze, variable_names=variables)
+
+
+def read_version73(path: str, variables: tuple[str, ...]) -> dict[str, Any]:
+    """What h5py makes of a file, likewise."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return {key: file[key][()] for key in variables if key in file}
+
+
+def seconds_for(path: Path) -> float:
+    """How long reading a file may take: a minute for each six megabytes, of structs that scipy makes one by one.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    return 15 + 10 * path.stat().st_size / 2**20
 
 
 def _with(path: Path, content: dict[str, Any], variables: tuple[str, ...]) -> dict[str, Any]:

@@ -5,13 +5,13 @@ Two forms are in use: ``train.h5`` and ``valid.h5`` of the stacked hourglass net
 keep the centres of MPII's own file, by which a person is found again. A text file names whole images, one a line.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from kouros.data.importers.matlab import load_mat73
 from kouros.data.schema import DatasetError
+from kouros.documents import read_json
 
 _NEAR = 2.0
 """Pixels: how far a listed centre may be from the person's own."""
@@ -58,7 +58,7 @@ class PeopleList:
 
 def _read_json(path: Path) -> tuple[list[str], np.ndarray]:
     try:
-        people = json.loads(path.read_bytes())
+        people = read_json(path)
         names = [str(person["image"]) for person in people]
         centers = np.array([person["center"] for person in people], dtype=np.float64).reshape(-1, 2)
     except (ValueError, KeyError, TypeError) as error:

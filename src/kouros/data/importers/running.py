@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 
 from PIL import ExifTags, Image
 
+from kouros.data.images import open_picture
 from kouros.data.schema import SCHEMA_VERSION, DatasetError, Sample, TableInfo
 from kouros.data.tables import AnnotationTable, TableWriter
+from kouros.documents import read_json
 from kouros.files import write_file
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4"})
@@ -131,7 +133,7 @@ def run_import(out: Path, info: TableInfo, units: Iterable[Unit], *, check_image
             problems = _write_part(part, info, unit, check_images)
             write_file(done, json.dumps([[p.where, p.what] for p in problems]).encode())
         finished.append((part, done))
-    problems = [Problem(*entry) for _, done in finished for entry in json.loads(done.read_text())]
+    problems = [Problem(*entry) for _, done in finished for entry in read_json(done)]
     with TableWriter(table, info) as writer:
         for part, _ in finished:
             writer.copy_rows(part)
@@ -217,7 +219,7 @@ def image_size(path: Path) -> tuple[int, int] | str:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return (0, 0) if path.is_file() else "there is no such video"
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # Pillow warns about odd metadata
+        with warnings.catch_warnings(action="ignore"), open_picture(path) as image:  # Pillow warns about odd metadata
             if not _ends_well(path, image.format):
                 image.load()  # the whole picture tells whether something is missing
             return image.size[::-1] if _orientation(image) in _TURNED else image.size

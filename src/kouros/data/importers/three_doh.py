@@ -5,7 +5,6 @@ files is the world's; here it is turned into the camera's. The units of the file
 translation's, so joints are left to be computed from the parameters, as PARE does.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from kouros.body.keypoints import SMPL24
 from kouros.data.importers.boxes import box_of_corners
+from kouros.data.importers.numbers import finite
 from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
 from kouros.data.schema import DatasetError, Sample, TableInfo
+from kouros.documents import read_json
 
 _FOLDERS = {"train": ("trainset", "train"), "test": ("testset", "test")}
 
@@ -36,14 +37,14 @@ def import_3doh(source: Path, out: Path, *, split: str = "test", check_images: b
         raise DatasetError(f"3DOH50K has no split {split!r}; its splits are train and test.")
     file = require("3DOH50K", source, *(f"{folder}/annots.json" for folder in _FOLDERS[split]))
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
         people = sorted(content.items())
     except (ValueError, AttributeError) as error:
         raise DatasetError(f"{file}: expected a JSON object of people by number ({error}).") from None
 
     def convert(entry: tuple[str, dict[str, Any]]) -> Sample:
         number, person = entry
-        extrinsic = np.array(person["extri"], dtype=np.float64).reshape(4, 4)[:3]
+        extrinsic = finite(person["extri"], 4, 4)[:3]
         matrix = np.array(person["intri"], dtype=np.float64).reshape(3, 3)
         pose = np.array(person["pose"], dtype=np.float64).reshape(72)
         turn = Rotation.from_matrix(extrinsic[:, :3])

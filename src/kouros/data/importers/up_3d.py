@@ -7,11 +7,11 @@ neutral body, in the camera of a crop of the image.
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from kouros.archives import read_npy
 from kouros.body.keypoints import LSP14
+from kouros.data.images import open_picture
 from kouros.data.importers.boxes import box_of_corners
 from kouros.data.importers.pickles import load_pickle
 from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
@@ -42,7 +42,7 @@ def import_up_3d(source: Path, out: Path, *, split: str = "train", check_images:
         # A turned view moves the translation by the resting pelvis, which only the body model knows.
         still = view.magnitude() < 1e-9
         translation = np.ravel(body["trans"]).astype(np.float64) + np.ravel(body["t"])
-        with Image.open(source / f"{stem}_render_light.png") as render:
+        with open_picture(source / f"{stem}_render_light.png") as render:
             drawn = np.asarray(render.convert("RGB")).min(axis=2) < 255
         rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
         if not len(rows):

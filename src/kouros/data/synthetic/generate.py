@@ -25,8 +25,9 @@ from kouros.data.synthetic.labels import image_name, label, table_info, thicknes
 from kouros.data.synthetic.looking import Looked, look_at_people
 from kouros.data.synthetic.scenes import VERSION, Scene, SceneConfig, draw_scene, pack, people_in, unpack
 from kouros.data.synthetic.source import CONFIG, SCENES
-from kouros.data.tables import AnnotationTable, TableError, TableWriter, write_table
+from kouros.data.tables import AnnotationTable, TableWriter, write_table
 from kouros.detection import PoseDetector
+from kouros.documents import read_json
 from kouros.files import npz_bytes, write_file, write_files
 
 SHARD = 64
@@ -154,9 +155,10 @@ def _claim(order: Order, out: Path, pictures: int, poses: str) -> dict[str, obje
     path = out / CONFIG
     if path.exists():
         try:
-            there = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
+            there = read_json(path)
+        except (OSError, ValueError) as error:
             raise OrderError(f"{path} is broken ({error}); choose an empty folder for --out.") from None
+        there = there if isinstance(there, dict) else {}
         other = sorted(k for k in content if there.get(k) != content[k])
         if other:
             raise OrderError(
@@ -199,14 +201,15 @@ def _is_complete(job: _Job) -> bool:
     try:
         table = AnnotationTable(_rows_file(job.out, job.number))
         scenes = unpack(_scene_file(job.out, job.number).read_bytes(), "scenes")
-    except (OSError, ValueError, TableError):
+        samples = list(table)  # rows too, because their pages are damaged as easily as the table's head
+    except Exception:  # whatever a damaged shard raises, it is made again
         return False
     if job.order.detections and not detections_file(job.out, job.number).is_file():
         return False
     if job.order.features and not features_file(job.out, job.number).is_file():
         return False
     first = job.number * SHARD
-    named = {sample.image_path for sample in table} if job.order.images else set()
+    named = {sample.image_path for sample in samples} if job.order.images else set()
     return [s.index for s in scenes] == list(range(first, first + job.pictures)) and all(
         (job.out / name).is_file() for name in named
     )

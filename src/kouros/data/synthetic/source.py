@@ -1,6 +1,5 @@
 """A folder of synthetic people as a source: samples from its table, pictures rendered from stored scenes when asked."""
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from kouros.data.synthetic.labels import image_index
 from kouros.data.synthetic.proxies import Proxies, proxies_of
 from kouros.data.synthetic.scenes import PackedScenes, Scene
 from kouros.data.tables import AnnotationTable
+from kouros.documents import read_json
 from kouros.render.maps import DenseMaps
 
 CONFIG, SCENES = "synthetic.json", "scenes"
@@ -44,12 +44,12 @@ class SyntheticSource:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
-            config = json.loads((self.folder / CONFIG).read_text())
+            config = read_json(self.folder / CONFIG)
             self._per_shard = int(config["shard"])
             self._written = bool(config["images"])
             self._backgrounds = None if config["backgrounds"] is None else Path(config["backgrounds"])
             path = self.folder / f"synthetic_{config['split']}.parquet"
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{self.folder} holds no synthetic people ({error}); make some: kouros synthesize."
             ) from error

@@ -20,6 +20,7 @@ from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.generate import Order, finish
 from kouros.data.synthetic.scenes import Scene, SceneConfig, draw_scene, pack, unpack
 from kouros.data.synthetic.source import SyntheticSource
+from kouros.documents import read_json
 from kouros.files import npz_bytes, write_file
 
 PICTURES = 2000
@@ -59,7 +60,7 @@ def packaged_scenes() -> list[Scene]:
 @cache
 def sums() -> dict[str, object]:
     """What ``synthetic_val.json`` says: a digest of the parameters, and thumbnails of some pictures."""
-    return dict(json.loads(_SUMS.read_text()))
+    return dict(read_json(_SUMS))
 
 
 def thumbnail(picture: np.ndarray) -> list[int]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 
 from kouros.body.surface import face_labels, part_set
+from kouros.data.images import open_picture
 from kouros.data.schema import Sample
 from kouros.evaluation.answers import cameras_of, meshes_of, through_window
 from kouros.evaluation.metrics import confusion_matrix, segmentation_scores
@@ -88,7 +88,7 @@ class SegmentationScorer(Scorer):
             if path is None:
                 raise ProtocolError(f"{sample.image_path}: this row names no silhouette; import LSP with --masks.")
             try:
-                with Image.open(self._root / path) as picture:
+                with open_picture(self._root / path) as picture:
                     maps.append(np.asarray(picture.convert("L")))
             except OSError as error:
                 raise ProtocolError(f"{self._root / path}: this silhouette cannot be read ({error}).") from None

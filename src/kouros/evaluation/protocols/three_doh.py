@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from kouros.body.keypoints import SMPL24
+from kouros.data.images import open_picture
 from kouros.data.schema import Sample
 from kouros.evaluation.metrics import joint_errors
 from kouros.evaluation.metrics.accumulate import MeanError
@@ -66,7 +66,7 @@ class SeenAndHidden(Scorer):
         if sample.mask_path is None or sample.keypoints_2d is None:
             return None
         try:
-            with Image.open(self._root / sample.mask_path) as picture:
+            with open_picture(self._root / sample.mask_path) as picture:
                 mask = np.asarray(picture.convert("L")) > 0
         except OSError:
             return None
