@@ -104,7 +104,8 @@ def _plain(value: Any, made: dict[int, Any], depth: int) -> Any:
             array[...] = _objects([_plain(v, made, depth + 1) for v in array.flat]).reshape(array.shape)
         return array
     if isinstance(value, dict):
-        made[id(value)] = plain = {}  # before it is filled: it may be in itself
+        plain: dict[Any, Any] = {}
+        made[id(value)] = plain  # before it is filled: it may be in itself
         plain.update((k, _plain(v, made, depth + 1)) for k, v in value.items())
         return plain
     if isinstance(value, (list, tuple)):

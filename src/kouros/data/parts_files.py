@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
+from PIL import Image
 
 from kouros.body.surface.parts import PART_SETS, PARTS6, Colour, PartSet, part_set
 from kouros.data.images import MAX_PIXELS, open_picture
