@@ -42,7 +42,7 @@ CROP = 64
 PER_METRE = 0.9
 """Crop coordinates: how large people are in the tests' crops."""
 SMALL = NbfConfig(backbone=18, width=8, input_size=32, crop_size=CROP, jitter=Jitter(0.0, 0.0))
-SMALL_PARTS = PartsConfig(network="light", depth=18, width=16, crop_size=CROP, stride=2)
+SMALL_PARTS = PartsConfig(network="light", backbone=18, width=16, crop_size=CROP, stride=2)
 
 
 def people(body, count: int = 3, seed: int = 0, *, rows: int = CROP // 2) -> Batch:
@@ -544,7 +544,7 @@ def test_configurations_that_make_no_sense_are_refused(free_body):
     with pytest.raises(ValueError, match="blazepose looks at pictures, not at parts12"):
         NbfConfig(backbone="blazepose")
     with pytest.raises(ValueError, match="a ResNet of width 64 that sees colours"):
-        NbfConfig(width=32, start=Path("resnet50.pth"))
+        NbfConfig(width=32, imagenet=Path("resnet50.pth"))
     with pytest.raises(ValueError, match="has no labels of parts6"):
         build(free_body, replace(SMALL, shown="parts6")).training_step(people(free_body))
     with pytest.raises(ValueError, match="This network sees parts12, not pictures"):
@@ -605,6 +605,22 @@ def test_the_light_segmenter_overfits_two_pictures(free_body):
     overfit(system, batch, 40)
     right = (system(batch.image).argmax(1) == batch.dense.labels["parts12"]).float().mean()
     assert float(right) > 0.9
+
+
+def test_a_segmenter_on_movenet_learns_from_features_what_it_learns_from_pictures(free_body):
+    torch.manual_seed(0)
+    config = PartsConfig(network="light", backbone="movenet", crop_size=64, stride=4)
+    system = config.build(free_body)
+    system.begin()
+    system.hold_backbone()
+    batch = people(free_body, 2, rows=16)
+    batch = replace(batch, image=torch.rand(2, 3, 64, 64))
+    loss = system.training_step(batch).losses[0]
+    seen = replace(batch, image=torch.zeros(2, 3, 64, 64), features=system.features(batch.image))
+    assert_close(system.training_step(seen).losses[0], loss)
+    assert system(batch.image).shape == (2, 13, 16, 16)
+    with pytest.raises(ValueError, match="choose --network light"):
+        PartsConfig(backbone="movenet")
 
 
 # ---- both

@@ -38,6 +38,7 @@ from kouros.networks.deeplab import AtrousPyramid
 from kouros.networks.estimates import NUM_BETAS, MeanParameters, Regressed
 from kouros.networks.fixed_camera import FixedCamera, Placement, unplaced
 from kouros.networks.light_head import LightHead
+from kouros.networks.movenet import MoveNetTrunk
 from kouros.networks.part_pictures import (
     coloured_labels,
     heatmaps,
@@ -76,8 +77,8 @@ class PartsConfig:
     """Into which parts bodies are divided; the background comes beside them."""
     network: Literal["refinenet", "deeplab", "deeplab-vgg16", "light"] = "refinenet"
     """RefineNet on a ResNet; DeepLab on one, or on VGG-16 (Table 2's three); or a light head."""
-    depth: Depth = 101
-    """Of the ResNet."""
+    backbone: Depth | Literal["movenet"] = 101
+    """Depth of the ResNet; or, for a light head, the trunk of MoveNet, which has seen people: to be held."""
     width: int = 64
     """Of the ResNet's first layer; the others go with it."""
     crop_size: int = 512
@@ -88,13 +89,15 @@ class PartsConfig:
     """Adam's."""
     weight_decay: float = 1e-4
     """Likewise."""
-    start: Path | None = None
+    imagenet: Path | None = None
     """Torchvision's ImageNet weights of the ResNet, or of VGG-16, to begin with."""
     augment: AugmentConfig = NBF_AUGMENTATION
     """How training changes crops."""
 
     def __post_init__(self) -> None:
         self.wants.map_size(self.crop_size)
+        if self.backbone == "movenet" and self.network != "light":
+            raise ValueError(f"{self.network} stands on ResNet or VGG-16; for movenet choose --network light.")
 
     @property
     def wants(self) -> Wants:
@@ -165,7 +168,7 @@ class NbfConfig:
     """Adam's."""
     weight_decay: float = 1e-4
     """Likewise."""
-    start: Path | None = None
+    imagenet: Path | None = None
     """Torchvision's ImageNet weights of the ResNet to begin with; the paper has them."""
     augment: AugmentConfig = _IN_PLACE
     """How training changes crops beside the jitter, which takes the place of their own scale and middle."""
@@ -177,8 +180,8 @@ class NbfConfig:
             raise ValueError("rgb pictures are shown as they are; leave coding at colours.")
         if self.shown != "rgb" and not isinstance(self.backbone, int):
             raise ValueError(f"{self.backbone} looks at pictures, not at {self.shown}; choose a ResNet's depth.")
-        if self.start is not None and (self.coding == "numbers" or self.width != NbfConfig.width):
-            raise ValueError("ImageNet's weights are of a ResNet of width 64 that sees colours; leave start out.")
+        if self.imagenet is not None and (self.coding == "numbers" or self.width != NbfConfig.width):
+            raise ValueError("ImageNet's weights are of a ResNet of width 64 that sees colours; leave imagenet out.")
 
     @property
     def wants(self) -> Wants:
@@ -216,16 +219,19 @@ class Parts(CropSystem):
         self.config, self.wants, self.augment = config, config.wants, config.augment
         self.parts = part_set(config.parts)
         outputs = 1 + len(self.parts)
-        self.backbone: ResNet | AtrousVgg16
+        self.backbone: ResNet | AtrousVgg16 | MoveNetTrunk
         self.head: RefineNet | AtrousPyramid | LightHead
         if config.network == "deeplab-vgg16":
             self.backbone = AtrousVgg16()
             self.head = AtrousPyramid(self.backbone.layer_channels[-1], outputs, hidden=True)
+        elif config.backbone == "movenet":
+            self.backbone = MoveNetTrunk()
+            self.head = LightHead(self.backbone.layer_channels, self.backbone.layer_strides, outputs)
         elif config.network == "deeplab":
-            self.backbone = ResNet(config.depth, output_stride=8, width=config.width)
+            self.backbone = ResNet(config.backbone, output_stride=8, width=config.width)
             self.head = AtrousPyramid(self.backbone.num_features, outputs, hidden=False)
         else:
-            self.backbone = ResNet(config.depth, width=config.width)
+            self.backbone = ResNet(config.backbone, width=config.width)
             channels, strides = self.backbone.layer_channels, self.backbone.layer_strides
             light = config.network == "light"
             self.head = LightHead(channels, strides, outputs) if light else RefineNet(channels, outputs)
@@ -236,14 +242,13 @@ class Parts(CropSystem):
         return self.config.crop_size
 
     def begin(self, samples: Iterable[Batch] = ()) -> None:
-        """Once, before the first step of a new run: read the file that the configuration names.
+        """Once, before the first step of a new run: read the file that the configuration names, or MoveNet's.
 
         Raises:
             ValueError: the file is not what it should be.
             OSError: it cannot be read.
         """
-        if self.config.start is not None:
-            self.backbone.load_torchvision(self.config.start)
+        begin_backbone(self.backbone, self.config.imagenet)
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam with weight decay (B)."""
@@ -252,14 +257,31 @@ class Parts(CropSystem):
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch labels rows columns"]:
         """Scores of the background and each part."""
         side = self.wants.map_size(image.shape[-1])
+        return self.head(self._layer_maps(image), (side, side))
+
+    def features(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch numbers"]:
+        """The maps that the head stands on, one after the other."""
+        return torch.cat([seen.flatten(1) for seen in self._layer_maps(image)], dim=1)
+
+    def _layer_maps(self, image: Float[Tensor, "batch 3 size size"]) -> list[Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
-            maps = self.backbone.layer_maps(image)
+            return self.backbone.layer_maps(image)
+
+    def _scores(self, batch: Batch) -> Float[Tensor, "batch labels rows columns"]:
+        """Of a batch to learn from, which may bring its features."""
+        if batch.features is None:
+            return self(batch.image)
+        sides = [self.crop_size // stride for stride in self.backbone.layer_strides]
+        shapes = [(c, side, side) for c, side in zip(self.backbone.layer_channels, sides, strict=True)]
+        flat = batch.features.split([math.prod(shape) for shape in shapes], dim=1)
+        maps = [numbers.unflatten(1, shape) for numbers, shape in zip(flat, shapes, strict=True)]
+        side = self.wants.map_size(self.crop_size)
         return self.head(maps, (side, side))
 
     def training_step(self, batch: Batch) -> Step:
         """Cross entropy, mean over all pixels of those whose parts are known."""
         labels, known = true_labels(batch, self.parts.name)
-        each = cross_entropy(self(batch.image), labels, reduction="none").mean((1, 2))
+        each = cross_entropy(self._scores(batch), labels, reduction="none").mean((1, 2))
         loss = mean_where(each, known)
         return Step(losses=(loss,), terms={"cross_entropy": loss.detach()})
 
@@ -471,7 +493,7 @@ class Nbf(CropSystem):
             ValueError: the file is not what it should be.
             OSError: it cannot be read.
         """
-        begin_backbone(self.network.backbone, self.config.start)
+        begin_backbone(self.network.backbone, self.config.imagenet)
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam with weight decay (B)."""
