@@ -12,8 +12,9 @@
 
 The systems are the package's own, smaller: crops of 128 pixels, part maps of 64 through a ResNet-18 of a quarter of its
 width. What the crops show, of each person in as many augmentations as ``--views`` says, is drawn once, in files of some
-hundred people. Every run adds one JSON line to ``work/runs.jsonl``. A command that is started again goes on where it was: files
-and runs that are there are not made again. ``--only 0/2`` and ``--only 1/2`` share the runs between two processes.
+hundred people. Every run adds one JSON line to ``work/runs.jsonl``. A command that is started again goes on where it
+was: files and runs that are there are not made again. ``--only 0/2`` and ``--only 1/2`` share the runs between two
+processes.
 """
 
 import argparse

@@ -29,7 +29,9 @@ from kouros.body.surface.landmarks import surface_landmarks
 from kouros.body.surface.parts import part_set
 from kouros.data.augment import NBF_AUGMENTATION, AugmentConfig, Spread
 from kouros.data.batch import Batch
+from kouros.data.crops import CropTransform
 from kouros.data.dense import Wants
+from kouros.data.parts_files import read_parts
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import angle_between, rot6d_to_rotmat, rotvec_to_rotmat
 from kouros.networks.backbone import BackboneNetwork
@@ -52,7 +54,8 @@ from kouros.networks.resnet import Depth, ResNet
 from kouros.networks.vgg import AtrousVgg16
 from kouros.render.maps import DenseMaps
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator, PersonInPhoto
+from kouros.systems.chain import Chain
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator, PersonInPhoto, in_photo
 from kouros.systems.losses import ANNOTATED, HIPS, mean_where, require_regressable, to_crop_coordinates
 from kouros.systems.measures import Best, Sum
 from kouros.systems.pictures import people_sheet, sheet
@@ -780,6 +783,20 @@ class Nbf(CropSystem):
         """As the paper shows people to it."""
         return NbfEstimator(network, body, name)
 
+    def body_of_parts(self, labels: Int[Tensor, "batch rows columns"]) -> Estimate:
+        """Bodies, of crops of part maps that somebody else has made, in labels of `parts`.
+
+        Raises:
+            ValueError: the network does not look at parts; or a label that the set has not.
+        """
+        if self.parts is None:
+            raise ValueError(f"This network sees {self.config.shown}, not parts; take one that was trained for them.")
+        shares = label_shares(labels, self.parts)
+        return replace(
+            self.estimate(self.shown_parts(shares, unplaced(shares)), unplaced(shares)),
+            dense=DenseMaps(mask=labels > 0, labels={self.parts.name: labels}),
+        )
+
     def measures(self, batch: Batch) -> Mapping[str, Sum]:
         """Those of Table 3."""
         said = {
@@ -860,9 +877,9 @@ class NbfEstimator:
 
     def __init__(self, network: CropNetwork, body: BodyModel, name: str) -> None:
         self.body: BodyModel | None = body
-        self.name = name
+        self.name, self.network = name, network
         self._body, self._camera = body, FixedCamera(body)
-        self._crops = CropEstimator(network, body, name)
+        self._crops: Estimator = CropEstimator(network, body, name)
 
     def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
         """All people in one batch.
@@ -872,6 +889,27 @@ class NbfEstimator:
         """
         answers = self._crops.estimate([self.squared(person) for person in people])
         return [self._moved(answer, person) for answer, person in zip(answers, people, strict=True)]
+
+    def on_parts(self, path: Path, format_name: str, size: tuple[int, int]) -> "NbfEstimator":
+        """The second stage behind a part map that another parser made of a photo.
+
+        Args:
+            path: the map, a picture of the photo's size.
+            format_name: how it numbers the parts, of `kouros.data.parts_files.FORMATS`.
+            size: the photo's width and height, pixels.
+
+        Raises:
+            PartsError: the map cannot be used.
+            ValueError: the last stage does not look at parts.
+            OSError: the map cannot be read.
+        """
+        stage = self.network.stages[-1] if isinstance(self.network, Chain) else self.network
+        if not isinstance(stage, Nbf) or stage.parts is None:
+            raise ValueError(f"{self.name} does not look at parts; choose a run of nbf that was trained for them.")
+        labels = read_parts(path, format_name, stage.parts.name, size)
+        other = NbfEstimator(self.network, self._body, self.name)
+        other._crops = _PartMap(stage, labels, self._body, self.name)
+        return other
 
     def squared(self, person: PersonInPhoto) -> PersonInPhoto:
         """The person with the square that the fixed camera sees."""
@@ -901,3 +939,27 @@ class NbfEstimator:
         moved = bodies.transl.clone()
         moved[:2] += missed * bodies.transl[2] / bodies.camera.focal_length
         return replace(answer, bodies=replace(bodies, transl=moved))
+
+
+class _PartMap:
+    """A photo's part map and the second stage, in the place of networks that look at crops."""
+
+    needs_keypoints = False
+    points_3d: KeypointSet | None = None
+    points_2d: KeypointSet | None = None
+
+    def __init__(self, stage: Nbf, labels: Int[np.ndarray, "height width"], body: BodyModel, name: str) -> None:
+        self.body: BodyModel | None = body
+        self.name = name
+        self._stage, self._labels = stage, labels
+
+    def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
+        """None of those in whose squares the map shows nobody."""
+        return [self._of(person) for person in people]
+
+    def _of(self, person: PersonInPhoto) -> Estimate | None:
+        size = self._stage.crop_size
+        seen = CropTransform(person.crop_center, person.crop_side, size).labels(self._labels)
+        if not seen.any():
+            return None
+        return in_photo(self._stage.body_of_parts(torch.from_numpy(seen)[None])[0], person, size)
