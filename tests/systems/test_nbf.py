@@ -697,7 +697,7 @@ def test_somebody_elses_part_map_takes_the_place_of_the_first_stage(free_body, t
     seen = CropTransform(square.crop_center, square.crop_side, CROP).labels(labels)
     assert np.array_equal(answer.dense.labels["parts12"].numpy(), seen)
     assert len(answer.dense.labels["parts12"].unique()) > 10
-    told = second.body_of_parts(torch.from_numpy(seen)[None])
+    told = second.body_of_parts(torch.from_numpy(seen).long()[None])
     assert_close(answer.bodies.pose, told.bodies.pose[0])
     elsewhere = replace(person, detected=None, crop_center=np.array([-500.0, 0.0]))
     assert on_parts.estimate([elsewhere]) == [None]
