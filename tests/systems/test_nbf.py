@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -13,16 +15,20 @@ from kouros.body.surface.landmarks import surface_landmarks
 from kouros.body.surface.parts import PARTS12, PARTS24
 from kouros.body.surface.symmetry import mesh_mirror
 from kouros.data.batch import Batch
+from kouros.data.crops import CropTransform
 from kouros.data.dense import Wants
+from kouros.data.parts_files import PartsError
+from kouros.detection.people import DetectedPerson
 from kouros.evaluation.metrics import confusion_matrix, segmentation_scores
 from kouros.fitting.schedules.fits_store import Augmentation
+from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import random_rotmat, rotvec_to_rotmat
 from kouros.networks.fixed_camera import STANDING, FixedCamera, Placement
 from kouros.networks.part_pictures import heatmaps, in_colours, joint_colours, label_shares, part_colours
 from kouros.priors.gmm import load_gmm
 from kouros.render.maps import DenseMaps
 from kouros.systems.chain import Chain
-from kouros.systems.estimator import Estimate, Estimator
+from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto
 from kouros.systems.nbf import (
     Answer,
     Jitter,
@@ -42,7 +48,7 @@ CROP = 64
 PER_METRE = 0.9
 """Crop coordinates: how large people are in the tests' crops."""
 SMALL = NbfConfig(backbone=18, width=8, input_size=32, crop_size=CROP, jitter=Jitter(0.0, 0.0))
-SMALL_PARTS = PartsConfig(network="light", depth=18, width=16, crop_size=CROP, stride=2)
+SMALL_PARTS = PartsConfig(network="light", backbone=18, width=16, crop_size=CROP, stride=2)
 
 
 def people(body, count: int = 3, seed: int = 0, *, rows: int = CROP // 2) -> Batch:
@@ -544,7 +550,7 @@ def test_configurations_that_make_no_sense_are_refused(free_body):
     with pytest.raises(ValueError, match="blazepose looks at pictures, not at parts12"):
         NbfConfig(backbone="blazepose")
     with pytest.raises(ValueError, match="a ResNet of width 64 that sees colours"):
-        NbfConfig(width=32, start=Path("resnet50.pth"))
+        NbfConfig(width=32, imagenet=Path("resnet50.pth"))
     with pytest.raises(ValueError, match="has no labels of parts6"):
         build(free_body, replace(SMALL, shown="parts6")).training_step(people(free_body))
     with pytest.raises(ValueError, match="This network sees parts12, not pictures"):
@@ -607,6 +613,22 @@ def test_the_light_segmenter_overfits_two_pictures(free_body):
     assert float(right) > 0.9
 
 
+def test_a_segmenter_on_movenet_learns_from_features_what_it_learns_from_pictures(free_body):
+    torch.manual_seed(0)
+    config = PartsConfig(network="light", backbone="movenet", crop_size=64, stride=4)
+    system = config.build(free_body)
+    system.begin()
+    system.hold_backbone()
+    batch = people(free_body, 2, rows=16)
+    batch = replace(batch, image=torch.rand(2, 3, 64, 64))
+    loss = system.training_step(batch).losses[0]
+    seen = replace(batch, image=torch.zeros(2, 3, 64, 64), features=system.features(batch.image))
+    assert_close(system.training_step(seen).losses[0], loss)
+    assert system(batch.image).shape == (2, 13, 16, 16)
+    with pytest.raises(ValueError, match="choose --network light"):
+        PartsConfig(backbone="movenet")
+
+
 # ---- both
 
 
@@ -627,16 +649,8 @@ def test_the_chain_gives_a_body_and_its_parts(free_body):
         other.predict(people(free_body).image)
 
 
-def test_a_person_in_a_photo_is_squared_by_the_limbs_and_stands_on_the_keypoints(free_body):
-    import numpy as np
-
-    from kouros.detection.people import DetectedPerson
-    from kouros.geometry.cameras import PerspectiveCamera
-    from kouros.systems.estimator import PersonInPhoto
-
-    torch.manual_seed(0)
-    estimator = Chain([SMALL_PARTS.build(free_body), build(free_body)]).estimator(free_body, "nbf")
-    assert isinstance(estimator, NbfEstimator) and isinstance(estimator, Estimator)
+def standing_in_a_photo(free_body) -> PersonInPhoto:
+    """100 pixels are a metre where the person stands."""
     points = free_body.keypoint_positions(
         "coco17", betas=torch.zeros(1, 10), global_orient=torch.tensor([[torch.pi, 0.0, 0.0]])
     )
@@ -646,7 +660,15 @@ def test_a_person_in_a_photo_is_squared_by_the_limbs_and_stands_on_the_keypoints
     keypoints = np.concatenate([pixels, np.ones((17, 1))], axis=1)
     detected = DetectedPerson(box=box, keypoints_2d=keypoints, keypoint_set="coco17", score=1.0)
     image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
-    person = PersonInPhoto.found(detected, image, (400, 300))
+    return PersonInPhoto.found(detected, image, (400, 300))
+
+
+def test_a_person_in_a_photo_is_squared_by_the_limbs_and_stands_on_the_keypoints(free_body):
+    torch.manual_seed(0)
+    estimator = Chain([SMALL_PARTS.build(free_body), build(free_body)]).estimator(free_body, "nbf")
+    assert isinstance(estimator, NbfEstimator) and isinstance(estimator, Estimator)
+    person = standing_in_a_photo(free_body)
+    box, pixels = person.box, person.detected.keypoints_2d[:, :2]
     squared = estimator.squared(person)
     # 100 pixels are a metre there; the mean body's height is STANDING of the square.
     height = float(free_body.v_template[:, 1].max() - free_body.v_template[:, 1].min())
@@ -657,3 +679,32 @@ def test_a_person_in_a_photo_is_squared_by_the_limbs_and_stands_on_the_keypoints
     seen = answer.bodies.camera.project(found[0]).numpy()
     assert seen.mean(0) == pytest.approx(pixels.mean(0), abs=1.5)
     assert estimator.squared(replace(person, detected=None)).crop_side == person.crop_side
+
+
+def test_somebody_elses_part_map_takes_the_place_of_the_first_stage(free_body, tmp_path):
+    torch.manual_seed(0)
+    second = build(free_body)
+    estimator = Chain([SMALL_PARTS.build(free_body), second]).estimator(free_body, "nbf")
+    person = standing_in_a_photo(free_body)
+    labels = np.zeros((300, 400), dtype=np.uint8)
+    labels[60:240, 200:260] = np.arange(180)[:, None] // 15 + 1
+    Image.fromarray(labels).save(tmp_path / "map.png")
+    on_parts = estimator.on_parts(tmp_path / "map.png", "parts12", (400, 300))
+    assert isinstance(on_parts, Estimator)
+    (answer,) = on_parts.estimate([person])
+    # It sees the map as it lies in the person's square.
+    square = estimator.squared(person)
+    seen = CropTransform(square.crop_center, square.crop_side, CROP).labels(labels)
+    assert np.array_equal(answer.dense.labels["parts12"].numpy(), seen)
+    assert len(answer.dense.labels["parts12"].unique()) > 10
+    told = second.body_of_parts(torch.from_numpy(seen).long()[None])
+    assert_close(answer.bodies.pose, told.bodies.pose[0])
+    elsewhere = replace(person, detected=None, crop_center=np.array([-500.0, 0.0]))
+    assert on_parts.estimate([elsewhere]) == [None]
+    with pytest.raises(PartsError, match="400x300 pixels, but the photo 40x30"):
+        estimator.on_parts(tmp_path / "map.png", "parts12", (40, 30))
+    with pytest.raises(PartsError, match="can be brought to parts"):
+        estimator.on_parts(tmp_path / "map.png", "lip", (400, 300))
+    rgb = build(free_body, replace(SMALL, shown="rgb")).estimator(free_body, "of colours")
+    with pytest.raises(ValueError, match="of colours does not look at parts"):
+        rgb.on_parts(tmp_path / "map.png", "parts12", (400, 300))

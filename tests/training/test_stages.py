@@ -24,12 +24,14 @@ from kouros.data.batch import Batch
 from kouros.data.schema import Sample
 from kouros.geometry.cameras import WeakPerspectiveCamera, nominal_crop_camera, perspective_translation
 from kouros.pipeline.open import open_estimator
+from kouros.systems import table
 from kouros.systems.estimator import Estimate, PersonInPhoto
 from kouros.systems.measures import Best, Sum
 from kouros.systems.recipe import Recipe
 from kouros.systems.system import CropSystem, Start, Step
 from kouros.systems.table import SYSTEMS, SystemEntry
 from kouros.training.engine import EngineOptions, Outcome, TrainingData, train
+from kouros.training.features import Look, repeated
 from kouros.training.runs import load_run
 from kouros.training.starting import load_partial
 from kouros.training.weights import load_archive, read_weights
@@ -242,6 +244,28 @@ def test_a_chain_of_runs_makes_people(tmp_path: Path, known: None, free_body):
     assert_close(estimate.bodies.betas, second.betas(seen.points_2d[..., 0])[0])
 
 
+def test_a_packed_chain_answers_as_the_chain_does(tmp_path: Path, known: None, monkeypatch: pytest.MonkeyPatch):
+    """As those that come with kouros: small files of plain arrays, found by the system's name."""
+    _train(BrightConfig(), tmp_path / "first")
+    _train(PosedConfig(), tmp_path / "second")
+    stages = [str(tmp_path / "first"), str(tmp_path / "second")]
+    assert main(["models", "chain", *stages, "--out", str(tmp_path / "chain")]) == 0
+    monkeypatch.setattr(table, "PACKAGED", tmp_path / "packaged")
+    assert SYSTEMS["posed"].packaged is None
+    packed = tmp_path / "packaged" / "posed"
+    assert main(["models", "pack", str(tmp_path / "chain"), "--out", str(packed)]) == 0
+    assert SYSTEMS["posed"].packaged == packed
+    files = sorted(str(path.relative_to(packed)) for path in packed.rglob("*.*"))
+    stage_files = [f"{stage}/{name}" for stage in ("1-first", "2-second") for name in ("config.json", "weights.npz")]
+    assert files == [*stage_files, "config.json"]
+    with np.load(packed / "1-first" / "weights.npz", allow_pickle=False) as arrays:
+        assert {arrays[name].dtype for name in arrays.files if name.endswith("weight")} == {np.dtype(np.float16)}
+    whole, small = load_run(tmp_path / "chain"), load_run(packed.rename(tmp_path / "moved"))
+    picture = torch.rand(2, 3, SIZE, SIZE)
+    assert_close(small.predict(picture).bodies.betas, whole.predict(picture).bodies.betas, atol=2e-3, rtol=2e-3)
+    assert main(["models", "pack", str(tmp_path / "chain"), "--out", str(tmp_path / "first")]) == 1
+
+
 def test_stages_that_cannot_be_chained_are_refused(tmp_path: Path, known: None, capsys):
     _train(BrightConfig(), tmp_path / "first")
     first = str(tmp_path / "first")
@@ -302,11 +326,43 @@ def _from_what_the_data_say(self: Bright, batch: Batch) -> Step:
     return Step(((self.head(self.seen(batch)) - batch.betas[:, :3]).square().mean(),), {})
 
 
+def test_batches_of_changed_crops_come_again_without_being_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So many pictures are looked at, by all runs of a seed together; what is learned is the same up to float16."""
+    monkeypatch.setattr(Bright, "training_step", _from_what_the_data_say)
+    config = BrightConfig(augment=AugmentConfig(turned=1.0, colour=0.5))
+    given = {"source": Counted(count=20), "hold_backbone": True, "cached_batches": 3}
+    Counted.looked = 0
+    _train(config, tmp_path / "one", cache_features=tmp_path / "features", **given, max_steps=3)
+    _train(config, tmp_path / "two", cache_features=tmp_path / "features", **given, max_steps=10)
+    assert Counted.looked == 3 * 8
+    (folder,) = (tmp_path / "features").iterdir()
+    assert len(list(folder.iterdir())) == 3
+    _train(config, tmp_path / "other", cache_features=tmp_path / "features", **given, max_steps=3, seed=1)
+    assert Counted.looked == 2 * 3 * 8
+
+
+def test_repeated_batches_are_the_first_of_the_stream_each_once_a_round(tmp_path: Path):
+    torch.manual_seed(0)
+    system = BrightConfig(augment=AugmentConfig(turned=1.0, colour=0.5)).build(body(), 0)
+    system.hold_backbone()
+    source = Boxed(count=20)
+    look = Look(batch_size=4, seed=5, ratios=None, rank=0, world=1)
+    batches = repeated(system, [source], tmp_path, 3, look, torch.device("cpu"), 0)
+    stream, plain = batches.stream([source], None, 4, 5), system.batches.stream([source], None, 4, 5)
+    for first in (0, 3):
+        found = {tuple(stream[first + i].index.tolist()): stream[first + i] for i in range(3)}
+        for batch in (plain[i] for i in range(3)):
+            again = found.pop(tuple(batch.index.tolist()))
+            assert_close(again.features, system.features(batch.image), atol=1e-3, rtol=1e-3)
+            assert_close(again.keypoints_2d, batch.keypoints_2d)
+
+
 @pytest.mark.parametrize(
     ("config", "given", "word"),
     [
         (BrightConfig(augment=AugmentConfig()), {"hold_backbone": True}, "crops that nothing changes"),
         (BrightConfig(), {}, "add --hold-backbone"),
+        (BrightConfig(), {"hold_backbone": True, "cached_batches": -1}, "must be 0 or more"),
     ],
 )
 def test_features_that_would_be_wrong_are_refused(tmp_path: Path, config, given: dict, word: str):

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -171,24 +171,32 @@ class AverageModels:
 
 @dataclass(frozen=True)
 class PackModel:
-    """Pack the weights of a learned start, or of depths of joints, as those that come with kouros are: float16, one
-    file, read without a run."""
+    """Pack a run, or a chain of several, as those that come with kouros are: in float16, and without the trunks that
+    come with kouros anyway.
+
+    The folder is used like any run, but cannot be trained further. Of a learned start, or of depths of joints, it is
+    one file, read without a run.
+    """
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of a run of `kouros train lifter` or `kouros train depths`, or of an average of such runs."""
+    """Folder of a run, of an average of runs, or of a chain."""
     out: Path
-    """The .npz file to write."""
+    """The folder to make, or the .npz file."""
+    which: Literal["last", "best"] = "last"
+    """Of the run's weights: the newest, or the best by validation."""
 
     def run(self) -> int:
         """Do it; returns the exit status."""
         from kouros.systems.system import Packable
+        from kouros.training.packing import pack_run
         from kouros.training.runs import load_run
 
         try:
-            system = load_run(self.run_folder)
-            if not isinstance(system, Packable):
-                raise ValueError(f"{self.run_folder} is no learned start and no depths of joints: none that is packed.")
-            system.pack(self.out)
+            system = load_run(self.run_folder, which=self.which)
+            if isinstance(system, Packable):
+                system.pack(self.out)
+            else:
+                pack_run(self.run_folder, self.out, self.which)
         except (OSError, ValueError) as error:
             print(f"error: {explained(error)}", file=sys.stderr)
             return 1

@@ -55,6 +55,11 @@ class Reconstruct:
     """Of a training run: its newest weights, or its best by validation."""
     refine: Flag = False
     """Fit the system's bodies to the detected keypoints (the default's are)."""
+    parts: Path | None = None
+    """A part map that another parser made of the photo (PNG of labels, or in its palette), for a system that looks at
+    parts (nbf), in place of its own; for one photo."""
+    parts_format: str = "parts12"
+    """How that map numbers the parts: lip, atr, pascal, bodypix, or one of ours (parts12, parts24, ...)."""
     body: Path | None = None
     """A licensed SMPL file (.pkl or .npz); without it the free body, or the run's."""
     quiet: Flag = False
@@ -81,10 +86,11 @@ class Reconstruct:
             sources.update({p: tuple(notes) if k == 0 else () for k, p in enumerate(found) if p not in sources})
             if failed and failed[-1].source == path:
                 failed[-1] = replace(failed[-1], notes=tuple(notes))
-        if self.boxes and len(sources) + len(failed) > 1:
-            raise UsageError(f"--boxes belongs to one photo, but {len(sources)} are given; name one photo.")
+        if (self.boxes or self.parts) and len(sources) + len(failed) > 1:
+            option = "--boxes" if self.boxes else "--parts"
+            raise UsageError(f"{option} belongs to one photo, but {len(sources)} are given; name one photo.")
         destinations = destinations_in(self.out, self.format, overlay=self.overlay)
-        reconstructor = self._reconstructor()
+        reconstructor = None if self.parts else self._reconstructor()
         jobs = [
             Job(p, partial(self._reconstruct, p, reconstructor, destinations), notes) for p, notes in sources.items()
         ]
@@ -113,7 +119,17 @@ class Reconstruct:
         except (OSError, ValueError) as error:
             raise UsageError(f"--system {self.system}: {error}") from None
 
-    def _reconstruct(self, path: Path, reconstructor: "Reconstructor", destinations: "Destinations") -> Done:
+    def _on_parts(self, size: tuple[int, int]) -> "Reconstructor":
+        from kouros.pipeline.open import reconstructor_on_parts
+
+        assert self.parts is not None
+        body, how = load_body_of(self.body), (self.parts, self.parts_format, size)
+        try:
+            return reconstructor_on_parts(self.system, *how, body, which=self.which, refine=self.refine)
+        except (OSError, ValueError) as error:
+            raise JobError(f"--parts {self.parts}: {error}") from None
+
+    def _reconstruct(self, path: Path, reconstructor: "Reconstructor | None", destinations: "Destinations") -> Done:
         import numpy as np
 
         from kouros.data.images import ImageError, read_image
@@ -122,6 +138,8 @@ class Reconstruct:
             photo = read_image(path)
         except ImageError as error:
             raise JobError(str(error)) from None
+        if reconstructor is None:
+            reconstructor = self._on_parts(photo.size)
         people_given = None
         if self.keypoints:
             people_given = people_of_photo(self.keypoints, path, photo.size, self.keypoint_set)

@@ -42,16 +42,18 @@ class _Stage:
     """Of the first block."""
     map_stride: int = 0
     """Of the map that the pyramid takes from here; 0 where it takes none."""
+    layer: bool = False
+    """Whether `MoveNetTrunk.layer_maps` has it."""
 
 
 _STAGES = (
     _Stage(1, 16, 1, 1),
-    _Stage(6, 24, 2, 2, map_stride=4),
-    _Stage(6, 32, 3, 2, map_stride=8),
-    _Stage(6, 64, 4, 2, map_stride=16),
-    _Stage(6, 96, 3, 1),
+    _Stage(6, 24, 2, 2, map_stride=4, layer=True),
+    _Stage(6, 32, 3, 2, map_stride=8, layer=True),
+    _Stage(6, 64, 4, 2, map_stride=16, layer=True),
+    _Stage(6, 96, 3, 1, layer=True),
     _Stage(6, 160, 3, 2),
-    _Stage(6, 320, 1, 1),
+    _Stage(6, 320, 1, 1, layer=True),
 )
 _STEM, _WIDEST, _PLACES = 32, 1280, 2 * 2
 _PYRAMID = (64, 32, 24)
@@ -80,6 +82,8 @@ class MoveNetTrunk(BackboneNetwork):
         width = _widened(_STEM, multiplier)
         self.stem = _Convolution(3, width, kernel=3, stride=2)
         self.channels = {}
+        layers: list[tuple[int, int]] = []
+        stride = 2
         stages: list[nn.Module] = []
         for stage in _STAGES:
             narrow = _widened(stage.width, multiplier)
@@ -88,8 +92,15 @@ class MoveNetTrunk(BackboneNetwork):
                 blocks.append(_InvertedResidual(width, stage.inside, narrow, 1 if number else stage.stride))
                 width = narrow
             stages.append(nn.Sequential(*blocks))
+            stride *= stage.stride
             if stage.map_stride:
                 self.channels[stage.map_stride] = width
+            if stage.layer:
+                layers.append((width, stride))
+        self.layer_channels = tuple(width for width, _ in layers)
+        """Of the maps that `layer_maps` gives."""
+        self.layer_strides = tuple(stride for _, stride in layers)
+        """Likewise."""
         self.stages = nn.ModuleList(stages)
         self.widen = _Convolution(width, _WIDEST)
         self.channels[COARSEST] = _WIDEST
@@ -109,15 +120,28 @@ class MoveNetTrunk(BackboneNetwork):
         Raises:
             ValueError: a side is no multiple of 32 pixels.
         """
+        *_, coarsest = seen = self._stages_of(image)
+        maps = {s.map_stride: x for s, x in zip(_STAGES, seen, strict=True) if s.map_stride}
+        return {**maps, COARSEST: self.widen(coarsest)}
+
+    def layer_maps(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        """Maps of strides 4, 8, 16, 16 and 32, (batch, channels, rows, columns): what dense answers stand on.
+
+        Beside those that the pyramid takes, the wider one of stride 16 and the one that `widen` begins with.
+
+        Raises:
+            ValueError: a side is no multiple of 32 pixels.
+        """
+        return [x for s, x in zip(_STAGES, self._stages_of(image), strict=True) if s.layer]
+
+    def _stages_of(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         require_sides(image, COARSEST)
         x = self.stem(image * (255 * PIXEL) - 1)
-        maps = {}
-        for stage, layers in zip(_STAGES, self.stages, strict=True):
+        seen = []
+        for layers in self.stages:
             x = layers(x)
-            if stage.map_stride:
-                maps[stage.map_stride] = x
-        maps[COARSEST] = self.widen(x)
-        return maps
+            seen.append(x)
+        return seen
 
     def load_tflite(self, model: bytes) -> None:
         """Take over the weights of the trunk in MoveNet's file.

@@ -17,6 +17,7 @@ from kouros.pipeline.reconstructor import (
 from kouros.systems.checkpoints import read_published
 from kouros.systems.estimator import Estimator
 from kouros.systems.lifter import LearnedStart
+from kouros.systems.nbf import NbfEstimator
 from kouros.systems.refined import ANY_START, DETECTED, Refined
 from kouros.systems.table import SYSTEMS
 from kouros.training.runs import RunFolder, load_run, read_config
@@ -66,6 +67,32 @@ def reconstructor_of(
     if estimator.body is None:
         raise ValueError(f"{system} gives points and no bodies, so it makes no people; choose another system.")
     return Reconstructor(default_detector(), estimator, estimator.body)
+
+
+def reconstructor_on_parts(
+    system: str | Path,
+    parts: Path,
+    parts_format: str,
+    size: tuple[int, int],
+    body: BodyModel | None = None,
+    *,
+    which: Which = "last",
+    refine: bool = False,
+) -> Reconstructor:
+    """What makes people of one photo by a part map that another parser made of it, in place of the system's own parts.
+
+    Args:
+        parts, parts_format, size: as in `kouros.systems.nbf.NbfEstimator.on_parts`.
+
+    Raises:
+        ValueError, OSError: as `open_estimator`; or the map cannot be used.
+    """
+    estimator = open_estimator(system, body, which=which)
+    if not isinstance(estimator, NbfEstimator):
+        raise ValueError(f"{estimator.name} does not look at parts; choose nbf, or a run of it.")
+    on_parts = estimator.on_parts(parts, parts_format, size)
+    assert on_parts.body is not None
+    return Reconstructor(default_detector(), Refined(on_parts, ANY_START) if refine else on_parts, on_parts.body)
 
 
 def _named(name: str, body: BodyModel | None) -> Estimator:

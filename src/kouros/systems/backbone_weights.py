@@ -9,15 +9,17 @@ from kouros.networks.backbone import BackboneNetwork
 from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.movenet import MoveNetTrunk
 from kouros.networks.resnet import ResNet
+from kouros.networks.vgg import AtrousVgg16
 
 
-def begin_backbone(backbone: BackboneNetwork, weights: Path | None) -> None:
+def begin_backbone(backbone: BackboneNetwork | AtrousVgg16, weights: Path | None) -> None:
     """Take over published weights.
 
     Args:
         backbone: fresh.
-        weights: torchvision's, of ImageNet, for a ResNet, which stays as it is without; MediaPipe's ``.task`` bundle
-            for BlazePose and Thunder's ``.tflite`` file for MoveNet, which have the packaged ones without.
+        weights: torchvision's, of ImageNet, for a ResNet or VGG-16, which stay as they are without; MediaPipe's
+            ``.task`` bundle for BlazePose and Thunder's ``.tflite`` file for MoveNet, which have the packaged ones
+            without.
 
     Raises:
         ValueError: the file is not what it should be.
@@ -33,5 +35,5 @@ def begin_backbone(backbone: BackboneNetwork, weights: Path | None) -> None:
         from kouros.detection.model_files import packaged_movenet
 
         backbone.load_tflite(packaged_movenet().thunder if weights is None else weights.read_bytes())
-    elif isinstance(backbone, ResNet) and weights is not None:
+    elif isinstance(backbone, ResNet | AtrousVgg16) and weights is not None:
         backbone.load_torchvision(weights)

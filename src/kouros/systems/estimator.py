@@ -233,7 +233,7 @@ class CropEstimator:
         if not people:
             return []
         answer = self.network.predict(torch.stack([_crop(p, self.network.crop_size) for p in people])).to("cpu")
-        return [_in_photo(answer[i], person, self.network.crop_size) for i, person in enumerate(people)]
+        return [in_photo(answer[i], person, self.network.crop_size) for i, person in enumerate(people)]
 
 
 def _crop(person: PersonInPhoto, size: int) -> Float[Tensor, "3 size size"]:
@@ -249,8 +249,8 @@ def crop_camera(person: PersonInPhoto) -> PerspectiveCamera:
     return PerspectiveCamera(torch.tensor(focal_length), torch.tensor(person.crop_center.tolist()))
 
 
-def _in_photo(row: Estimate, person: PersonInPhoto, crop_size: int) -> Estimate:
-    """One answer laid over the photo."""
+def in_photo(row: Estimate, person: PersonInPhoto, crop_size: int) -> Estimate:
+    """One answer of a network that looks at crops of so many pixels, laid over the photo."""
     narrow = crop_camera(person)
     center = narrow.principal_point
     points_2d = row.points_2d

@@ -29,7 +29,9 @@ from kouros.body.surface.landmarks import surface_landmarks
 from kouros.body.surface.parts import part_set
 from kouros.data.augment import NBF_AUGMENTATION, AugmentConfig, Spread
 from kouros.data.batch import Batch
+from kouros.data.crops import CropTransform
 from kouros.data.dense import Wants
+from kouros.data.parts_files import read_parts
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import angle_between, rot6d_to_rotmat, rotvec_to_rotmat
 from kouros.networks.backbone import BackboneNetwork
@@ -38,6 +40,7 @@ from kouros.networks.deeplab import AtrousPyramid
 from kouros.networks.estimates import NUM_BETAS, MeanParameters, Regressed
 from kouros.networks.fixed_camera import FixedCamera, Placement, unplaced
 from kouros.networks.light_head import LightHead
+from kouros.networks.movenet import MoveNetTrunk
 from kouros.networks.part_pictures import (
     coloured_labels,
     heatmaps,
@@ -51,7 +54,8 @@ from kouros.networks.resnet import Depth, ResNet
 from kouros.networks.vgg import AtrousVgg16
 from kouros.render.maps import DenseMaps
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator, PersonInPhoto
+from kouros.systems.chain import Chain
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator, PersonInPhoto, in_photo
 from kouros.systems.losses import ANNOTATED, HIPS, mean_where, require_regressable, to_crop_coordinates
 from kouros.systems.measures import Best, Sum
 from kouros.systems.pictures import people_sheet, sheet
@@ -76,8 +80,8 @@ class PartsConfig:
     """Into which parts bodies are divided; the background comes beside them."""
     network: Literal["refinenet", "deeplab", "deeplab-vgg16", "light"] = "refinenet"
     """RefineNet on a ResNet; DeepLab on one, or on VGG-16 (Table 2's three); or a light head."""
-    depth: Depth = 101
-    """Of the ResNet."""
+    backbone: Depth | Literal["movenet"] = 101
+    """Depth of the ResNet; or, for a light head, the trunk of MoveNet, which has seen people: to be held."""
     width: int = 64
     """Of the ResNet's first layer; the others go with it."""
     crop_size: int = 512
@@ -88,13 +92,15 @@ class PartsConfig:
     """Adam's."""
     weight_decay: float = 1e-4
     """Likewise."""
-    start: Path | None = None
+    imagenet: Path | None = None
     """Torchvision's ImageNet weights of the ResNet, or of VGG-16, to begin with."""
     augment: AugmentConfig = NBF_AUGMENTATION
     """How training changes crops."""
 
     def __post_init__(self) -> None:
         self.wants.map_size(self.crop_size)
+        if self.backbone == "movenet" and self.network != "light":
+            raise ValueError(f"{self.network} stands on ResNet or VGG-16; for movenet choose --network light.")
 
     @property
     def wants(self) -> Wants:
@@ -165,7 +171,7 @@ class NbfConfig:
     """Adam's."""
     weight_decay: float = 1e-4
     """Likewise."""
-    start: Path | None = None
+    imagenet: Path | None = None
     """Torchvision's ImageNet weights of the ResNet to begin with; the paper has them."""
     augment: AugmentConfig = _IN_PLACE
     """How training changes crops beside the jitter, which takes the place of their own scale and middle."""
@@ -177,8 +183,8 @@ class NbfConfig:
             raise ValueError("rgb pictures are shown as they are; leave coding at colours.")
         if self.shown != "rgb" and not isinstance(self.backbone, int):
             raise ValueError(f"{self.backbone} looks at pictures, not at {self.shown}; choose a ResNet's depth.")
-        if self.start is not None and (self.coding == "numbers" or self.width != NbfConfig.width):
-            raise ValueError("ImageNet's weights are of a ResNet of width 64 that sees colours; leave start out.")
+        if self.imagenet is not None and (self.coding == "numbers" or self.width != NbfConfig.width):
+            raise ValueError("ImageNet's weights are of a ResNet of width 64 that sees colours; leave imagenet out.")
 
     @property
     def wants(self) -> Wants:
@@ -216,16 +222,19 @@ class Parts(CropSystem):
         self.config, self.wants, self.augment = config, config.wants, config.augment
         self.parts = part_set(config.parts)
         outputs = 1 + len(self.parts)
-        self.backbone: ResNet | AtrousVgg16
+        self.backbone: ResNet | AtrousVgg16 | MoveNetTrunk
         self.head: RefineNet | AtrousPyramid | LightHead
         if config.network == "deeplab-vgg16":
             self.backbone = AtrousVgg16()
             self.head = AtrousPyramid(self.backbone.layer_channels[-1], outputs, hidden=True)
+        elif config.backbone == "movenet":
+            self.backbone = MoveNetTrunk()
+            self.head = LightHead(self.backbone.layer_channels, self.backbone.layer_strides, outputs)
         elif config.network == "deeplab":
-            self.backbone = ResNet(config.depth, output_stride=8, width=config.width)
+            self.backbone = ResNet(config.backbone, output_stride=8, width=config.width)
             self.head = AtrousPyramid(self.backbone.num_features, outputs, hidden=False)
         else:
-            self.backbone = ResNet(config.depth, width=config.width)
+            self.backbone = ResNet(config.backbone, width=config.width)
             channels, strides = self.backbone.layer_channels, self.backbone.layer_strides
             light = config.network == "light"
             self.head = LightHead(channels, strides, outputs) if light else RefineNet(channels, outputs)
@@ -236,14 +245,13 @@ class Parts(CropSystem):
         return self.config.crop_size
 
     def begin(self, samples: Iterable[Batch] = ()) -> None:
-        """Once, before the first step of a new run: read the file that the configuration names.
+        """Once, before the first step of a new run: read the file that the configuration names, or MoveNet's.
 
         Raises:
             ValueError: the file is not what it should be.
             OSError: it cannot be read.
         """
-        if self.config.start is not None:
-            self.backbone.load_torchvision(self.config.start)
+        begin_backbone(self.backbone, self.config.imagenet)
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam with weight decay (B)."""
@@ -252,14 +260,31 @@ class Parts(CropSystem):
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch labels rows columns"]:
         """Scores of the background and each part."""
         side = self.wants.map_size(image.shape[-1])
+        return self.head(self._layer_maps(image), (side, side))
+
+    def features(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch numbers"]:
+        """The maps that the head stands on, one after the other."""
+        return torch.cat([seen.flatten(1) for seen in self._layer_maps(image)], dim=1)
+
+    def _layer_maps(self, image: Float[Tensor, "batch 3 size size"]) -> list[Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
-            maps = self.backbone.layer_maps(image)
+            return self.backbone.layer_maps(image)
+
+    def _scores(self, batch: Batch) -> Float[Tensor, "batch labels rows columns"]:
+        """Of a batch to learn from, which may bring its features."""
+        if batch.features is None:
+            return self(batch.image)
+        sides = [self.crop_size // stride for stride in self.backbone.layer_strides]
+        shapes = [(c, side, side) for c, side in zip(self.backbone.layer_channels, sides, strict=True)]
+        flat = batch.features.split([math.prod(shape) for shape in shapes], dim=1)
+        maps = [numbers.unflatten(1, shape) for numbers, shape in zip(flat, shapes, strict=True)]
+        side = self.wants.map_size(self.crop_size)
         return self.head(maps, (side, side))
 
     def training_step(self, batch: Batch) -> Step:
         """Cross entropy, mean over all pixels of those whose parts are known."""
         labels, known = true_labels(batch, self.parts.name)
-        each = cross_entropy(self(batch.image), labels, reduction="none").mean((1, 2))
+        each = cross_entropy(self._scores(batch), labels, reduction="none").mean((1, 2))
         loss = mean_where(each, known)
         return Step(losses=(loss,), terms={"cross_entropy": loss.detach()})
 
@@ -471,7 +496,7 @@ class Nbf(CropSystem):
             ValueError: the file is not what it should be.
             OSError: it cannot be read.
         """
-        begin_backbone(self.network.backbone, self.config.start)
+        begin_backbone(self.network.backbone, self.config.imagenet)
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam with weight decay (B)."""
@@ -758,6 +783,20 @@ class Nbf(CropSystem):
         """As the paper shows people to it."""
         return NbfEstimator(network, body, name)
 
+    def body_of_parts(self, labels: Int[Tensor, "batch rows columns"]) -> Estimate:
+        """Bodies, of crops of part maps that somebody else has made, in labels of `parts`.
+
+        Raises:
+            ValueError: the network does not look at parts; or a label that the set has not.
+        """
+        if self.parts is None:
+            raise ValueError(f"This network sees {self.config.shown}, not parts; take one that was trained for them.")
+        shares = label_shares(labels, self.parts)
+        return replace(
+            self.estimate(self.shown_parts(shares, unplaced(shares)), unplaced(shares)),
+            dense=DenseMaps(mask=labels > 0, labels={self.parts.name: labels}),
+        )
+
     def measures(self, batch: Batch) -> Mapping[str, Sum]:
         """Those of Table 3."""
         said = {
@@ -838,9 +877,9 @@ class NbfEstimator:
 
     def __init__(self, network: CropNetwork, body: BodyModel, name: str) -> None:
         self.body: BodyModel | None = body
-        self.name = name
+        self.name, self.network = name, network
         self._body, self._camera = body, FixedCamera(body)
-        self._crops = CropEstimator(network, body, name)
+        self._crops: Estimator = CropEstimator(network, body, name)
 
     def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
         """All people in one batch.
@@ -850,6 +889,27 @@ class NbfEstimator:
         """
         answers = self._crops.estimate([self.squared(person) for person in people])
         return [self._moved(answer, person) for answer, person in zip(answers, people, strict=True)]
+
+    def on_parts(self, path: Path, format_name: str, size: tuple[int, int]) -> "NbfEstimator":
+        """The second stage behind a part map that another parser made of a photo.
+
+        Args:
+            path: the map, a picture of the photo's size.
+            format_name: how it numbers the parts, of `kouros.data.parts_files.FORMATS`.
+            size: the photo's width and height, pixels.
+
+        Raises:
+            PartsError: the map cannot be used.
+            ValueError: the last stage does not look at parts.
+            OSError: the map cannot be read.
+        """
+        stage = self.network.stages[-1] if isinstance(self.network, Chain) else self.network
+        if not isinstance(stage, Nbf) or stage.parts is None:
+            raise ValueError(f"{self.name} does not look at parts; choose a run of nbf that was trained for them.")
+        labels = read_parts(path, format_name, stage.parts.name, size)
+        other = NbfEstimator(self.network, self._body, self.name)
+        other._crops = _PartMap(stage, labels, self._body, self.name)
+        return other
 
     def squared(self, person: PersonInPhoto) -> PersonInPhoto:
         """The person with the square that the fixed camera sees."""
@@ -879,3 +939,27 @@ class NbfEstimator:
         moved = bodies.transl.clone()
         moved[:2] += missed * bodies.transl[2] / bodies.camera.focal_length
         return replace(answer, bodies=replace(bodies, transl=moved))
+
+
+class _PartMap:
+    """A photo's part map and the second stage, in the place of networks that look at crops."""
+
+    needs_keypoints = False
+    points_3d: KeypointSet | None = None
+    points_2d: KeypointSet | None = None
+
+    def __init__(self, stage: Nbf, labels: Int[np.ndarray, "height width"], body: BodyModel, name: str) -> None:
+        self.body: BodyModel | None = body
+        self.name = name
+        self._stage, self._labels = stage, labels
+
+    def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
+        """None of those in whose squares the map shows nobody."""
+        return [self._of(person) for person in people]
+
+    def _of(self, person: PersonInPhoto) -> Estimate | None:
+        size = self._stage.crop_size
+        seen = CropTransform(person.crop_center, person.crop_side, size).labels(self._labels)
+        if not seen.any():
+            return None
+        return in_photo(self._stage.body_of_parts(torch.from_numpy(seen)[None])[0], person, size)

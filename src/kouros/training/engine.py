@@ -23,12 +23,13 @@ import torch.distributed as dist
 from kouros.body.model import BodyModel
 from kouros.data.sources import Source, require_fields
 from kouros.sentences import first_line
+from kouros.systems.batches import Batches
 from kouros.systems.system import CropSystem, System, SystemConfig
 from kouros.systems.table import system_name
 from kouros.training.averaging import WeightAverage
 from kouros.training.checkpoints import CheckpointKeeper, WholeFiles
 from kouros.training.config_json import to_json
-from kouros.training.features import cached
+from kouros.training.features import Look, cached, repeated
 from kouros.training.judging import Scores
 from kouros.training.lightning_import import (
     DDPStrategy,
@@ -172,10 +173,16 @@ class RunModule(SystemModule):
         options, place = self.options, {"rank": self.global_rank, "world": self.trainer.world_size}
         batches, sources = self.system.batches, self._data.sources
         if options.cache_features is not None:
-            how = (self.device, options.batch_size, options.workers)
-            batches = cached(self.system, sources, options.cache_features, *how)
+            batches = self._cached(options.cache_features)
         stream = batches.stream(sources, self._data.ratios, options.batch_size, options.seed, **place)
         return step_batches(stream, self.steps_done, options.max_steps, options.workers)
+
+    def _cached(self, folder: Path) -> Batches:
+        options, sources = self.options, self._data.sources
+        if options.cached_batches:
+            look = Look(options.batch_size, options.seed, self._data.ratios, self.global_rank, self.trainer.world_size)
+            return repeated(self.system, sources, folder, options.cached_batches, look, self.device, options.workers)
+        return cached(self.system, sources, folder, self.device, options.batch_size, options.workers)
 
     def on_fit_start(self) -> None:
         """Let a system that wants to prepare itself see the samples, before the first step of a new run."""

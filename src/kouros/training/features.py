@@ -1,7 +1,9 @@
-"""What a held backbone makes of crops that never change: computed once, kept on disk, read in place of pictures.
+"""What a held backbone makes of crops: computed once, kept on disk, read in place of pictures.
 
-A folder ``features-KEY`` holds numbered files, each of so many samples' features in float16. The key follows from the
-backbone's weights, the crops' size, and of each sample its picture's path and the square that the crop shows.
+Crops that never change are numbered by their samples: a folder ``features-KEY`` holds numbered files, each of so many
+samples' features in float16. The key follows from the backbone's weights, the crops' size, and of each sample its
+picture's path and the square that the crop shows. Of crops that change, the first batches of the stream are kept, one
+file each (``batches-KEY``; how they change, and by which dice, belongs to the key), and come again and again.
 """
 
 import hashlib
@@ -27,7 +29,7 @@ from kouros.data.sources import Source
 from kouros.files import write_file
 from kouros.systems.batches import CropBatches, Stream
 from kouros.systems.system import CropSystem, System
-from kouros.training.steps import plain_batches
+from kouros.training.steps import made_ahead, plain_batches
 
 _PER_FILE = 1024
 
@@ -87,6 +89,88 @@ class _Featured(Dataset[Batch]):
         return replace(batch, features=self._stored[batch.index])
 
 
+@dataclass(frozen=True)
+class Look:
+    """Which batches a process of a run sees."""
+
+    batch_size: int
+    seed: int
+    ratios: Sequence[float] | None
+    rank: int
+    world: int
+
+
+@dataclass(frozen=True)
+class RepeatedBatches:
+    """The first batches of a run, with features in place of pictures, round after round in another order."""
+
+    crops: CropBatches
+    folder: Path
+    count: int
+
+    def file(self, step: int) -> Path:
+        """Features of one batch."""
+        return self.folder / f"{step:06d}.npy"
+
+    def stream(
+        self,
+        sources: Sequence[Source],
+        ratios: Sequence[float] | None,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> Stream:
+        """As in `kouros.systems.batches.Batches`."""
+        unseen = replace(self.crops, wants=replace(self.crops.wants, image=False))
+        return _Repeated(unseen.stream(sources, ratios, batch_size, seed, rank=rank, world=world), self, seed)
+
+    def plain(self, source: Source, rows: Sequence[int], *, pictures: bool = True) -> Batch:
+        """As in `kouros.systems.batches.Batches`: with pictures, since the system has seen none of them before."""
+        return self.crops.plain(source, rows, pictures=pictures)
+
+
+class _Repeated(Dataset[Batch]):
+    def __init__(self, stream: Stream, stored: RepeatedBatches, seed: int) -> None:
+        self._stream, self._stored, self._seed = stream, stored, seed
+
+    def __getitem__(self, step: int) -> Batch:
+        turn, place = divmod(step, self._stored.count)
+        order = np.random.default_rng([self._seed, turn]).permutation(self._stored.count)
+        number = int(order[place])
+        batch: Batch = self._stream[number]
+        features = np.load(self._stored.file(number)).astype(np.float32)
+        return replace(batch, features=torch.from_numpy(features))
+
+
+@torch.no_grad()
+def repeated(
+    system: System, sources: Sequence[Source], folder: Path, count: int, look: Look, device: torch.device, workers: int
+) -> RepeatedBatches:
+    """The first ``count`` batches with features from a folder, where those that are missing are made now.
+
+    Raises:
+        ValueError: the system does not look at crops.
+        OSError: a file cannot be written.
+    """
+    crops = system.batches
+    if not isinstance(system, CropSystem) or not isinstance(crops, CropBatches):
+        raise ValueError("--cached-batches are for systems that look at crops; leave it out.")
+    digest = _about(system, crops, sources)
+    digest.update(f"{crops.augment} {look}".encode())
+    stored = RepeatedBatches(crops, folder / f"batches-{digest.hexdigest()[:16]}", count)
+    missing = [step for step in range(count) if not stored.file(step).exists()]
+    if missing:
+        print(f"looking at {len(missing)} batches through the backbone, once", file=sys.stderr, flush=True)
+        stored.folder.mkdir(parents=True, exist_ok=True)
+    place = {"rank": look.rank, "world": look.world}
+    stream = replace(crops, wants=Wants()).stream(sources, look.ratios, look.batch_size, look.seed, **place)
+    for step, batch in zip(missing, made_ahead(stream, missing, workers), strict=True):
+        write_file(stored.file(step), _npy(system.features(batch.image.to(device)).cpu().numpy().astype(np.float16)))
+    return stored
+
+
 def cached(
     system: System, sources: Sequence[Source], folder: Path, device: torch.device, batch_size: int, workers: int
 ) -> FeatureBatches:
@@ -102,7 +186,8 @@ def cached(
     if not isinstance(system, CropSystem) or not isinstance(crops, CropBatches) or not crops.augment.still:
         raise ValueError(
             "--cache-features is for crops that nothing changes: switch off --augment.flipped, --augment.turned, "
-            "--augment.colour, --augment.occluded (all 0) and --augment.scale.limit 0, or leave it out."
+            "--augment.colour, --augment.occluded (all 0) and --augment.scale.limit 0, or say by --cached-batches how "
+            "many batches are to come again and again."
         )
     count = sum(len(source) for source in sources)
     stored = StoredFeatures(folder / f"features-{_key(system, crops, sources)}", count)
@@ -158,6 +243,10 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _key(system: CropSystem, crops: CropBatches, sources: Sequence[Source]) -> str:
+    return _about(system, crops, sources).hexdigest()[:16]
+
+
+def _about(system: CropSystem, crops: CropBatches, sources: Sequence[Source]) -> "hashlib._Hash":
     digest = hashlib.sha256(str(crops.crop_size).encode())
     for name, tensor in sorted(system.backbone.state_dict().items()):
         digest.update(name.encode())
@@ -171,4 +260,4 @@ def _key(system: CropSystem, crops: CropBatches, sources: Sequence[Source]) -> s
             except ImageError:
                 center, side = np.zeros(2), 0.0
             digest.update(f"{sample.image_path} {sample.person}".encode() + np.array([*center, side]).tobytes())
-    return digest.hexdigest()[:16]
+    return digest

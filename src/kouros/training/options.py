@@ -33,7 +33,9 @@ class EngineOptions(Recipe):
     """Leave the backbone as it begins, and train the rest."""
     cache_features: Path | None = None
     """Folder for what a held backbone makes of each crop, which is then looked at once; for crops that nothing
-    changes, and several runs may share it."""
+    changes, or with --cached-batches. Several runs may share it."""
+    cached_batches: int = 0
+    """Of crops that change: so many batches are looked at, and come again in another order until the last step."""
     seed: int = 0
     """Of everything random."""
     workers: int = 2
@@ -64,6 +66,9 @@ class EngineOptions(Recipe):
         _require(0 <= self.seed < 2**63, "seed", self.seed, "0 or more, and below 2^63")
         if self.cache_features is not None and not self.hold_backbone:
             raise ValueError("--cache-features is for a backbone that stays as it is; add --hold-backbone.")
+        _require(self.cached_batches >= 0, "cached_batches", self.cached_batches, "0 or more")
+        if self.cached_batches and self.cache_features is None:
+            raise ValueError("--cached-batches need a folder; name one by --cache-features.")
         if self.precision == "16-mixed" and self.accelerator == "cpu":
             raise ValueError("--precision 16-mixed needs --accelerator gpu; CPUs have bf16-mixed.")
 

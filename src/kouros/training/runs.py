@@ -35,6 +35,7 @@ from kouros.systems.chain import Chain, ChainConfig
 from kouros.systems.system import System, SystemConfig
 from kouros.systems.table import SYSTEMS, system_name
 from kouros.training.config_json import from_json, to_json
+from kouros.training.packed_weights import load_packed
 from kouros.training.weights import load_archive, load_learned, read_weights
 
 CHAIN = "chain"
@@ -65,6 +66,11 @@ class RunFolder:
     def weights(self) -> Path:
         """weights.pt."""
         return self.path / "weights.pt"
+
+    @property
+    def packed(self) -> Path:
+        """weights.npz, which a packed run has in place of all others."""
+        return self.path / "weights.npz"
 
     @property
     def checkpoints(self) -> Path:
@@ -175,7 +181,9 @@ def load_run(
     except ValueError as error:
         raise ValueError(f"{run.config}: {error}") from None
     system = config.build(body or _body_of(content), 0)
-    if which == "best" or not run.weights.exists():
+    if run.packed.exists():
+        load_packed(system, run.packed)
+    elif which == "best" or not run.weights.exists():
         path = run.best if which == "best" else run.newest()
         if path is None or not path.exists():
             raise ValueError(f"{run.path} has no {which} weights yet; the run has not saved any.")
@@ -217,17 +225,30 @@ def write_chain(folder: Path, stages: Sequence[Path]) -> None:
     write_file(run.config, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _load_chain(
-    run: RunFolder, content: Mapping[str, Any], body: BodyModel | None, which: Literal["last", "best"]
-) -> Chain:
+def chain_stages(folder: Path) -> list[Path]:
+    """Folders of a chain's stages, in order; none where it is a run of one system.
+
+    Raises:
+        ValueError: it is no run, or damaged; a stage is beside the chain's folder.
+    """
+    run = RunFolder(folder)
+    content = read_config(run)
+    if content["system"] != CHAIN:
+        return []
     try:
         config = from_json(ChainConfig, content.get("config"))
     except ValueError as error:
         raise ValueError(f"{run.config}: {error}") from None
     if any(not stage.is_absolute() and ".." in stage.parts for stage in config.stages):
         raise ValueError(f"{run.config} names a stage beside its folder; expected one inside, or an absolute path.")
+    return [run.path / stage for stage in config.stages]
+
+
+def _load_chain(
+    run: RunFolder, content: Mapping[str, Any], body: BodyModel | None, which: Literal["last", "best"]
+) -> Chain:
     body = body or _body_of(content)
-    return Chain([load_run(run.path / stage, body, which=which) for stage in config.stages])
+    return Chain([load_run(stage, body, which=which) for stage in chain_stages(run.path)])
 
 
 def read_run_state(path: Path, system: str) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ class _PlainBatches(Dataset):
 class _Told(Dataset):
     """Answers with errors as values: raised in another process, they would come back with its traceback as text."""
 
-    def __init__(self, batches: Dataset) -> None:
+    def __init__(self, batches: Dataset | Stream) -> None:
         self._batches = batches
 
     def __getitem__(self, number: int) -> Any:
@@ -61,7 +61,7 @@ class _Ahead:
     It has no length: Lightning would compare that with the steps of the whole run.
     """
 
-    def __init__(self, batches: Dataset, order: Sequence[int], workers: int) -> None:
+    def __init__(self, batches: Dataset | Stream, order: Sequence[int], workers: int) -> None:
         context = None
         if workers:
             # Processes forked from this one, which has threads of OpenMP's and Lightning's, may hang.
@@ -85,6 +85,15 @@ def step_batches(stream: Stream, first: int, end: int, workers: int) -> Iterable
         ValueError: on the way: a batch cannot be made.
     """
     return _Ahead(_Numbered(stream), range(first, end), workers)
+
+
+def made_ahead(stream: Stream, steps: Sequence[int], workers: int) -> Iterable[Any]:
+    """Batches of some steps, made ahead by so many processes.
+
+    Raises:
+        ValueError: on the way: a batch cannot be made.
+    """
+    return _Ahead(stream, steps, workers)
 
 
 def plain_batches(
