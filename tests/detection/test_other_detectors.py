@@ -140,6 +140,9 @@ def test_yolo_pose_in_pixels_and_normalised(tmp_path: Path):
     box = {"x1": 30.0, "y1": 20.0, "x2": 560.0, "y2": 440.0}
     row = {"name": "person", "class": 0, "confidence": 0.9, "box": box, "keypoints": {"x": x, "y": y, "visible": seen}}
     assert_found(written(tmp_path, [row]), COCO)
+    lost = {"x": [*x[:-1], 0.0], "y": [*y[:-1], 0.0], "visible": seen}  # a point that was not found is at the corner
+    ((person,),) = (image.people for image in read_keypoints(written(tmp_path, [{**row, "keypoints": lost}])))
+    assert person.keypoints_2d[-1].tolist() == [0, 0, 0] and (person.keypoints_2d[:-1, 2] > 0).all()
     wide = {"x": [v / SIZE[0] for v in x], "y": [v / SIZE[1] for v in y], "visible": seen}
     shares = {"x1": 0.1, "y1": 0.1, "x2": 0.9, "y2": 0.9}
     assert_found(written(tmp_path, [{**row, "box": shares, "keypoints": wide}]), COCO, image_size=SIZE)

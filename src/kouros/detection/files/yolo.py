@@ -33,7 +33,8 @@ def _person(row: dict[str, Any], number: int) -> FoundPerson:
     seen = columns.get("visible", [1.0] * len(x) if isinstance(x, list) else None)
     if not all(isinstance(column, list) and len(column) == len(x) for column in (x, y, seen)):
         return FoundPerson(UnusableError("has lists x, y and visible of different lengths."), number=number)
-    points = triples([list(triple) for triple in zip(x, y, seen, strict=True)])
+    # Points that were not found are put at the picture's corner.
+    points = triples([[a, b, 0.0 if a == b == 0 else c] for a, b, c in zip(x, y, seen, strict=True)])
     corners = row.get("box", {})
     box = box_of(
         [corners.get(k) for k in ("x1", "y1", "x2", "y2")] if isinstance(corners, dict) else None, corners=True
