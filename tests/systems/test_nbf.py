@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
+import kouros
 from kouros.body.keypoints import LSP14, SPIN49
 from kouros.body.surface.landmarks import surface_landmarks
 from kouros.body.surface.parts import PARTS12, PARTS24
@@ -17,6 +19,7 @@ from kouros.body.surface.symmetry import mesh_mirror
 from kouros.data.batch import Batch
 from kouros.data.crops import CropTransform
 from kouros.data.dense import Wants
+from kouros.data.images import read_image
 from kouros.data.parts_files import PartsError
 from kouros.detection.people import DetectedPerson
 from kouros.evaluation.metrics import confusion_matrix, segmentation_scores
@@ -43,6 +46,8 @@ from kouros.systems.nbf import (
     parameter_loss,
     point_loss,
 )
+from kouros.systems.table import SYSTEMS
+from kouros.training.runs import load_run
 
 CROP = 64
 PER_METRE = 0.9
@@ -708,3 +713,16 @@ def test_somebody_elses_part_map_takes_the_place_of_the_first_stage(free_body, t
     rgb = build(free_body, replace(SMALL, shown="rgb")).estimator(free_body, "of colours")
     with pytest.raises(ValueError, match="of colours does not look at parts"):
         rgb.on_parts(tmp_path / "map.png", "parts12", (400, 300))
+
+
+def test_the_packaged_one_has_head_above_trunk_in_a_portrait(free_body):
+    chain = load_run(SYSTEMS["nbf"].packaged, free_body)
+    assert isinstance(chain, Chain) and chain.crop_size == 256
+    noise = chain.predict(torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)))
+    assert noise.bodies.pose.shape == (1, 72) and bool(noise.bodies.pose.isfinite().all())
+    photo = read_image(Path(kouros.__file__).parent / "data" / "demo" / "astronaut.jpg").pixels
+    crop = cv2.resize(photo, (256, 256), interpolation=cv2.INTER_AREA)
+    labels = chain.predict(torch.from_numpy(crop).permute(2, 0, 1)[None] / 255).dense.labels["parts12"][0]
+    head, trunk = (1 + PARTS12.names.index(name) for name in ("head", "upper_torso"))
+    middle = [float((labels == part).nonzero()[:, 0].float().mean()) for part in (head, trunk)]
+    assert middle[0] + 10 < middle[1]

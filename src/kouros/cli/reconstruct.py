@@ -126,8 +126,10 @@ class Reconstruct:
         body, how = load_body_of(self.body), (self.parts, self.parts_format, size)
         try:
             return reconstructor_on_parts(self.system, *how, body, which=self.which, refine=self.refine)
-        except (OSError, ValueError) as error:
-            raise JobError(f"--parts {self.parts}: {error}") from None
+        except OSError as error:
+            raise JobError(f"--parts {self.parts}: this file cannot be read ({error.strerror or error}).") from None
+        except ValueError as error:
+            raise JobError(f"--parts: {error}") from None
 
     def _reconstruct(self, path: Path, reconstructor: "Reconstructor | None", destinations: "Destinations") -> Done:
         import numpy as np
