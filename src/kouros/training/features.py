@@ -140,7 +140,7 @@ class _Repeated(Dataset[Batch]):
         order = np.random.default_rng([self._seed, turn]).permutation(self._stored.count)
         number = int(order[place])
         batch: Batch = self._stream[number]
-        features = np.load(self._stored.file(number)).astype(np.float32)
+        features = map_npy(self._stored.file(number)).astype(np.float32)
         return replace(batch, features=torch.from_numpy(features))
 
 

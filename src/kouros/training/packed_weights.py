@@ -4,18 +4,19 @@ Tensors of a trunk whose published weights come with kouros anyway (MoveNet's, B
 as they were, are not written; reading takes them from there.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kouros.archives import ArchiveError, read_all_npz
 from kouros.files import npz_bytes, write_file
 from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.movenet import MoveNetTrunk
 from kouros.sentences import first_line
 from kouros.systems.backbone_weights import begin_backbone
+from kouros.tensors import TensorFileError, check_finite
 from kouros.training.weights import WEIGHTS_VERSION, learned_state, load_learned
 
 _VERSION = "kouros_weights"
@@ -46,14 +47,17 @@ def load_packed(system: nn.Module, path: Path) -> None:
         OSError: it cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_all_npz(path)
+    except ArchiveError as error:
         raise ValueError(f"{path} is damaged or no file of packed weights ({first_line(error)}).") from None
     version = arrays.pop(_VERSION, None)
     if version is None or version.shape or int(version) != WEIGHTS_VERSION:
         raise ValueError(f"{path} holds no weights that this kouros reads; expected a file of `kouros models pack`.")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    try:
+        check_finite(tensors)
+    except TensorFileError as error:
+        raise ValueError(f"{path} cannot be used: {error}; pack the run again.") from None
     load_learned(system, _published(system) | tensors, str(path))
 
 
