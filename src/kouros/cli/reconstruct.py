@@ -175,10 +175,17 @@ class Reconstruct:
         return Done(len(people), save(files, path, destinations), worst_reprojection(people))
 
 
+_LONGEST_FOCAL_LENGTH = 10_000_000
+"""Pixels: more than any telescope's on the largest picture that is read."""
+
+
 def check_focal_length(focal_length: float | None) -> None:
     """Raises UsageError where a focal length is not a positive number."""
-    if focal_length is not None and not 0 < focal_length < float("inf"):  # NaN too
-        raise UsageError(f"--focal-length must be a positive number of pixels, not {focal_length}.")
+    if focal_length is not None and not 0 < focal_length <= _LONGEST_FOCAL_LENGTH:  # NaN too
+        raise UsageError(
+            f"--focal-length must be a positive number of pixels, at most {_LONGEST_FOCAL_LENGTH:,}, "
+            f"not {focal_length}."
+        )
 
 
 def load_body_of(path: Path | None) -> "BodyModel | None":

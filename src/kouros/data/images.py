@@ -122,7 +122,10 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         OSError: it is missing, no such picture, or too large.
     """
-    image = Image.open(path, formats=FORMATS)
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except (Image.DecompressionBombError, SyntaxError) as error:
+        raise OSError(str(error)) from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise OSError(f"{image.width:,} x {image.height:,} pixels exceed the limit of {MAX_PIXELS:,}")

@@ -17,7 +17,7 @@ from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.resnet import DEPTHS, Depth, ResNet
 from kouros.sentences import first_line, some
 from kouros.systems.spin import SpinConfig
-from kouros.tensors import TensorFileError, check_finite, load_tensors
+from kouros.tensors import TensorFileError, load_tensors
 
 _WRAPPERS = ("model", "state_dict", "gen_state_dict")
 """Where the weights are, in SPIN's checkpoints and others'."""
@@ -94,10 +94,6 @@ def _weights_in(content: Any, path: str | Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         inner = next((content[w] for w in _WRAPPERS if isinstance(content.get(w), Mapping)), content)
         if inner and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in inner.items()):
-            try:
-                check_finite(inner)
-            except TensorFileError as error:
-                raise ValueError(f"{path} cannot be used: {error}; {_EXPECTED}.") from None
             return dict(inner)
     raise ValueError(f"{path} holds no weights by name; {_EXPECTED}.")
 

@@ -16,6 +16,7 @@ from kouros.networks.blazepose import BlazePoseTrunk
 from kouros.networks.movenet import MoveNetTrunk
 from kouros.sentences import first_line
 from kouros.systems.backbone_weights import begin_backbone
+from kouros.tensors import TensorFileError, check_finite
 from kouros.training.weights import WEIGHTS_VERSION, learned_state, load_learned
 
 _VERSION = "kouros_weights"
@@ -53,6 +54,10 @@ def load_packed(system: nn.Module, path: Path) -> None:
     if version is None or version.shape or int(version) != WEIGHTS_VERSION:
         raise ValueError(f"{path} holds no weights that this kouros reads; expected a file of `kouros models pack`.")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    try:
+        check_finite(tensors)
+    except TensorFileError as error:
+        raise ValueError(f"{path} cannot be used: {error}; pack the run again.") from None
     load_learned(system, _published(system) | tensors, str(path))
 
 
