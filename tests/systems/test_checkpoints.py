@@ -154,7 +154,7 @@ def _without(state, *names):
         (lambda s: s | {"fc1.weight": torch.zeros(1024, 2048)}, "fc1.weight of"),
         (lambda s: s | {"decpose.weight": torch.zeros(72, 1024)}, "answers with 72 numbers for the pose"),
         (lambda s: s | {"encoder.gru.weight": torch.zeros(2)}, "more than SPIN's network: encoder.gru.weight"),
-        (lambda s: s | {"deccam.bias": torch.tensor([0.0, torch.nan, 0.0])}, "deccam.bias are not all finite"),
+        (lambda s: s | {"deccam.bias": torch.tensor([0.0, torch.nan, 0.0])}, "deccam.bias of"),
         (lambda s: {k: v for k, v in s.items() if not k.startswith("layer3.5")}, "is no ResNet-18, 34, 50, 101"),
         (lambda s: {"model": 3}, "holds no weights by name"),
         (lambda s: [1, 2], "holds no weights by name"),
