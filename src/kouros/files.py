@@ -105,6 +105,13 @@ def _check_name(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", str(path))
 
 
+def npy_bytes(array: np.ndarray) -> bytes:
+    """A ``.npy`` file of an array."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
 def npz_bytes(arrays: Mapping[str, np.ndarray], *, compressed: bool = True) -> memoryview:
     """The content of an ``.npz`` file."""
     buffer = io.BytesIO()

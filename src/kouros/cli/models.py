@@ -187,16 +187,10 @@ class PackModel:
 
     def run(self) -> int:
         """Do it; returns the exit status."""
-        from kouros.systems.system import Packable
         from kouros.training.packing import pack_run
-        from kouros.training.runs import load_run
 
         try:
-            system = load_run(self.run_folder, which=self.which)
-            if isinstance(system, Packable):
-                system.pack(self.out)
-            else:
-                pack_run(self.run_folder, self.out, self.which)
+            pack_run(self.run_folder, self.out, self.which)
         except (OSError, ValueError) as error:
             print(f"error: {explained(error)}", file=sys.stderr)
             return 1

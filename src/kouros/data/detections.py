@@ -4,7 +4,6 @@ A folder of synthetic people may hold ``detections/`` (`kouros synthesize --dete
 shards, of everybody in its table whom the detector does not miss.
 """
 
-import io
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from kouros.data.images import ImageError
 from kouros.data.mocap.motion import load_arrays
 from kouros.data.schema import DatasetError, Sample, TableInfo
 from kouros.documents import read_json
-from kouros.files import npz_bytes, write_files
+from kouros.files import npy_bytes, npz_bytes, write_files
 
 FOLDER, ABOUT, FEATURES = "detections", "detections.json", "features"
 _VERSION = 2
@@ -183,11 +182,7 @@ def write_detections(
         detections_file(out, number): npz_bytes(arrays),
     }
     if features is not None:
-        files[features_file(out, number)] = _npy(np.stack(features) if features else np.zeros((0, 16, 16, 421), "f2"))
+        files[features_file(out, number)] = npy_bytes(
+            np.stack(features) if features else np.zeros((0, 16, 16, 421), "f2")
+        )
     write_files(files)
-
-
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()

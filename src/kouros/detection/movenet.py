@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -49,9 +49,15 @@ class SeenKeypoints:
     """COCO's, pixels of the image."""
     confidence: Float[np.ndarray, " 17"]
     """In [0, 1], as the network gives it."""
-    features: Float16[np.ndarray, "16 16 421"]
-    """What the network made of the region on the way, for others to go on from: `packed_features`. In a mirror, of the
-    mirror image."""
+    insides: Sequence[Float[torch.Tensor, "1 _ _ _"]]
+    """The heat of the keypoints, and the trunk's maps, as they came out of the network."""
+
+    @cached_property
+    def features(self) -> Float16[np.ndarray, "16 16 421"]:
+        """What the network made of the region on the way, for others to go on from: `packed_features`. In a mirror, of
+        the mirror image. Most looks are at nobody, so it is made when asked for."""
+        heat, *maps = self.insides
+        return packed_features(heat.sigmoid(), maps)
 
 
 class Thunder:
@@ -88,8 +94,7 @@ class Thunder:
         (found,) = ThunderHeads(*answers[:4]).keypoints().numpy().astype(np.float64)
         # In a mirror the network calls the person's left hand the right one.
         found = found[_MIRROR] if region.mirrored else found
-        heat, maps = answers[1].sigmoid(), answers[4:]
-        return SeenKeypoints(region, region.to_image(found[:, :2]), found[:, 2], packed_features(heat, maps))
+        return SeenKeypoints(region, region.to_image(found[:, :2]), found[:, 2], (answers[1], *answers[4:]))
 
     def look_all(self, image: Pyramid, regions: Sequence[Region]) -> list[SeenKeypoints]:
         """The same for several regions; no faster than one by one."""

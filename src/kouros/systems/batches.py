@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float, Int
+
 from kouros.data.augment import AugmentConfig
 from kouros.data.batch import Batch
 from kouros.data.dense import Wants
@@ -59,6 +62,22 @@ class Batches(Protocol):
             pictures: off, all but the pictures, where that is faster.
         """
         ...
+
+
+def drawn_of_step(
+    shares: Float[np.ndarray, " sources"], batch_size: int, seed: int, step: int, rank: int, world: int, each: int = 1
+) -> tuple[Int[np.ndarray, " share"], Float[np.ndarray, "share {each}"]]:
+    """Of one rank's part of a step's batch: from which source each sample is, and where in it, in [0, 1).
+
+    Args:
+        shares: of the sources; they add up to 1.
+        each: places for every sample.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([seed, step]))
+    count = batch_size // world
+    mine = slice(rank * count, (rank + 1) * count)
+    chosen = rng.choice(len(shares), batch_size, p=shares)[mine]
+    return chosen, rng.random((batch_size, each))[mine]
 
 
 @dataclass(frozen=True)

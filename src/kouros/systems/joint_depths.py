@@ -17,19 +17,21 @@ from torch.optim import AdamW, Optimizer
 from torch.utils.data import Dataset
 
 from kouros.batched import Batched, concatenate
-from kouros.body.keypoints import BLAZEPOSE33, COCO17, KeypointSet, keypoint_set
+from kouros.body.keypoints import COCO17, KeypointSet
 from kouros.body.model import BodyModel
 from kouros.data.detections import Detections, DetectionSource
 from kouros.data.sources import Source, source_name
 from kouros.detection.depths import LEAST_SPREAD, joint_depths, save_depth_head
+from kouros.detection.fusion import SHARED
 from kouros.detection.movenet import Thunder
 from kouros.detection.places import region_around
 from kouros.detection.regions import Pyramid
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.depth_head import DepthHead
+from kouros.systems.batches import drawn_of_step
 from kouros.systems.estimator import Estimate, PersonInPhoto
 from kouros.systems.learned_start import limb_errors
-from kouros.systems.lifter import BodyPoints, look_at
+from kouros.systems.lifter import BodyPoints, look_at, to_slots
 from kouros.systems.measures import Best, Sum
 from kouros.systems.recipe import Recipe
 from kouros.systems.system import Step, System
@@ -118,12 +120,8 @@ class FeaturedStream(Dataset[FeaturedPeople]):
     world: int
 
     def __getitem__(self, step: int) -> FeaturedPeople:
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, step]))
-        count = self.batch_size // self.world
-        mine = slice(self.rank * count, (self.rank + 1) * count)
-        # By source: the order within a batch means nothing.
-        chosen = np.sort(rng.choice(len(self.sources), self.batch_size, p=self.shares)[mine])
-        places = rng.random(self.batch_size)[mine]
+        chosen, places = drawn_of_step(self.shares, self.batch_size, self.seed, step, self.rank, self.world)
+        chosen, places = np.sort(chosen), places[:, 0]  # by source: the order within a batch means nothing
         firsts = np.cumsum([0, *(len(source) for source in self.sources)])
         parts = []
         for k in np.unique(chosen):
@@ -144,7 +142,6 @@ def _known(source: Source) -> DetectionSource:
 
 # ---- the truth
 
-_SHARED = [BLAZEPOSE33.index(name) for name in COCO17.names]
 _HIPS = [COCO17.index(f"{side}_hip") for side in ("left", "right")]
 LIMBS = [k for k, name in enumerate(COCO17.names) if k >= COCO17.index("left_shoulder")]
 """The twelve points of the limbs, of COCO's."""
@@ -153,7 +150,7 @@ LIMBS = [k for k, name in enumerate(COCO17.names) if k >= COCO17.index("left_sho
 def true_points(people: Detections, points: BodyPoints) -> Float[Tensor, "batch 17 3"]:
     """COCO's points in the axes of a camera that looks at the middle of the square; metres from the photo's camera."""
     rotations = rotvec_to_rotmat(people.pose.unflatten(-1, (24, 3)))
-    placed = points(rotations, people.betas)[2][:, _SHARED] + people.pelvis[:, None]
+    placed = points(rotations, people.betas)[2][:, SHARED] + people.pelvis[:, None]
     return placed @ _turn(people).mT
 
 
@@ -171,7 +168,7 @@ def true_depths(true: Float[Tensor, "batch 17 3"], side: Float[Tensor, " batch"]
 
 def lifted(people: Detections, depths: Float[Tensor, "batch 17"]) -> Float[Tensor, "batch 17 3"]:
     """The detected points at the depths that were found, about the middle of the hips: of any size."""
-    rays = people.keypoints[:, _SHARED]
+    rays = people.keypoints[:, SHARED]
     turned = torch.cat([rays[..., :2], torch.ones_like(rays[..., :1])], -1) @ _turn(people).mT
     depth = 1 + depths * people.region[:, 2:]
     return turned / turned[..., 2:].clamp(min=0.05) * depth[..., None]
@@ -273,11 +270,8 @@ class PointsAtDepths:
     def _of(self, person: PersonInPhoto) -> Estimate | None:
         if person.image is None or person.detected is None:
             raise ValueError("depths are read off the picture; keypoints alone tell nothing. Give the photo.")
-        known = keypoint_set(person.detected.keypoint_set).names
-        keypoints = np.zeros((len(COCO17), 3))
-        for k, name in enumerate(COCO17.names):
-            if name in known:
-                keypoints[k] = person.keypoints[known.index(name)].numpy()
+        slots, _ = to_slots(person.keypoints[None], person.detected.keypoint_set)
+        keypoints = slots[0, SHARED].numpy().astype(np.float64)
         region = region_around(keypoints[:, :2], keypoints[:, 2])
         if region is None:
             return None

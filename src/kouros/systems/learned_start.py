@@ -25,6 +25,7 @@ from kouros.data.mocap.source import MocapSource
 from kouros.data.sources import Source, source_name
 from kouros.geometry.alignment import align
 from kouros.geometry.rotations import rotvec_to_rotmat
+from kouros.systems.batches import drawn_of_step
 from kouros.systems.lifter import (
     BodyPoints,
     LearnedStart,
@@ -165,11 +166,9 @@ class StartStream(Dataset[PeopleToShow]):
     world: int
 
     def __getitem__(self, step: int) -> PeopleToShow:
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, step]))
-        count = self.batch_size // self.world
-        mine = slice(self.rank * count, (self.rank + 1) * count)
-        chosen = rng.choice(len(self.sources), self.batch_size, p=self.shares)[mine]
-        places = rng.random((self.batch_size, _TO_CHOOSE_FROM))[mine]
+        chosen, places = drawn_of_step(
+            self.shares, self.batch_size, self.seed, step, self.rank, self.world, _TO_CHOOSE_FROM
+        )
         firsts = np.cumsum([0, *(len(source) for source in self.sources)])
         sources = [self.sources[k] for k in chosen]
         rows = np.array([(p * len(s)).astype(np.int64) for p, s in zip(places, sources, strict=True)])

@@ -7,7 +7,6 @@ file each (``batches-KEY``; how they change, and by which dice, belongs to the k
 """
 
 import hashlib
-import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from kouros.data.crops import person_square
 from kouros.data.dense import Wants
 from kouros.data.images import ImageError
 from kouros.data.sources import Source
-from kouros.files import write_file
+from kouros.files import npy_bytes, write_file
 from kouros.systems.batches import CropBatches, Stream
 from kouros.systems.system import CropSystem, System
 from kouros.training.steps import made_ahead, plain_batches
@@ -53,13 +52,17 @@ class StoredFeatures:
     def _opened(self, number: int) -> np.ndarray:
         return map_npy(self.file(number))
 
+    def over(self, stream: Stream, seed: int) -> Stream:
+        """The stream's batches with their samples' features."""
+        return _Featured(stream, self)
+
 
 @dataclass(frozen=True)
 class FeatureBatches:
     """Batches to learn from with features in place of pictures."""
 
     crops: CropBatches
-    stored: StoredFeatures
+    stored: "StoredFeatures | RepeatedFeatures"
 
     def stream(
         self,
@@ -73,7 +76,7 @@ class FeatureBatches:
     ) -> Stream:
         """As in `kouros.systems.batches.Batches`."""
         unseen = replace(self.crops, wants=replace(self.crops.wants, image=False))
-        return _Featured(unseen.stream(sources, ratios, batch_size, seed, rank=rank, world=world), self.stored)
+        return self.stored.over(unseen.stream(sources, ratios, batch_size, seed, rank=rank, world=world), seed)
 
     def plain(self, source: Source, rows: Sequence[int], *, pictures: bool = True) -> Batch:
         """As in `kouros.systems.batches.Batches`: with pictures, since the system has seen none of them before."""
@@ -101,38 +104,23 @@ class Look:
 
 
 @dataclass(frozen=True)
-class RepeatedBatches:
-    """The first batches of a run, with features in place of pictures, round after round in another order."""
+class RepeatedFeatures:
+    """Features of the first batches of a run, which come round after round in another order."""
 
-    crops: CropBatches
     folder: Path
     count: int
 
     def file(self, step: int) -> Path:
-        """Features of one batch."""
+        """Of one batch."""
         return self.folder / f"{step:06d}.npy"
 
-    def stream(
-        self,
-        sources: Sequence[Source],
-        ratios: Sequence[float] | None,
-        batch_size: int,
-        seed: int,
-        *,
-        rank: int = 0,
-        world: int = 1,
-    ) -> Stream:
-        """As in `kouros.systems.batches.Batches`."""
-        unseen = replace(self.crops, wants=replace(self.crops.wants, image=False))
-        return _Repeated(unseen.stream(sources, ratios, batch_size, seed, rank=rank, world=world), self, seed)
-
-    def plain(self, source: Source, rows: Sequence[int], *, pictures: bool = True) -> Batch:
-        """As in `kouros.systems.batches.Batches`: with pictures, since the system has seen none of them before."""
-        return self.crops.plain(source, rows, pictures=pictures)
+    def over(self, stream: Stream, seed: int) -> Stream:
+        """The stream's first batches with their features, without end."""
+        return _Repeated(stream, self, seed)
 
 
 class _Repeated(Dataset[Batch]):
-    def __init__(self, stream: Stream, stored: RepeatedBatches, seed: int) -> None:
+    def __init__(self, stream: Stream, stored: RepeatedFeatures, seed: int) -> None:
         self._stream, self._stored, self._seed = stream, stored, seed
 
     def __getitem__(self, step: int) -> Batch:
@@ -147,7 +135,7 @@ class _Repeated(Dataset[Batch]):
 @torch.no_grad()
 def repeated(
     system: System, sources: Sequence[Source], folder: Path, count: int, look: Look, device: torch.device, workers: int
-) -> RepeatedBatches:
+) -> FeatureBatches:
     """The first ``count`` batches with features from a folder, where those that are missing are made now.
 
     Raises:
@@ -159,7 +147,7 @@ def repeated(
         raise ValueError("--cached-batches are for systems that look at crops; leave it out.")
     digest = _about(system, crops, sources)
     digest.update(f"{crops.augment} {look}".encode())
-    stored = RepeatedBatches(crops, folder / f"batches-{digest.hexdigest()[:16]}", count)
+    stored = RepeatedFeatures(folder / f"batches-{digest.hexdigest()[:16]}", count)
     missing = [step for step in range(count) if not stored.file(step).exists()]
     if missing:
         print(f"looking at {len(missing)} batches through the backbone, once", file=sys.stderr, flush=True)
@@ -167,8 +155,8 @@ def repeated(
     place = {"rank": look.rank, "world": look.world}
     stream = replace(crops, wants=Wants()).stream(sources, look.ratios, look.batch_size, look.seed, **place)
     for step, batch in zip(missing, made_ahead(stream, missing, workers), strict=True):
-        write_file(stored.file(step), _npy(system.features(batch.image.to(device)).cpu().numpy().astype(np.float16)))
-    return stored
+        write_file(stored.file(step), npy_bytes(_half(system, batch, device)))
+    return FeatureBatches(crops, stored)
 
 
 def cached(
@@ -207,7 +195,7 @@ def cached(
             own = [i - first for i in rows if 0 <= i - first < len(source)]
             parts += _features(system, crops, source, own, device, batch_size, workers, first)
         stored.folder.mkdir(parents=True, exist_ok=True)
-        write_file(stored.file(number), _npy(np.concatenate(parts)))
+        write_file(stored.file(number), npy_bytes(np.concatenate(parts)))
     if together:
         dist.barrier()
     return FeatureBatches(crops, stored)
@@ -232,14 +220,13 @@ def _features(
                 f"the crop of sample {first + int(batch.index[black][0])} is black, as where a picture is missing; "
                 "restore it, or leave --cache-features out."
             )
-        parts.append(system.features(batch.image.to(device)).cpu().numpy().astype(np.float16))
+        parts.append(_half(system, batch, device))
     return parts
 
 
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
+def _half(system: CropSystem, batch: Batch, device: torch.device) -> np.ndarray:
+    """What the backbone makes of a batch's crops, in half precision."""
+    return system.features(batch.image.to(device)).cpu().numpy().astype(np.float16)
 
 
 def _key(system: CropSystem, crops: CropBatches, sources: Sequence[Source]) -> str:

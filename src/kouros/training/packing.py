@@ -7,6 +7,7 @@ from typing import Literal
 
 from kouros.files import write_file
 from kouros.systems.chain import Chain
+from kouros.systems.system import Packable
 from kouros.training.packed_weights import write_packed
 from kouros.training.runs import RunFolder, chain_stages, load_run, read_config, write_chain
 
@@ -17,7 +18,7 @@ def pack_run(folder: Path, out: Path, which: Literal["last", "best"] = "last") -
     What is packed into `kouros.systems.table.PACKAGED` under a system's name comes with kouros.
 
     Args:
-        out: folder to be made.
+        out: folder to be made; of a `Packable` system the one file.
         which: of the run's weights.
 
     Raises:
@@ -26,9 +27,6 @@ def pack_run(folder: Path, out: Path, which: Literal["last", "best"] = "last") -
     """
     if RunFolder(out).config.exists():
         raise ValueError(f"{out} holds a run already; choose another --out.")
-    content = read_config(RunFolder(folder))
-    if content.get("body") is not None:
-        raise ValueError(f"{folder} was trained with a licensed body; only runs of the free body are packed.")
     stages = chain_stages(folder)
     if stages:
         packed = [out / name for name in _names(stages)]
@@ -38,6 +36,12 @@ def pack_run(folder: Path, out: Path, which: Literal["last", "best"] = "last") -
         return
     system = load_run(folder, which=which)
     assert not isinstance(system, Chain)
+    if isinstance(system, Packable):
+        system.pack(out)
+        return
+    content = read_config(RunFolder(folder))
+    if content.get("body") is not None:
+        raise ValueError(f"{folder} was trained with a licensed body; only runs of the free body are packed.")
     write_packed(RunFolder(out).packed, system)
     kept = {key: content.get(key) for key in ("version", "kouros", "system", "config", "body")}
     write_file(RunFolder(out).config, (json.dumps(kept, indent=1) + "\n").encode())
