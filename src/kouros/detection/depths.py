@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from kouros.archives import ArchiveError, as_wanted, read_all_npz
+from kouros.archives import ArchiveError
 from kouros.detection.movenet import SeenKeypoints
-from kouros.files import npz_bytes, write_file
+from kouros.network_files import read_network, write_network
 from kouros.networks.depth_head import DepthHead
 from kouros.sentences import first_line
 
@@ -34,8 +34,7 @@ def save_depth_head(path: Path, network: DepthHead) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    arrays = {name: value.detach().cpu().numpy().astype(np.float16) for name, value in network.state_dict().items()}
-    write_file(path, npz_bytes({"config": np.array([network.width, len(network.blocks)]), **arrays}, compressed=False))
+    write_network(path, network, (network.width, len(network.blocks)))
 
 
 def load_depth_head(path: Path) -> DepthHead:
@@ -46,16 +45,9 @@ def load_depth_head(path: Path) -> DepthHead:
         ValueError: it holds something else.
     """
     try:
-        file = read_all_npz(path)
-        width, blocks = (int(n) for n in as_wanted(file.pop("config"), ((2,), "int64"), name="config"))
-        if not (0 < width <= _WIDEST and 0 < blocks <= _WIDEST):
-            raise ArchiveError(f"config is {width}, {blocks}")
-        network = DepthHead(width, blocks)
-        state = {name: as_wanted(array, (None, "float32"), name=name) for name, array in file.items()}
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    except (ArchiveError, KeyError, RuntimeError) as error:  # of torch: other names or shapes
+        return read_network(path, DepthHead, sizes=2, largest=_WIDEST)
+    except ArchiveError as error:
         raise ValueError(f"{path} holds no weights of the depth head ({first_line(error)}).") from None
-    return network.eval().requires_grad_(False)
 
 
 @cache

@@ -29,17 +29,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kouros.archives import ArchiveError, as_wanted, read_all_npz
+from kouros.archives import ArchiveError
 from kouros.batched import Batched, stack
 from kouros.body.files import FREE_BODY
 from kouros.body.keypoints import BLAZEPOSE33, COCO17, KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, PARENTS
-from kouros.files import npz_bytes, write_file
 from kouros.fitting.terms.calibration import detector_tables
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec
+from kouros.network_files import read_network, write_network
 from kouros.sentences import first_line
 from kouros.systems.estimator import Estimate, PersonInPhoto, by_keypoint_set
 
@@ -662,9 +662,8 @@ def save_weights(path: Path, network: Lifter) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    arrays = {name: value.detach().cpu().numpy().astype(np.float16) for name, value in network.state_dict().items()}
-    config = [network.config.width, network.config.blocks, network.config.answers]
-    write_file(path, npz_bytes({"config": np.array(config), **arrays}, compressed=False))
+    config = network.config
+    write_network(path, network, (config.width, config.blocks, config.answers))
 
 
 def load_weights(path: Path | None = None) -> Lifter:
@@ -678,15 +677,8 @@ def load_weights(path: Path | None = None) -> Lifter:
     if not path.is_file():
         raise FileNotFoundError(f"There are no weights at {path}; train some with `kouros train lifter`.")
     try:
-        file = read_all_npz(path)
-        width, blocks, answers = (int(n) for n in as_wanted(file.pop("config"), ((3,), "int64"), name="config"))
-        if not (0 < width <= _WIDEST and 0 < blocks <= _WIDEST and 0 < answers <= _WIDEST):
-            raise ArchiveError(f"config is {width}, {blocks}, {answers}")
-        network = Lifter(LifterConfig(width, blocks, answers))
-        state = {name: as_wanted(array, (None, "float32"), name=name) for name, array in file.items()}
-        network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
-    except (ArchiveError, KeyError, RuntimeError) as error:  # of torch: other names or shapes
+        return read_network(path, lambda *sizes: Lifter(LifterConfig(*sizes)), sizes=3, largest=_WIDEST)
+    except ArchiveError as error:
         raise ValueError(
             f"{path} holds no lifter's weights ({first_line(error)}); train some with `kouros train lifter`."
         ) from None
-    return network.eval().requires_grad_(False)
