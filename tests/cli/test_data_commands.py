@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import kouros
 from kouros.body.keypoints import COCO17
 from kouros.cli import main
 from kouros.cli.importing import IMPORTERS
@@ -182,6 +183,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
 
 @pytest.mark.parametrize("arguments", [["import", "coco", ".", "--out", "x"], ["data", "info", "x.parquet"]])
 def test_without_the_extra_the_sentence_names_it(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(kouros, "data", kouros.data)  # what is imported anew must not stay there
     for name in [n for n in sys.modules if n.split(".")[0] == "pyarrow" or n.startswith("kouros.data")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
