@@ -17,7 +17,6 @@ from kouros.pipeline.reconstructor import (
 from kouros.systems.checkpoints import read_published
 from kouros.systems.estimator import Estimator
 from kouros.systems.lifter import LearnedStart
-from kouros.systems.nbf import NbfEstimator
 from kouros.systems.refined import ANY_START, DETECTED, Refined
 from kouros.systems.table import SYSTEMS
 from kouros.training.runs import RunFolder, load_run, read_config
@@ -87,6 +86,8 @@ def reconstructor_on_parts(
     Raises:
         ValueError, OSError: as `open_estimator`; or the map cannot be used.
     """
+    from kouros.systems.nbf import NbfEstimator  # systems are loaded where somebody asks for them
+
     estimator = open_estimator(system, body, which=which)
     if not isinstance(estimator, NbfEstimator):
         raise ValueError(f"{estimator.name} does not look at parts; choose nbf, or a run of it.")
