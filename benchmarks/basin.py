@@ -24,8 +24,9 @@ from common import CROP, FOCAL, people_in_view, show
 from kouros.body.keypoints import keypoint_set
 from kouros.body.parameters import BodyParameters
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import KeypointFitter
 from kouros.fitting.schedules.starts import fit_from_several, several_starts, turned
+from kouros.fitting.terms.evidence import Evidence
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import angle_between, rotvec_to_rotmat

@@ -35,11 +35,12 @@ from kouros.body import BodyModel, BodyOutput
 from kouros.body.parameters import BodyParameters
 from kouros.body.skeleton import PARENTS
 from kouros.fitting.linearization import Linearization
-from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import KeypointFitter
 from kouros.fitting.schedules.smplify import Smplify
 from kouros.fitting.solvers.conjugate_gradients import conjugate_gradients
 from kouros.fitting.solvers.levenberg_marquardt import Solution, levenberg_marquardt
 from kouros.fitting.solvers.minimize import minimize
+from kouros.fitting.terms.evidence import Evidence
 from kouros.geometry.alignment import align
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import angle_between, rotmat_to_rotvec, rotvec_to_rotmat

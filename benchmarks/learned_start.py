@@ -24,7 +24,8 @@ from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.parameters import BodyParameters
 from kouros.data.detections import DetectionSource
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import FitConfig, KeypointFitter
+from kouros.fitting.terms.evidence import Evidence
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm
 from kouros.systems.lifter import load_weights, predict

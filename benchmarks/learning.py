@@ -196,11 +196,11 @@ def look_at_all(train: Source, val: Source, out: Path, views: int, seed: int) ->
 
 def _hidden(batch: Batch, row: int, shape: Any, degree: int) -> Tensor:
     """One annotated joint behind an occluder: which, and from which side, follows from the row."""
-    dice = np.random.default_rng(int(batch.index[row]))
+    rng = np.random.default_rng(int(batch.index[row]))
     points = batch.keypoints_2d[row, ANNOTATED]
-    x, y, _ = points[dice.choice(np.flatnonzero(points[:, 2].numpy() > 0))].tolist()
+    x, y, _ = points[rng.choice(np.flatnonzero(points[:, 2].numpy() > 0))].tolist()
     picture = (batch.image[row].permute(1, 2, 0) * 255).round().byte().numpy()
-    covered = Occluder.at((x, y), shape, degree, dice.integers(1 << 31, size=2).tolist()).cover(picture)
+    covered = Occluder.at((x, y), shape, degree, rng.integers(1 << 31, size=2).tolist()).cover(picture)
     return torch.from_numpy(np.ascontiguousarray(covered)).permute(2, 0, 1).float() / 255
 
 

@@ -24,9 +24,10 @@ from kouros.body.parameters import BodyParameters
 from kouros.body.surface import build_charts
 from kouros.body.surface.charts import Charts
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
-from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig
+from kouros.fitting.schedules.keypoint_fit import FitConfig
 from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig
 from kouros.fitting.terms.densepose import DenseEvidence, dense_evidence, points_on_mesh
+from kouros.fitting.terms.evidence import Evidence
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
@@ -182,8 +183,9 @@ def main() -> None:
     poses = poses[torch.randperm(len(poses), generator=generator)[: options.poses]]
     body = kouros.load_body()
     config = SynergyConfig(
-        keypoints=FitConfig(landmark_sigma=(options.landmark_sigma,) * 3, pose_prior=options.pose_prior),
-        landmark_scale=(1.0, 1.0),
+        keypoints=FitConfig(
+            landmark_sigma=(options.landmark_sigma,) * 3, landmark_scale=(1.0, 1.0), pose_prior=options.pose_prior
+        ),
         dense_sigma=options.dense_sigma,
         dense_total=options.dense_total,
     )

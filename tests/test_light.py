@@ -32,7 +32,8 @@ for folder in {folders}:
 _FIT_SOMEBODY = """
 import torch, kouros
 from kouros.body.parameters import BodyParameters
-from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import KeypointFitter
+from kouros.fitting.terms.evidence import Evidence
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm
 

@@ -47,6 +47,11 @@ def stack(rows: Sequence[_B]) -> _B:
     return _joined(rows, lambda tensors: torch.stack(list(tensors)))
 
 
+def choose(where: Tensor, first: _B, second: _B) -> _B:
+    """Row by row, ``first`` where the mask is set, else ``second``. Both must know the same."""
+    return _joined([first, second], lambda two: torch.where(where.view(-1, *[1] * (two[0].ndim - 1)), two[0], two[1]))
+
+
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return change(value)

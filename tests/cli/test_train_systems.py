@@ -25,12 +25,12 @@ _SMALL = ["--backbone", "18", "--crop-size", "64", "--batch-size", "2", "--worke
 def table(tmp_path_factory: pytest.TempPathFactory, free_body) -> Path:
     """Four noisy photos of the body at rest, the last of which is missing."""
     folder = tmp_path_factory.mktemp("photos")
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     upright = torch.diag(torch.tensor([1.0, -1.0, -1.0]))[None]
     points = free_body.keypoint_positions("spin49", global_orient=upright, pose2rot=False)[0].numpy()
     samples = []
     for number in range(4):
-        Image.fromarray(dice.integers(0, 255, (100, 100, 3)).astype(np.uint8)).save(folder / f"{number}.png")
+        Image.fromarray(rng.integers(0, 255, (100, 100, 3)).astype(np.uint8)).save(folder / f"{number}.png")
         flat = np.concatenate([50 + 40 * points[:, :2], np.ones((49, 1))], axis=1)
         space = np.concatenate([points, np.ones((49, 1))], axis=1)
         box = {"box_center": np.array([50.0, 50.0]), "box_size": 100.0}

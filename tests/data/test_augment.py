@@ -104,10 +104,8 @@ def test_a_much_smaller_crop_averages_pixels_and_stays_in_place(flipped):
 )
 def test_crops_of_large_photos_are_averages_over_each_pixels_area(crop):
     """A sharp photo of 2,048 pixels, against 12 x 12 samples in each of the crop's pixels."""
-    dice = np.random.default_rng(6)
-    photo = np.kron(dice.integers(0, 256, (64, 64, 3)), np.ones((32, 32, 1))) / 2 + dice.integers(
-        0, 128, (2048, 2048, 3)
-    )
+    rng = np.random.default_rng(6)
+    photo = np.kron(rng.integers(0, 256, (64, 64, 3)), np.ones((32, 32, 1))) / 2 + rng.integers(0, 128, (2048, 2048, 3))
     photo = photo.astype(np.uint8)
     along = (np.arange(12 * crop.size) + 0.5) / 12
     at = np.floor(crop.points_back(np.stack(np.meshgrid(along, along), axis=-1))).astype(int)
@@ -190,8 +188,8 @@ def test_projecting_the_changed_3d_lands_on_the_changed_2d(rotation, flipped, sc
 @settings(deadline=None, max_examples=15)
 @given(TURNS, st.booleans(), st.integers(0, 99))
 def test_the_changed_pose_puts_the_joints_where_the_changed_keypoints_are(free_body, rotation, flipped, seed):
-    dice = np.random.default_rng(seed)
-    pose = torch.from_numpy(0.4 * dice.standard_normal((1, 72))).float()
+    rng = np.random.default_rng(seed)
+    pose = torch.from_numpy(0.4 * rng.standard_normal((1, 72))).float()
 
     def joints(of):
         positions = free_body.joint_positions(global_orient=of[:, :3], body_pose=of[:, 3:])[0]

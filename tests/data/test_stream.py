@@ -35,14 +35,14 @@ def make_source(folder: Path, people: int = 6, points: KeypointSet | None = COCO
     folder.mkdir(parents=True, exist_ok=True)
     samples = []
     for i in range(people):
-        dice = np.random.default_rng(i)
+        rng = np.random.default_rng(i)
         photo = np.full((80, 100, 3), 10 + 5 * i, np.uint8)
-        xy = dice.integers(30, 60, 2)
+        xy = rng.integers(30, 60, 2)
         photo[xy[1] - 1 : xy[1] + 2, xy[0] - 1 : xy[0] + 2] = (0, 0, 255)
         cv2.imwrite(str(folder / f"{i}.png"), photo)
         fields = {"image_size": (100, 80), "box_center": np.array([50.0, 40.0]), "box_size": 80.0}
         if points is not None:
-            keypoints = np.c_[dice.uniform(10, 70, (len(points), 2)), np.ones(len(points))]
+            keypoints = np.c_[rng.uniform(10, 70, (len(points), 2)), np.ones(len(points))]
             keypoints[0, :2] = xy + 0.5
             keypoints[-1] = 0
             fields["keypoints_2d"] = keypoints

@@ -35,3 +35,9 @@ def test_bad_input_is_named(unchecked: None):
         ShapeBound(bound=-1.0)
     with pytest.raises(ValueError, match="bound=nan"):
         ShapeBound(bound=float("nan"))
+
+
+def test_betas_inside_the_bound_are_free_and_outside_are_pulled_back():
+    betas = torch.tensor([[0.0, 1.9, -2.0, 2.5, -4.0]], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(ShapeBound(2.0).energy(betas).weighted(3.0).energy.sum(), betas)
+    assert_close(gradient, 3.0 * torch.tensor([[0.0, 0.0, 0.0, 0.5, -2.0]], dtype=torch.float64))

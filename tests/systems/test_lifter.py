@@ -34,7 +34,7 @@ COUNT = 5
 
 
 @pytest.fixture
-def dice() -> torch.Generator:
+def rng() -> torch.Generator:
     return torch.Generator().manual_seed(3)
 
 
@@ -53,25 +53,25 @@ def _view(rays_3d: Tensor, **landmarks: Tensor) -> View:
     return view_of(rays_3d[..., :2] / rays_3d[..., 2:], confidence, torch.ones_like(confidence), **landmarks)
 
 
-def _person(dice: torch.Generator) -> Tensor:
-    return torch.randn(COUNT, 33, 3, generator=dice) * 0.4 + torch.tensor([0.1, 0.0, 5.0])
+def _person(rng: torch.Generator) -> Tensor:
+    return torch.randn(COUNT, 33, 3, generator=rng) * 0.4 + torch.tensor([0.1, 0.0, 5.0])
 
 
 def _camera(count: int) -> PerspectiveCamera:
     return PerspectiveCamera(torch.full((count,), 800.0), torch.tensor([320.0, 240.0]).expand(count, 2))
 
 
-def _keypoints(dice: torch.Generator, points: int = 33) -> Tensor:
-    xy = torch.tensor([300.0, 200.0]) + 60 * torch.randn(COUNT, points, 2, generator=dice)
-    return torch.cat([xy, torch.rand(COUNT, points, 1, generator=dice)], -1)
+def _keypoints(rng: torch.Generator, points: int = 33) -> Tensor:
+    xy = torch.tensor([300.0, 200.0]) + 60 * torch.randn(COUNT, points, 2, generator=rng)
+    return torch.cat([xy, torch.rand(COUNT, points, 1, generator=rng)], -1)
 
 
 # --- What the network sees -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rotvec", [[0.3, 0.0, 0.0], [0.0, -0.5, 0.0]])
-def test_turning_the_camera_about_its_centre_leaves_size_and_distances(rotvec: list[float], dice: torch.Generator):
-    person = _person(dice)
+def test_turning_the_camera_about_its_centre_leaves_size_and_distances(rotvec: list[float], rng: torch.Generator):
+    person = _person(rng)
     before, after = _view(person), _view(person @ _turned(rotvec).mT)
     assert_close(after.size, before.size, rtol=1e-4, atol=1e-6)
     # What remains is a roll about the line of sight, of the points as a whole.
@@ -81,31 +81,31 @@ def test_turning_the_camera_about_its_centre_leaves_size_and_distances(rotvec: l
     )
 
 
-def test_looking_at_somebody_who_stands_aside_is_as_looking_straight_at_them(dice: torch.Generator):
-    ahead = _person(dice)
+def test_looking_at_somebody_who_stands_aside_is_as_looking_straight_at_them(rng: torch.Generator):
+    ahead = _person(rng)
     middle = torch.cat([torch.zeros(COUNT, 2), torch.ones(COUNT, 1)], -1)
     straight = _view(ahead @ _view(ahead).rotation.mT)  # the virtual camera itself
     assert_close(straight.points, _view(ahead).points, rtol=1e-3, atol=1e-4)
     assert_close(straight.rotation @ middle[..., None], middle[..., None], atol=1e-3, rtol=0)
 
 
-def test_rolling_the_camera_rolls_the_points(dice: torch.Generator):
-    person, roll = _person(dice), _turned([0.0, 0.0, 0.8])
+def test_rolling_the_camera_rolls_the_points(rng: torch.Generator):
+    person, roll = _person(rng), _turned([0.0, 0.0, 0.8])
     before, after = _view(person), _view(person @ roll.mT)
     assert_close(after.size, before.size, rtol=1e-4, atol=1e-6)
     assert_close(after.points, before.points @ roll[:2, :2].mT, rtol=1e-3, atol=1e-3)
 
 
-def test_a_longer_lens_changes_size_but_hardly_the_points_of_somebody_far_away(dice: torch.Generator):
-    far = _person(dice) + torch.tensor([0.0, 0.0, 95.0])
+def test_a_longer_lens_changes_size_but_hardly_the_points_of_somebody_far_away(rng: torch.Generator):
+    far = _person(rng) + torch.tensor([0.0, 0.0, 95.0])
     zoomed = far * torch.tensor([2.0, 2.0, 1.0])
     before, after = _view(far), _view(zoomed)
     assert_close(after.size, 2 * before.size, rtol=1e-2, atol=0)
     assert_close(after.points, before.points, rtol=1e-2, atol=1e-2)
 
 
-def test_look_at_turns_the_direction_to_the_axis(dice: torch.Generator):
-    direction = torch.nn.functional.normalize(_person(dice)[:, 0] + torch.tensor([3.0, -2.0, 0.0]), dim=-1)
+def test_look_at_turns_the_direction_to_the_axis(rng: torch.Generator):
+    direction = torch.nn.functional.normalize(_person(rng)[:, 0] + torch.tensor([3.0, -2.0, 0.0]), dim=-1)
     rotation = look_at(direction)
     assert_close((rotation @ direction[..., None])[..., 0], torch.tensor([0.0, 0, 1]).expand(COUNT, 3))
     assert_close(rotation @ rotation.mT, torch.eye(3).expand(COUNT, 3, 3))
@@ -113,10 +113,10 @@ def test_look_at_turns_the_direction_to_the_axis(dice: torch.Generator):
     assert_close((rotation @ axis[..., None])[..., 0], axis)  # smallest: the axis is perpendicular to both
 
 
-def test_landmarks_with_a_nan_are_not_used(dice: torch.Generator):
-    landmarks = torch.randn(COUNT, 33, 3, generator=dice) * 0.3
+def test_landmarks_with_a_nan_are_not_used(rng: torch.Generator):
+    landmarks = torch.randn(COUNT, 33, 3, generator=rng) * 0.3
     landmarks[2, 5, 1] = torch.nan
-    view = _view(_person(dice), landmarks=landmarks)
+    view = _view(_person(rng), landmarks=landmarks)
     assert view.has_landmarks.tolist() == [1, 1, 0, 1, 1]
     assert (view.landmarks[2] == 0).all()
     assert_close(view.landmarks[0], landmarks[0])
@@ -154,8 +154,8 @@ def test_other_names_for_nearly_the_same_point_fill_its_slot():
 # --- Bodies without meshes -------------------------------------------------------------------------------------
 
 
-def test_body_points_are_the_body_models_and_the_detectors_offsets(free_body: BodyModel, dice: torch.Generator):
-    rotations, betas = random_rotmat((COUNT, 24), dice), torch.randn(COUNT, 10, generator=dice)
+def test_body_points_are_the_body_models_and_the_detectors_offsets(free_body: BodyModel, rng: torch.Generator):
+    rotations, betas = random_rotmat((COUNT, 24), rng), torch.randn(COUNT, 10, generator=rng)
     frames, joints, keypoints = BodyPoints(free_body)(rotations, betas)
     body_pose, global_orient = rotations[:, 1:], rotations[:, :1]
     expected = free_body.joint_positions(betas, body_pose, global_orient, pose2rot=False)
@@ -171,9 +171,9 @@ def test_body_points_are_the_body_models_and_the_detectors_offsets(free_body: Bo
     assert set(BLAZEPOSE_FRAMES) == {n.split("_", 1)[-1] for n in BLAZEPOSE33.names}
 
 
-def test_placement_and_pelvis_are_inverse(dice: torch.Generator):
-    pelvis = torch.randn(COUNT, 3, generator=dice) + torch.tensor([0.0, 0.0, 6.0])
-    size = torch.rand(COUNT, generator=dice) * 0.3 + 0.05
+def test_placement_and_pelvis_are_inverse(rng: torch.Generator):
+    pelvis = torch.randn(COUNT, 3, generator=rng) + torch.tensor([0.0, 0.0, 6.0])
+    size = torch.rand(COUNT, generator=rng) * 0.3 + 0.05
     assert_close(pelvis_of(placement_of(pelvis, size), size), pelvis)
     origin = torch.zeros(COUNT, 1, 3)
     seen = normalised_image(origin, placement_of(pelvis, size), size)[:, 0]
@@ -189,9 +189,9 @@ def _assert_proper(found: Lifted) -> None:
     assert (found.spread > 0).all()
 
 
-def test_mirrored_keypoints_give_mirrored_bodies(network: Lifter, free_body: BodyModel, dice: torch.Generator):
-    keypoints = _keypoints(dice)
-    landmarks = 0.3 * torch.randn(COUNT, 33, 3, generator=dice)
+def test_mirrored_keypoints_give_mirrored_bodies(network: Lifter, free_body: BodyModel, rng: torch.Generator):
+    keypoints = _keypoints(rng)
+    landmarks = 0.3 * torch.randn(COUNT, 33, 3, generator=rng)
     order, flip = list(BLAZEPOSE33.mirror), torch.tensor([-1.0, 1.0, 1.0])
     reflected = keypoints[:, order] * flip + torch.tensor([640.0, 0.0, 0.0])
     one = predict(network, free_body, keypoints, "blazepose33", _camera(COUNT), landmarks)
@@ -233,19 +233,19 @@ def _infinite(k: Tensor) -> Tensor:
 @pytest.mark.parametrize("spoil", [_nowhere, _no_confidence, _one_point, _all_at_one_place, _absurd, _infinite])
 @pytest.mark.parametrize("set_name", ["blazepose33", "coco17"])
 def test_every_answer_is_a_body_whatever_the_keypoints(
-    spoil, set_name: str, network: Lifter, free_body: BodyModel, dice: torch.Generator
+    spoil, set_name: str, network: Lifter, free_body: BodyModel, rng: torch.Generator
 ):
-    keypoints = spoil(_keypoints(dice, len(keypoint_set(set_name))))
+    keypoints = spoil(_keypoints(rng, len(keypoint_set(set_name))))
     found = predict(network, free_body, keypoints, set_name, _camera(COUNT))
     _assert_proper(found)
     few = spoil in (_nowhere, _no_confidence, _one_point)
     assert found.usable.tolist() == [not few] * COUNT
 
 
-def test_an_untrained_network_answers_with_somebody_who_faces_the_camera(free_body: BodyModel, dice: torch.Generator):
+def test_an_untrained_network_answers_with_somebody_who_faces_the_camera(free_body: BodyModel, rng: torch.Generator):
     torch.manual_seed(0)
     network = Lifter(LifterConfig(width=16, blocks=1, answers=2)).eval()
-    found = predict(network, free_body, _keypoints(dice), "blazepose33", _camera(COUNT))
+    found = predict(network, free_body, _keypoints(rng), "blazepose33", _camera(COUNT))
     _assert_proper(found)
     assert found.answers.pose.shape == (COUNT, 2, 72)
     orient = found.answers[:, 0].rotations[:, 0]
@@ -276,14 +276,14 @@ def test_the_packaged_network_finds_the_person_whose_keypoints_it_is_shown(netwo
 # --- Weights ---------------------------------------------------------------------------------------------------
 
 
-def test_weights_survive_the_file_to_half_precision(tmp_path: Path, free_body: BodyModel, dice: torch.Generator):
+def test_weights_survive_the_file_to_half_precision(tmp_path: Path, free_body: BodyModel, rng: torch.Generator):
     torch.manual_seed(1)
     network = Lifter(LifterConfig(width=24, blocks=2, answers=3)).eval()
     save_weights(tmp_path / "w.npz", network)
     again = load_weights(tmp_path / "w.npz")
     assert again.config == network.config
     assert not again.training and not any(p.requires_grad for p in again.parameters())
-    keypoints = _keypoints(dice)
+    keypoints = _keypoints(rng)
     one, other = (predict(n, free_body, keypoints, "blazepose33", _camera(COUNT)) for n in (network, again))
     assert_close(other.answers.rotations, one.answers.rotations, atol=5e-3, rtol=0)
 

@@ -102,8 +102,8 @@ def test_without_3d_the_2d_error_decides():
 
 def test_the_scores_of_a_set_do_not_depend_on_how_it_is_shared():
     """A mean over points, and an IoU, which is no mean of means."""
-    dice = np.random.default_rng(0)
-    both, either = torch.tensor(dice.integers(0, 9, (6, 3))), torch.tensor(dice.integers(9, 20, (6, 3)))
+    rng = np.random.default_rng(0)
+    both, either = torch.tensor(rng.integers(0, 9, (6, 3))), torch.tensor(rng.integers(9, 20, (6, 3)))
     either[:, 2] = both[:, 2] = 0  # a class that nobody has
     parts = [Sum(b, e) for b, e in zip(both, either, strict=True)]
     whole = parts[0] + parts[1] + parts[2] + parts[3] + parts[4] + parts[5]

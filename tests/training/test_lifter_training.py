@@ -36,7 +36,7 @@ _SMALL = LifterConfig(width=32, blocks=1, answers=2)
 
 
 @pytest.fixture
-def dice() -> torch.Generator:
+def rng() -> torch.Generator:
     return torch.Generator().manual_seed(11)
 
 
@@ -75,9 +75,9 @@ def _assert_finite(value: object) -> None:
 
 
 def test_people_stand_in_front_of_the_camera_where_their_rays_point(
-    bank: PoseBank, points: BodyPoints, dice: torch.Generator
+    bank: PoseBank, points: BodyPoints, rng: torch.Generator
 ):
-    seen = _seen(bank, points, dice)
+    seen = _seen(bank, points, rng)
     _, _, keypoints = points(seen.rotations, seen.betas)
     there = keypoints + seen.pelvis[:, None]
     assert float(there[..., 2].min()) > 0.3
@@ -88,9 +88,9 @@ def test_people_stand_in_front_of_the_camera_where_their_rays_point(
 
 
 def test_uncorrupted_samples_have_their_truth_where_the_view_sees_it(
-    bank: PoseBank, points: BodyPoints, dice: torch.Generator
+    bank: PoseBank, points: BodyPoints, rng: torch.Generator
 ):
-    seen = _seen(bank, points, dice)
+    seen = _seen(bank, points, rng)
     view, truth = to_training(seen, points, torch.ones(COUNT))
     seen_there = normalised_image(truth.keypoints, truth.placement, view.size)
     inside = (view.points.abs() < 8).all(-1)  # farther out the view clamps
@@ -99,10 +99,10 @@ def test_uncorrupted_samples_have_their_truth_where_the_view_sees_it(
 
 
 def test_a_wrong_focal_length_moves_the_truth_to_where_the_size_is_right(
-    bank: PoseBank, points: BodyPoints, dice: torch.Generator
+    bank: PoseBank, points: BodyPoints, rng: torch.Generator
 ):
     """Assumed longer than it is, the lens makes people look farther away; in the middle the picture still agrees."""
-    seen = _seen(bank, points, dice)
+    seen = _seen(bank, points, rng)
     error = torch.full((COUNT,), 1.5)
     _, plain = to_training(seen, points, torch.ones(COUNT))
     view, truth = to_training(seen, points, error)
@@ -115,9 +115,9 @@ def test_a_wrong_focal_length_moves_the_truth_to_where_the_size_is_right(
 
 
 def test_artificial_batches_are_finite_and_their_rotations_valid(
-    bank: PoseBank, points: BodyPoints, dice: torch.Generator
+    bank: PoseBank, points: BodyPoints, rng: torch.Generator
 ):
-    view, truth = artificial_batch(bank, points, 500, dice)
+    view, truth = artificial_batch(bank, points, 500, rng)
     _assert_finite(view)
     _assert_finite(truth)
     eye = torch.eye(3).expand_as(truth.rotations)
@@ -130,11 +130,11 @@ def test_artificial_batches_are_finite_and_their_rotations_valid(
 
 
 def test_corruption_moves_keypoints_and_landmarks_but_not_the_truth(
-    bank: PoseBank, points: BodyPoints, dice: torch.Generator
+    bank: PoseBank, points: BodyPoints, rng: torch.Generator
 ):
-    seen = _seen(bank, points, dice)
+    seen = _seen(bank, points, rng)
     before = seen.rays.clone()
-    found = spoiled(seen, points, Draws(COUNT, dice))
+    found = spoiled(seen, points, Draws(COUNT, rng))
     assert torch.equal(seen.rays, before)
     for name in ("rotations", "betas", "pelvis"):
         assert torch.equal(getattr(found, name), getattr(seen, name))
@@ -146,14 +146,14 @@ def test_corruption_moves_keypoints_and_landmarks_but_not_the_truth(
 
 
 def test_measured_detections_stay_true_when_mirrored_and_rolled(
-    bank: PoseBank, points: BodyPoints, dice: torch.Generator
+    bank: PoseBank, points: BodyPoints, rng: torch.Generator
 ):
     """Exact detections, so the median point can only be off by the noise added, a twentieth of the person's size."""
-    stored = _seen(bank, points, dice)
+    stored = _seen(bank, points, rng)
     far = stored.pelvis[:, 2] > 4
     stored = stored[far]
-    rows = torch.randint(len(stored.betas), (400,), generator=dice)
-    view, truth = measured_batch(stored[rows], points, dice)
+    rows = torch.randint(len(stored.betas), (400,), generator=rng)
+    view, truth = measured_batch(stored[rows], points, rng)
     _assert_finite(view)
     _assert_finite(truth)
     seen_there = normalised_image(truth.keypoints, truth.placement, view.size)
@@ -166,8 +166,8 @@ def test_measured_detections_stay_true_when_mirrored_and_rolled(
 # --- Losses and errors -----------------------------------------------------------------------------------------
 
 
-def test_errors_ignore_what_they_say_they_ignore(dice: torch.Generator):
-    true = torch.randn(4, 12, 3, generator=dice)
+def test_errors_ignore_what_they_say_they_ignore(rng: torch.Generator):
+    true = torch.randn(4, 12, 3, generator=rng)
     plain, aligned = limb_errors(true + 5.0, true)
     assert_close(plain, torch.zeros(4), atol=1e-2, rtol=0)
     turned = 1.3 * true @ rotvec_to_rotmat(torch.tensor([0.4, 1.0, 0.2])).mT
@@ -180,8 +180,8 @@ def test_errors_ignore_what_they_say_they_ignore(dice: torch.Generator):
     assert_close(limb_errors(off, true)[0], torch.full((4,), 120.0 * (11 / 12 + 11 / 12) / 12), atol=1e-2, rtol=0)
 
 
-def test_the_loss_of_the_truth_is_least(bank: PoseBank, points: BodyPoints, dice: torch.Generator):
-    view, truth = to_training(_seen(bank, points, dice), points, torch.ones(COUNT))
+def test_the_loss_of_the_truth_is_least(bank: PoseBank, points: BodyPoints, rng: torch.Generator):
+    view, truth = to_training(_seen(bank, points, rng), points, torch.ones(COUNT))
     torch.manual_seed(0)
     answers = Lifter(_SMALL)(view)
     perfect = replace(
@@ -199,8 +199,8 @@ def test_the_loss_of_the_truth_is_least(bank: PoseBank, points: BodyPoints, dice
 # --- Runs ------------------------------------------------------------------------------------------------------
 
 
-def test_a_small_network_learns_a_few_people_by_heart(bank: PoseBank, points: BodyPoints, dice: torch.Generator):
-    view, truth = to_training(_seen(bank, points, dice), points, torch.ones(COUNT))
+def test_a_small_network_learns_a_few_people_by_heart(bank: PoseBank, points: BodyPoints, rng: torch.Generator):
+    view, truth = to_training(_seen(bank, points, rng), points, torch.ones(COUNT))
     torch.manual_seed(0)
     network = Lifter(LifterConfig(width=64, blocks=1, answers=2))
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
@@ -216,9 +216,9 @@ def test_a_small_network_learns_a_few_people_by_heart(bank: PoseBank, points: Bo
 
 
 @pytest.fixture
-def detections(tmp_path: Path, bank: PoseBank, points: BodyPoints, dice: torch.Generator) -> Path:
+def detections(tmp_path: Path, bank: PoseBank, points: BodyPoints, rng: torch.Generator) -> Path:
     """Exact ones, in two files."""
-    seen = _seen(bank, points, dice)
+    seen = _seen(bank, points, rng)
     keypoints = torch.cat([seen.rays, seen.confidence[..., None]], -1)
     pose = rotmat_to_rotvec(seen.rotations).flatten(1)
     region = torch.ones(COUNT, 3)
@@ -229,10 +229,10 @@ def detections(tmp_path: Path, bank: PoseBank, points: BodyPoints, dice: torch.G
 
 
 def test_detections_come_back_as_they_were_written(
-    detections: Path, bank: PoseBank, points: BodyPoints, dice: torch.Generator
+    detections: Path, bank: PoseBank, points: BodyPoints, rng: torch.Generator
 ):
     source = DetectionSource(detections)
-    expected = _seen(bank, points, dice.manual_seed(11))
+    expected = _seen(bank, points, rng.manual_seed(11))
     found = seen_of(source.rows(range(COUNT)))
     assert len(source) == COUNT and source.info.split == "train"
     assert_close(found.rotations, expected.rotations, atol=1e-4, rtol=0)

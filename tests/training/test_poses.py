@@ -18,7 +18,7 @@ _QUIET = PoseConfig(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture
-def dice() -> torch.Generator:
+def rng() -> torch.Generator:
     return torch.Generator().manual_seed(7)
 
 
@@ -61,15 +61,15 @@ def _bend(joints: Tensor, chain: tuple[str, str, str]) -> Tensor:
     "config",
     [PoseConfig(), PoseConfig(recombined=1.0), PoseConfig(posed_legs=1.0, posed_arms=1.0), PoseConfig(any_heading=1.0)],
 )
-def test_drawn_poses_are_rotations(config: PoseConfig, bank: PoseBank, dice: torch.Generator):
-    rotations = drawn_poses(bank, COUNT, dice, config)
+def test_drawn_poses_are_rotations(config: PoseConfig, bank: PoseBank, rng: torch.Generator):
+    rotations = drawn_poses(bank, COUNT, rng, config)
     assert rotations.shape == (COUNT, NUM_JOINTS, 3, 3)
     _assert_rotations(rotations)
 
 
-def test_drawing_leaves_the_bank_as_it_was(bank: PoseBank, dice: torch.Generator):
+def test_drawing_leaves_the_bank_as_it_was(bank: PoseBank, rng: torch.Generator):
     before = bank.rotations.clone()
-    drawn_poses(bank, COUNT, dice)
+    drawn_poses(bank, COUNT, rng)
     assert torch.equal(bank.rotations, before)
 
 
@@ -78,12 +78,12 @@ def test_the_same_seed_draws_the_same_poses(bank: PoseBank):
     assert torch.equal(one, two)
 
 
-def test_a_mirrored_pose_puts_the_joints_in_mirror_image(rest: Tensor, dice: torch.Generator):
+def test_a_mirrored_pose_puts_the_joints_in_mirror_image(rest: Tensor, rng: torch.Generator):
     pose = torch.zeros(1, NUM_JOINTS, 3)
     pose[0, _J["left_elbow"], 1] = -1.5
     pose[0, _J["left_knee"], 0] = 0.7
     pose[0, _J["spine2"], 2] = 0.4
-    drawn = recorded_poses(PoseBank(rotvec_to_rotmat(pose)), COUNT, dice)
+    drawn = recorded_poses(PoseBank(rotvec_to_rotmat(pose)), COUNT, rng)
     joints = _joints(drawn, rest) - rest[0]
     mirror = [_J[n.replace("left", "*").replace("right", "left").replace("*", "right")] for n in JOINT_NAMES]
     left = joints[:, _J["left_wrist"], 2] > joints[:, _J["right_wrist"], 2]
@@ -93,18 +93,18 @@ def test_a_mirrored_pose_puts_the_joints_in_mirror_image(rest: Tensor, dice: tor
     assert_close(reflected, as_recorded[mirror] * torch.tensor([-1.0, 1, 1]), atol=2e-3, rtol=0)
 
 
-def test_headings_are_drawn_all_around_and_bodies_stay_upright(t_pose: PoseBank, dice: torch.Generator):
-    root = recorded_poses(t_pose, COUNT, dice)[:, 0]
+def test_headings_are_drawn_all_around_and_bodies_stay_upright(t_pose: PoseBank, rng: torch.Generator):
+    root = recorded_poses(t_pose, COUNT, rng)[:, 0]
     assert_close(root[:, :, 1], torch.tensor([0.0, 1, 0]).expand(COUNT, 3), atol=1e-5, rtol=0)
     quarters = torch.atan2(root[:, 0, 2], root[:, 2, 2]).div(torch.pi / 2).floor()
     assert all(int((quarters == k).sum()) > COUNT / 8 for k in (-2, -1, 0, 1))
 
 
-def test_recombined_limbs_are_whole_limbs_of_recorded_poses(dice: torch.Generator):
+def test_recombined_limbs_are_whole_limbs_of_recorded_poses(rng: torch.Generator):
     """Each pose of the bank turns all its joints by an angle of its own."""
     angles = torch.tensor([0.1, 0.5, 0.9])
     bank = PoseBank(rotvec_to_rotmat(angles[:, None, None] * torch.tensor([1.0, 0, 0]).expand(3, NUM_JOINTS, 3)))
-    drawn = drawn_poses(bank, COUNT, dice, PoseConfig(1.0, 0.0, 0.0, 0.0, 0.0))
+    drawn = drawn_poses(bank, COUNT, rng, PoseConfig(1.0, 0.0, 0.0, 0.0, 0.0))
     found = torch.atan2(drawn[..., 2, 1], drawn[..., 2, 2])[:, 1:]
     assert float((found[..., None] - angles).abs().amin(-1).max()) < 1e-4
     for limb in (("hip", "knee", "ankle", "foot"), ("collar", "shoulder", "elbow", "wrist", "hand")):
@@ -114,8 +114,8 @@ def test_recombined_limbs_are_whole_limbs_of_recorded_poses(dice: torch.Generato
     assert float((found.amax(1) - found.amin(1) > 0.1).float().mean()) > 0.8
 
 
-def test_posed_knees_bend_backward_and_hips_forward(t_pose: PoseBank, rest: Tensor, dice: torch.Generator):
-    drawn = drawn_poses(t_pose, COUNT, dice, PoseConfig(0.0, 1.0, 0.0, 0.0, 0.0))
+def test_posed_knees_bend_backward_and_hips_forward(t_pose: PoseBank, rest: Tensor, rng: torch.Generator):
+    drawn = drawn_poses(t_pose, COUNT, rng, PoseConfig(0.0, 1.0, 0.0, 0.0, 0.0))
     joints = _joints(drawn, rest)
     for side in ("left", "right"):
         bend = _bend(joints, (f"{side}_hip", f"{side}_knee", f"{side}_ankle"))
@@ -134,8 +134,8 @@ def test_posed_knees_bend_backward_and_hips_forward(t_pose: PoseBank, rest: Tens
         assert float(outward.mean()) > 0
 
 
-def test_posed_elbows_bend_the_way_elbows_bend(t_pose: PoseBank, rest: Tensor, dice: torch.Generator):
-    drawn = drawn_poses(t_pose, COUNT, dice, PoseConfig(0.0, 0.0, 1.0, 0.0, 0.0))
+def test_posed_elbows_bend_the_way_elbows_bend(t_pose: PoseBank, rest: Tensor, rng: torch.Generator):
+    drawn = drawn_poses(t_pose, COUNT, rng, PoseConfig(0.0, 0.0, 1.0, 0.0, 0.0))
     joints = _joints(drawn, rest)
     for side in ("left", "right"):
         bend = _bend(joints, (f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist"))
@@ -148,8 +148,8 @@ def test_posed_elbows_bend_the_way_elbows_bend(t_pose: PoseBank, rest: Tensor, d
         assert float(bend.max()) < np.deg2rad(165)
 
 
-def test_without_anything_asked_the_recorded_pose_comes_back(bank: PoseBank, dice: torch.Generator):
-    drawn = drawn_poses(PoseBank(bank.rotations[:1]), 30, dice, _QUIET)
+def test_without_anything_asked_the_recorded_pose_comes_back(bank: PoseBank, rng: torch.Generator):
+    drawn = drawn_poses(PoseBank(bank.rotations[:1]), 30, rng, _QUIET)
     same = (drawn[:, 1:] - bank.rotations[:1, 1:]).abs().amax((1, 2, 3)) < 1e-6
     assert 3 < int(same.sum()) < 27  # the others are its mirror image
 

@@ -50,9 +50,9 @@ class People:
         return self.count
 
     def sample(self, row: int) -> Sample:
-        dice = np.random.default_rng([self.seed, row])
-        points = np.concatenate([dice.uniform(0, SIZE, (49, 2)), np.ones((49, 1))], axis=1)
-        pose, betas = 0.2 * dice.standard_normal(72), dice.standard_normal(10)
+        rng = np.random.default_rng([self.seed, row])
+        points = np.concatenate([rng.uniform(0, SIZE, (49, 2)), np.ones((49, 1))], axis=1)
+        pose, betas = 0.2 * rng.standard_normal(72), rng.standard_normal(10)
         known = {"keypoints_2d": points, "pose": pose, "betas": betas}
         return Sample("none", **{k: v.astype(np.float32) for k, v in known.items() if k in self.fields})
 

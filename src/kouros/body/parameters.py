@@ -17,15 +17,21 @@ POSE_SIZE = 72
 
 
 @dataclass(frozen=True)
-class BodyParameters(Batched):
+class PosedShape(Batched):
+    """Pose and shape of bodies that stand anywhere; in camera axes, if a picture is what they explain."""
+
+    pose: Float[Tensor, "*people 72"]
+    """Rotation vectors of the 24 joints, radians, ``global_orient`` first."""
+    betas: Float[Tensor, "*people betas"]
+
+
+@dataclass(frozen=True)
+class BodyParameters(PosedShape):
     """Pose, shape and place of bodies; in camera space, if a picture is what they explain.
 
     Also the unknowns of a fit, which moves ``vector`` by additive steps.
     """
 
-    pose: Float[Tensor, "*people 72"]
-    """Rotation vectors of the 24 joints, radians, ``global_orient`` first."""
-    betas: Float[Tensor, "*people betas"]
     transl: Float[Tensor, "*people 3"]
     """Added after posing, metres."""
 

@@ -35,11 +35,11 @@ class Spread:
                 f"A spread has a limit and a deviation of 0 or more, not {self.limit} and {self.deviation}."
             )
 
-    def draw(self, dice: np.random.Generator) -> float:
+    def draw(self, rng: np.random.Generator) -> float:
         """One such number."""
         if self.deviation is None:
-            return float(dice.uniform(-self.limit, self.limit))
-        return float(np.clip(self.deviation * dice.standard_normal(), -self.limit, self.limit))
+            return float(rng.uniform(-self.limit, self.limit))
+        return float(np.clip(self.deviation * rng.standard_normal(), -self.limit, self.limit))
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ class AugmentConfig:
         spreads = (self.rotation if self.turned else Spread(0.0), self.scale, self.shift)
         return not (self.flipped or self.colour or self.occluded or any(spread.limit for spread in spreads))
 
-    def draw(self, dice: np.random.Generator) -> "Change":
+    def draw(self, rng: np.random.Generator) -> "Change":
         """The changes of one crop."""
         # All numbers are drawn whether they are used or not: an option changes nothing but its own part.
-        flipped, turned = dice.random(2)
-        rotation, scale = self.rotation.draw(dice), 1 + self.scale.draw(dice)
-        shift = (self.shift.draw(dice), self.shift.draw(dice))
-        red, green, blue = dice.uniform(1 - self.colour, 1 + self.colour, 3).tolist()
+        flipped, turned = rng.random(2)
+        rotation, scale = self.rotation.draw(rng), 1 + self.scale.draw(rng)
+        shift = (self.shift.draw(rng), self.shift.draw(rng))
+        red, green, blue = rng.uniform(1 - self.colour, 1 + self.colour, 3).tolist()
         return Change(
             rotation=math.radians(rotation) if turned < self.turned else 0.0,
             flipped=bool(flipped < self.flipped),

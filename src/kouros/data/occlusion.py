@@ -53,9 +53,9 @@ class Occluder:
             center: x, y, pixels.
             seed: numbers of 0 or more, such as those of the sample and the joint.
         """
-        dice = np.random.default_rng(np.random.SeedSequence(list(seed)))
-        angle = float(dice.uniform(0.0, math.pi))
-        aspect = float(_MAX_ASPECT ** dice.uniform(-1.0, 1.0))
+        rng = np.random.default_rng(np.random.SeedSequence(list(seed)))
+        angle = float(rng.uniform(0.0, math.pi))
+        aspect = float(_MAX_ASPECT ** rng.uniform(-1.0, 1.0))
         return Occluder(shape, degree, center, angle, aspect)
 
     def mask(self, size: int) -> Bool[np.ndarray, "{size} {size}"]:

@@ -3,7 +3,7 @@
 A batch holds the points and parameters that are known, and what else a system asks for (`kouros.data.dense.Wants`):
 pictures, dense maps, DensePose points, heatmaps.
 
-A batch follows from the seed and the step alone. Every sample has dice of its own, so that neither the number of
+A batch follows from the seed and the step alone. Every sample has a generator of its own, so that neither the number of
 worker processes, nor where a run resumes, nor how a batch is shared among ranks changes it.
 """
 
@@ -122,15 +122,15 @@ class TrainingStream(Dataset[Batch]):
         return _collated(people, self._sources, self._config.wants)
 
     def _person(self, step: int, place: int) -> "_Person":
-        dice = np.random.default_rng(np.random.SeedSequence([self._config.seed, step, place]))
-        number = int(np.searchsorted(self._until, dice.random(), side="right"))
+        rng = np.random.default_rng(np.random.SeedSequence([self._config.seed, step, place]))
+        number = int(np.searchsorted(self._until, rng.random(), side="right"))
         source = self._sources[number]
         for _ in range(_TRIES):
-            row = int(dice.integers(len(source)))
+            row = int(rng.integers(len(source)))
             index = int(self._firsts[number]) + row
             try:
                 seen = _Seen.of(source, row, self._config.wants, self._drawn[number])
-                person = _augmented(seen, self._config, dice, index, number)
+                person = _augmented(seen, self._config, rng, index, number)
                 person = _with_annotations(person, self._config.wants)
             except ImageError as error:
                 self._trouble.failed(source, error)
@@ -211,17 +211,17 @@ class _Person:
     """What is known of its maps without drawing them."""
 
 
-def _augmented(seen: _Seen, config: StreamConfig, dice: np.random.Generator, index: int, source: int) -> _Person:
-    person = _crop(seen, config.crop_size, config.augment.draw(dice), index, source)
-    hidden = dice.random() < config.augment.occluded
+def _augmented(seen: _Seen, config: StreamConfig, rng: np.random.Generator, index: int, source: int) -> _Person:
+    person = _crop(seen, config.crop_size, config.augment.draw(rng), index, source)
+    hidden = rng.random() < config.augment.occluded
     known = np.flatnonzero(person.keypoints_2d[:, 2] > 0)
     if hidden and len(known):
-        x, y = person.keypoints_2d[dice.choice(known), :2].tolist()
-        shape, degree = SHAPES[dice.integers(len(SHAPES))], int(dice.choice(DEGREES))
-        occluder = Occluder.at((x, y), shape, degree, dice.integers(1 << 31, size=2).tolist())
+        x, y = person.keypoints_2d[rng.choice(known), :2].tolist()
+        shape, degree = SHAPES[rng.integers(len(SHAPES))], int(rng.choice(DEGREES))
+        occluder = Occluder.at((x, y), shape, degree, rng.integers(1 << 31, size=2).tolist())
         covered = None if person.image is None else occluder.cover(person.image)
         person = replace(person, image=covered, look=replace(person.look, occluder=occluder))
-    return replace(person, seed=int(dice.integers(1 << 62)))
+    return replace(person, seed=int(rng.integers(1 << 62)))
 
 
 def _crop(seen: _Seen, size: int, change: Change, index: int, source: int) -> _Person:

@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.batched import Batched
+
 
 @dataclass(frozen=True)
-class Linearization:
+class Linearization(Batched):
     """A sum of squares at one point: ``cost = 1/2 |residuals|^2`` unless the residuals are reweighted."""
 
     cost: Float[Tensor, " batch"]

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from kouros.body import BodyModel
 from kouros.body.layouts import alternatives
-from kouros.fitting.schedules.keypoint_fit import person_size
 from kouros.fitting.terms.calibration import detector_tables
+from kouros.fitting.terms.evidence import person_size
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.notes import note
 from kouros.pipeline.person import Person, Reprojection

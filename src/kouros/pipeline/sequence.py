@@ -21,9 +21,9 @@ from kouros.body.parameters import Bodies
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.detection import DetectedPerson
 from kouros.detection.usable import MINIMUM_KEYPOINTS, usable_people
-from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.sequence import SmoothConfig, fit_sequence
-from kouros.fitting.schedules.synergy import Cues, Synergy, cleaned
+from kouros.fitting.schedules.synergy import Cues, Synergy
+from kouros.fitting.terms.evidence import Evidence
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.notes import note
 from kouros.pipeline.misfit import LARGEST_SHARE, misfit_of, with_reprojection
@@ -224,7 +224,7 @@ def _smoothed(people: list[Person], times: Float[Tensor, " frames"], config: Smo
     keypoints = torch.stack([p.keypoints_detected for p in people])
     fitted_set, keypoints = on_keypoints_of(keypoints, people[0].keypoint_set, body)
     start = stack([p.parameters for p in people])
-    cues = cleaned(Cues(Evidence(keypoints, fitted_set, start.camera)))
+    cues = Cues(Evidence(keypoints, fitted_set, start.camera)).cleaned()
     synergy = synergy_for(body, fitted_set)
     joints = KeypointKinematics(body, "smpl24")
     together = fit_sequence(lambda rows: synergy.objective(cues[rows]), joints, start, times, config).parameters

@@ -11,7 +11,8 @@ from kouros.batched import stack
 from kouros.body.keypoints import BLAZEPOSE33, OPENPOSE25, KeypointSet
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
-from kouros.fitting.schedules.keypoint_fit import Evidence, FitConfig, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import FitConfig, KeypointFitter
+from kouros.fitting.terms.evidence import Evidence
 from kouros.priors.gmm import load_gmm
 from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, by_keypoint_set, in_photo_camera
 

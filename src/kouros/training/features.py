@@ -3,7 +3,7 @@
 Crops that never change are numbered by their samples: a folder ``features-KEY`` holds numbered files, each of so many
 samples' features in float16. The key follows from the backbone's weights, the crops' size, and of each sample its
 picture's path and the square that the crop shows. Of crops that change, the first batches of the stream are kept, one
-file each (``batches-KEY``; how they change, and by which dice, belongs to the key), and come again and again.
+file each (``batches-KEY``; how they change, and by which random numbers, belongs to the key), and come again and again.
 """
 
 import hashlib

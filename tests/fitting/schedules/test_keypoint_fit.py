@@ -11,8 +11,9 @@ from torch.testing import assert_close
 
 import kouros
 from kouros.body.parameters import BodyParameters
-from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import KeypointFitter
 from kouros.fitting.schedules.placement import orientation_of_torso, translation_to_see, upright_headings
+from kouros.fitting.terms.evidence import Evidence
 from kouros.geometry.alignment import align
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import angle_between, random_rotmat, rotmat_to_rotvec, rotvec_to_rotmat

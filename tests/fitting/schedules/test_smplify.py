@@ -10,9 +10,9 @@ from torch.testing import assert_close
 
 import kouros
 from kouros.body.parameters import BodyParameters
-from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.placement import upright_headings
 from kouros.fitting.schedules.smplify import SMPLIFY_STAGES, Smplify, SmplifyConfig, Stage
+from kouros.fitting.terms.evidence import Evidence
 from kouros.geometry.alignment import align
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm

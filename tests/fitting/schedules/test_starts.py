@@ -9,8 +9,9 @@ from torch.testing import assert_close
 import kouros
 from kouros.body.parameters import BodyParameters
 from kouros.body.skeleton import JOINT_NAMES
-from kouros.fitting.schedules.keypoint_fit import Evidence, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import KeypointFitter
 from kouros.fitting.schedules.starts import FLIPS, fit_from_several, flipped, several_starts, turned
+from kouros.fitting.terms.evidence import Evidence
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm

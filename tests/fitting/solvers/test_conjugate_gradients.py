@@ -8,9 +8,9 @@ from torch.testing import assert_close
 import kouros
 from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import Linearization
-from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.smplify import Smplify
 from kouros.fitting.solvers.conjugate_gradients import conjugate_gradients
+from kouros.fitting.terms.evidence import Evidence
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm
 

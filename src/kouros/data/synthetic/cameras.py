@@ -27,7 +27,7 @@ class Shot:
         return -self.world_to_camera[:, :3].T @ self.world_to_camera[:, 3]
 
 
-def drawn_shot(framed: Float[np.ndarray, "points 3"], heading: float, size: int, dice: np.random.Generator) -> Shot:
+def drawn_shot(framed: Float[np.ndarray, "points 3"], heading: float, size: int, rng: np.random.Generator) -> Shot:
     """A camera that sees given points in about the picture's middle.
 
     Args:
@@ -37,24 +37,24 @@ def drawn_shot(framed: Float[np.ndarray, "points 3"], heading: float, size: int,
     """
     low, high = framed.min(axis=0), framed.max(axis=0)
     middle = (low + high) / 2
-    focal = size * float(np.exp(dice.uniform(np.log(0.8), np.log(3.5))))
+    focal = size * float(np.exp(rng.uniform(np.log(0.8), np.log(3.5))))
     # Photographers mostly stand where they see faces.
-    around = heading + (dice.uniform(-1.3, 1.3) if dice.random() < 0.55 else dice.uniform(-np.pi, np.pi))
-    above = np.deg2rad(np.clip(dice.normal(8, 10) if dice.random() < 0.85 else dice.uniform(15, 60), -12, 65))
+    around = heading + (rng.uniform(-1.3, 1.3) if rng.random() < 0.55 else rng.uniform(-np.pi, np.pi))
+    above = np.deg2rad(np.clip(rng.normal(8, 10) if rng.random() < 0.85 else rng.uniform(15, 60), -12, 65))
     extent = max(high[1] - low[1], 0.8 * np.hypot(*(high - low)[[0, 2]]), 0.5)
-    share = np.exp(dice.uniform(np.log(0.5), np.log(0.95)))
-    if dice.random() < 0.2:
-        share = dice.uniform(0.95, 1.7)
+    share = np.exp(rng.uniform(np.log(0.5), np.log(0.95)))
+    if rng.random() < 0.2:
+        share = rng.uniform(0.95, 1.7)
     distance = max(focal * extent / (share * size), 0.5 * float(np.linalg.norm(high - low)) + 0.5)
     away = np.array([np.cos(above) * np.sin(around), np.sin(above), np.cos(above) * np.cos(around)])
     eye = middle + distance * away
     eye[1] = max(eye[1], 0.25)
-    roll = np.deg2rad(dice.normal(0, 3.0))
+    roll = np.deg2rad(rng.normal(0, 3.0))
     rotation = looking(middle - eye, roll)
     slack = max(0.0, 1 - share)
-    aim = size * (0.5 + np.clip(dice.normal(0, 0.25, 2) * slack + dice.normal(0, 0.02, 2), -0.3, 0.3))
+    aim = size * (0.5 + np.clip(rng.normal(0, 0.25, 2) * slack + rng.normal(0, 0.02, 2), -0.3, 0.3))
     if share > 0.95:  # of people cut by the picture's edge, mostly the head's end is seen
-        aim[1] = size * (0.5 + (share - 0.9) * dice.uniform(-0.1, 0.5))
+        aim[1] = size * (0.5 + (share - 0.9) * rng.uniform(-0.1, 0.5))
     # The lens stays centred: the camera turns so that the people's middle comes to lie at the aim.
     offset = (aim - size / 2) / focal
     rotation = _turned(rotation, offset)

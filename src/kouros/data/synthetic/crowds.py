@@ -24,7 +24,7 @@ from kouros.data.synthetic.cameras import Shot, looking
 from kouros.data.synthetic.draw import Stage, Staged
 from kouros.data.synthetic.poses import draw_people
 from kouros.data.synthetic.props import Prop, hidden_by, obstacle, seat, table
-from kouros.data.synthetic.scenes import Scene, dice_of, footprint, free_spot, rounded, seat_height
+from kouros.data.synthetic.scenes import Scene, footprint, free_spot, rng_of, rounded, seat_height
 
 _PLACES = 5
 _TRIES = 12
@@ -121,20 +121,20 @@ def draw_crowd(seed: int, index: int, body: BodyModel, bank: PoseBank | None) ->
     names = list(KINDS)
     name = names[index % len(names)]
     kind = KINDS[name]
-    dice = dice_of(seed, index, _PLACES)
-    width, height = _frame(dice)
-    count = int(dice.integers(kind.people[0], kind.people[1] + 1))
-    postures = [kind.posture or str(dice.choice(list(_POSTURES), p=list(_POSTURES.values()))) for _ in range(count)]
-    generator = torch.Generator().manual_seed(int(dice.integers(2**62)))
+    rng = rng_of(seed, index, _PLACES)
+    width, height = _frame(rng)
+    count = int(rng.integers(kind.people[0], kind.people[1] + 1))
+    postures = [kind.posture or str(rng.choice(list(_POSTURES), p=list(_POSTURES.values()))) for _ in range(count)]
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     families = tuple(_MADE_OF.get(p, p) for p in postures)
     people = draw_people(count, bank, body, generator, families=families)
     rotations = torch.stack([_made(r, p, generator) for r, p in zip(people.rotations, postures, strict=True)])
-    group = _placed(rotations, postures, kind, body, dice)
-    shot = _seen_from(group, kind, width, height, dice)
+    group = _placed(rotations, postures, kind, body, rng)
+    shot = _seen_from(group, kind, width, height, rng)
     kept = [k for k in group.order if shot.to_camera(group.vertices[k])[:, 2].min() > _NEAREST]
     things = list(group.things)
-    if kept and dice.random() < 0.35:
-        things += _obstacles(group, kept, shot, dice)
+    if kept and rng.random() < 0.35:
+        things += _obstacles(group, kept, shot, rng)
     scene = rounded(
         seed, index, max(width, height), shot, rotations[kept], group.betas[kept], group.joints[kept, 0], body,
         tuple(families[k] for k in kept), things,
@@ -146,25 +146,25 @@ def draw_crowd(seed: int, index: int, body: BodyModel, bank: PoseBank | None) ->
 def draw_nobody(seed: int, index: int, body: BodyModel, bank: PoseBank | None) -> Crowd:
     """Draw one picture without people: things in a room, every other time with mannequins' arms and legs."""
     name = EMPTY_KINDS[index % len(EMPTY_KINDS)]
-    dice = dice_of(seed, index, _PLACES)
-    width, height = _frame(dice)
-    count = int(dice.integers(1, 5)) if name == "limbs" else 1
-    generator = torch.Generator().manual_seed(int(dice.integers(2**62)))
+    rng = rng_of(seed, index, _PLACES)
+    width, height = _frame(rng)
+    count = int(rng.integers(1, 5)) if name == "limbs" else 1
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     rotations = draw_people(count, bank, body, generator, families=("recorded",) * count).rotations
     rotations[:, 0] = Draws(count, generator).rotations()
     kind = _Kind((count, count), (0.3, 1.0), (0.4, 2.0))
-    group = _placed(rotations, ["recorded"] * count, kind, body, dice)
-    shot = _seen_from(group, kind, width, height, dice)
+    group = _placed(rotations, ["recorded"] * count, kind, body, rng)
+    shot = _seen_from(group, kind, width, height, rng)
     kept = [k for k in group.order if shot.to_camera(group.vertices[k])[:, 2].min() > _NEAREST]
     things: list[Prop] = []
-    for _ in range(int(dice.integers(1, 6)) if name == "room" else int(dice.integers(0, 3))):
-        things += _thing(group.vertices[0], shot, dice)
+    for _ in range(int(rng.integers(1, 6)) if name == "room" else int(rng.integers(0, 3))):
+        things += _thing(group.vertices[0], shot, rng)
     scene = rounded(
         seed, index, max(width, height), shot, rotations[kept], group.betas[kept], group.joints[kept, 0], body,
         ("recorded",) * len(kept), things,
     )  # fmt: skip
     owner = body.weights.argmax(dim=1).numpy()[body.faces[:, 0].numpy()]
-    limbs = [_drawn_limb(owner, dice) if name == "limbs" else np.zeros(len(owner), dtype=bool) for _ in kept]
+    limbs = [_drawn_limb(owner, rng) if name == "limbs" else np.zeros(len(owner), dtype=bool) for _ in kept]
     return Crowd(scene, width, height, name, ("recorded",) * len(kept), np.array(limbs).reshape(len(kept), len(owner)))
 
 
@@ -240,10 +240,10 @@ def _alone(stage: Stage, crowd: Crowd, built: Staged, k: int) -> float:
     return float(seen[: round(crowd.height / scale), : round(crowd.width / scale)].sum()) * scale**2
 
 
-def _frame(dice: np.random.Generator) -> tuple[int, int]:
+def _frame(rng: np.random.Generator) -> tuple[int, int]:
     """Width and height of a picture."""
-    longer = _HUGE if dice.random() < _HUGE_SHARE else int(dice.choice(_SIDES))
-    shape = float(dice.choice(_SHAPES))
+    longer = _HUGE if rng.random() < _HUGE_SHARE else int(rng.choice(_SIDES))
+    shape = float(rng.choice(_SHAPES))
     shorter = round(longer / max(shape, 1 / shape))
     return (longer, shorter) if shape >= 1 else (shorter, longer)
 
@@ -277,9 +277,9 @@ class _Group:
     things: list[Prop]
 
 
-def _placed(rotations: Tensor, postures: list[str], kind: _Kind, body: BodyModel, dice: np.random.Generator) -> _Group:
+def _placed(rotations: Tensor, postures: list[str], kind: _Kind, body: BodyModel, rng: np.random.Generator) -> _Group:
     count = len(rotations)
-    betas = torch.from_numpy(np.clip(dice.normal(0, 1, (count, body.num_betas)), -2.5, 2.5)).float()
+    betas = torch.from_numpy(np.clip(rng.normal(0, 1, (count, body.num_betas)), -2.5, 2.5)).float()
     posed = body(betas, rotations[:, 1:], rotations[:, 0], pose2rot=False)
     vertices, joints = posed.vertices.numpy().astype(np.float64), posed.joints.numpy().astype(np.float64)
     owner = body.weights.argmax(dim=1).numpy()
@@ -287,9 +287,9 @@ def _placed(rotations: Tensor, postures: list[str], kind: _Kind, body: BodyModel
     order: list[int] = []
     things: list[Prop] = []
     for k in range(count):
-        lift = float(dice.uniform(0.1, 1.2)) if postures[k] == "airborne" else 0.0
+        lift = float(rng.uniform(0.1, 1.2)) if postures[k] == "airborne" else 0.0
         down = np.array([joints[k, 0, 0], vertices[k, :, 1].min() - lift, joints[k, 0, 2]])
-        spot = free_spot(vertices[k] - down, placed, dice, kind.apart)
+        spot = free_spot(vertices[k] - down, placed, rng, kind.apart)
         if spot is None:
             continue
         vertices[k] += spot - down
@@ -300,17 +300,17 @@ def _placed(rotations: Tensor, postures: list[str], kind: _Kind, body: BodyModel
             ahead = rotations[k, 0, :, 2].numpy()
             heading = float(np.arctan2(ahead[0], ahead[2]))
             top = seat_height(vertices[k], joints[k], owner)
-            things += seat(joints[k, 0], top, heading, dice)
-            if dice.random() < 0.3:
-                things += table(joints[k, 0], top, heading, dice)
+            things += seat(joints[k, 0], top, heading, rng)
+            if rng.random() < 0.3:
+                things += table(joints[k, 0], top, heading, rng)
     return _Group(betas, vertices, joints, order, things)
 
 
-def _seen_from(group: _Group, kind: _Kind, width: int, height: int, dice: np.random.Generator) -> Shot:
+def _seen_from(group: _Group, kind: _Kind, width: int, height: int, rng: np.random.Generator) -> Shot:
     """A camera that sees the first person as the kind wants it; the best of some tries where others are in the way."""
     best, most = None, -1
     for _ in range(_TRIES):
-        shot = _drawn_shot(group, kind, width, height, dice)
+        shot = _drawn_shot(group, kind, width, height, rng)
         before = sum(shot.to_camera(group.vertices[k])[:, 2].min() > _NEAREST for k in group.order)
         first = shot.to_camera(group.vertices[group.order[0]])[:, 2].min() > _NEAREST
         if first and before > most:
@@ -321,19 +321,19 @@ def _seen_from(group: _Group, kind: _Kind, width: int, height: int, dice: np.ran
     return best
 
 
-def _drawn_shot(group: _Group, kind: _Kind, width: int, height: int, dice: np.random.Generator) -> Shot:
+def _drawn_shot(group: _Group, kind: _Kind, width: int, height: int, rng: np.random.Generator) -> Shot:
     first = group.order[0]
     framed = group.order if kind.aim == "all" else group.order[:1]
     points, joints = np.concatenate(list(group.vertices[framed, ::20])), group.joints[first]
     longer = max(width, height)
     near = kind.aim == "head"
-    focal = longer * float(np.exp(dice.uniform(np.log(0.8), np.log(1.8 if near else 3.5))))
-    pixels = dice.uniform(*_FAR) if kind.share[1] == 0 else longer * np.exp(dice.uniform(*np.log(kind.share)))
-    around = dice.uniform(-np.pi, np.pi)
-    chance = dice.random()
-    above = dice.normal(6, 10) if chance < 0.7 else dice.uniform(15, 75) if chance < 0.9 else dice.uniform(-25, -5)
+    focal = longer * float(np.exp(rng.uniform(np.log(0.8), np.log(1.8 if near else 3.5))))
+    pixels = rng.uniform(*_FAR) if kind.share[1] == 0 else longer * np.exp(rng.uniform(*np.log(kind.share)))
+    around = rng.uniform(-np.pi, np.pi)
+    chance = rng.random()
+    above = rng.normal(6, 10) if chance < 0.7 else rng.uniform(15, 75) if chance < 0.9 else rng.uniform(-25, -5)
     above = math.radians(float(above))
-    roll = dice.uniform(-np.pi, np.pi) if kind.any_roll else math.radians(dice.normal(0, 4))
+    roll = rng.uniform(-np.pi, np.pi) if kind.any_roll else math.radians(rng.normal(0, 4))
     away = np.array([np.cos(above) * np.sin(around), np.sin(above), np.cos(above) * np.cos(around)])
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     distance = 2 * focal / pixels
@@ -349,16 +349,16 @@ def _drawn_shot(group: _Group, kind: _Kind, width: int, height: int, dice: np.ra
     if kind.aim in ("first", "all"):
         # Inside where there is room; what is larger than the picture is cut evenly.
         slack = np.abs(frame - size)
-        start = np.where(frame > size, dice.uniform(0, 1, 2) * slack, -dice.uniform(0.3, 0.7, 2) * slack)
+        start = np.where(frame > size, rng.uniform(0, 1, 2) * slack, -rng.uniform(0.3, 0.7, 2) * slack)
         move = start - low
     elif kind.aim == "side":
-        cut = dice.uniform(0.15, 0.6)
-        x = -cut * size[0] - low[0] if dice.random() < 0.5 else width + cut * size[0] - high[0]
-        move = np.array([x, (0.5 * height - 0.5 * (low + high)[1]) + dice.uniform(-0.1, 0.1) * height])
+        cut = rng.uniform(0.15, 0.6)
+        x = -cut * size[0] - low[0] if rng.random() < 0.5 else width + cut * size[0] - high[0]
+        move = np.array([x, (0.5 * height - 0.5 * (low + high)[1]) + rng.uniform(-0.1, 0.1) * height])
     else:
         anchor = joints[[_J["head"]]] if near else joints[[_J["left_ankle"], _J["right_ankle"]]]
         at = _pixels(shot, anchor).mean(axis=0)
-        wanted = dice.uniform(0.3, 0.7), dice.uniform(0.15, 0.5) if near else dice.uniform(0.7, 0.95)
+        wanted = rng.uniform(0.3, 0.7), rng.uniform(0.15, 0.5) if near else rng.uniform(0.7, 0.95)
         move = frame * np.array(wanted) - at
     return Shot(focal, shot.center + move, shot.world_to_camera)
 
@@ -382,13 +382,13 @@ def _extent(
     return pixels.min(axis=0), pixels.max(axis=0)
 
 
-def _obstacles(group: _Group, kept: list[int], shot: Shot, dice: np.random.Generator) -> list[Prop]:
+def _obstacles(group: _Group, kept: list[int], shot: Shot, rng: np.random.Generator) -> list[Prop]:
     """One to three things between the camera and people, none of whom loses all but a few joints."""
     things: list[Prop] = []
-    for _ in range(int(dice.integers(1, 4))):
-        k = kept[dice.integers(len(kept))]
+    for _ in range(int(rng.integers(1, 4))):
+        k = kept[rng.integers(len(kept))]
         tall = np.ptp(group.vertices[k], axis=0)
-        thing = obstacle(shot.eye, group.joints[k, dice.integers(24)], 0.5 * float(tall.max()), dice)
+        thing = obstacle(shot.eye, group.joints[k, rng.integers(24)], 0.5 * float(tall.max()), rng)
         hidden = [
             np.any([hidden_by(p, shot.eye, group.joints[j]) for p in (*group.things, *things, thing)], axis=0)
             for j in kept
@@ -398,22 +398,22 @@ def _obstacles(group: _Group, kept: list[int], shot: Shot, dice: np.random.Gener
     return things
 
 
-def _thing(points: Float[np.ndarray, "verts 3"], shot: Shot, dice: np.random.Generator) -> tuple[Prop, ...]:
+def _thing(points: Float[np.ndarray, "verts 3"], shot: Shot, rng: np.random.Generator) -> tuple[Prop, ...]:
     """Furniture, or a box, ball, pole or rail, near where somebody would be."""
-    spot = points[dice.integers(len(points))] + np.array([*dice.normal(0, 0.8, 3)]) * [1, 0.2, 1]
-    heading = float(dice.uniform(-np.pi, np.pi))
-    top = float(dice.uniform(0.3, 0.9))
-    chance = dice.random()
+    spot = points[rng.integers(len(points))] + np.array([*rng.normal(0, 0.8, 3)]) * [1, 0.2, 1]
+    heading = float(rng.uniform(-np.pi, np.pi))
+    top = float(rng.uniform(0.3, 0.9))
+    chance = rng.random()
     if chance < 0.3:
-        return seat(spot, top, heading, dice)
+        return seat(spot, top, heading, rng)
     if chance < 0.5:
-        return table(spot, top, heading, dice)
-    return (obstacle(shot.eye, spot, float(dice.uniform(0.3, 1.5)), dice),)
+        return table(spot, top, heading, rng)
+    return (obstacle(shot.eye, spot, float(rng.uniform(0.3, 1.5)), rng),)
 
 
-def _drawn_limb(owner: Int[np.ndarray, " faces"], dice: np.random.Generator) -> Bool[np.ndarray, " faces"]:
+def _drawn_limb(owner: Int[np.ndarray, " faces"], rng: np.random.Generator) -> Bool[np.ndarray, " faces"]:
     """The faces of an arm or a leg, whole or from its middle joint on, by the joint that moves each face."""
-    side = ("left", "right")[dice.integers(2)]
-    chain = (("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot"))[dice.integers(2)]
-    first = dice.integers(2)
+    side = ("left", "right")[rng.integers(2)]
+    chain = (("shoulder", "elbow", "wrist", "hand"), ("hip", "knee", "ankle", "foot"))[rng.integers(2)]
+    first = rng.integers(2)
     return np.isin(owner, [_J[f"{side}_{name}"] for name in chain[first:]])

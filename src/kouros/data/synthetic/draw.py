@@ -92,16 +92,16 @@ class Stage:
         """
         staged = staged or self.staged(scene)
         size = scene.size
-        wardrobe = scene.dice(_CLOTHES)
+        wardrobe = scene.rng(_CLOTHES)
         colours = [dressed(self.mannequin, wardrobe) for _ in range(len(scene))]
         colours += [np.tile(prop.colour, (len(prop.mesh()[0]), 1)) for prop in scene.props]
         albedo = torch.from_numpy(np.concatenate(colours)).float()
-        lighting = drawn_lighting(scene.shot.world_to_camera, scene.dice(_LIGHT))
+        lighting = drawn_lighting(scene.shot.world_to_camera, scene.rng(_LIGHT))
         camera = _camera(scene)
         lit = shade(staged.vertices, staged.faces, camera, (size, size), albedo, lighting=lighting)[0].numpy()
         picture = self._background(scene, staged)
         picture = picture * (1 - lit[..., 3:]) + lit[..., :3]
-        return _through_lens(picture, scene.dice(_LENS), size if soft_as is None else soft_as)
+        return _through_lens(picture, scene.rng(_LENS), size if soft_as is None else soft_as)
 
     def fragments(self, scene: Scene, staged: Staged, size: int | None = None) -> Fragments:
         """The picture's z-buffer over people and things; drawn with ``size`` pixels a side, if not with its own."""
@@ -157,15 +157,15 @@ class Stage:
         ]
 
     def _background(self, scene: Scene, staged: Staged) -> Float[np.ndarray, "size size 3"]:
-        dice, shot = scene.dice(_BACKGROUND), scene.shot
+        rng, shot = scene.rng(_BACKGROUND), scene.shot
         if self._backgrounds is not None:
-            return self._backgrounds.drawn((scene.size, scene.size), dice)
+            return self._backgrounds.drawn((scene.size, scene.size), rng)
         points = staged.vertices[0, ::50].numpy() - shot.world_to_camera[:, 3]
         room = float(np.abs((points @ shot.world_to_camera[:, :3])[:, [0, 2]]).max(initial=1.0))
         picture = drawn_background(
-            shot.world_to_camera, shot.focal, shot.center, (scene.size, scene.size), dice, room=min(room, 12.0)
+            shot.world_to_camera, shot.focal, shot.center, (scene.size, scene.size), rng, room=min(room, 12.0)
         )
-        return picture * _shadow(scene, staged, dice)[..., None]
+        return picture * _shadow(scene, staged, rng)[..., None]
 
 
 def _camera(scene: Scene) -> PerspectiveCamera:
@@ -183,13 +183,13 @@ def _things(scene: Scene) -> tuple[Float[Tensor, "points 3"], Int[Tensor, "faces
     return torch.cat(points), torch.cat(faces)
 
 
-def _shadow(scene: Scene, staged: Staged, dice: np.random.Generator) -> Float[np.ndarray, "size size"]:
+def _shadow(scene: Scene, staged: Staged, rng: np.random.Generator) -> Float[np.ndarray, "size size"]:
     """What light is left on the floor under people: their points dropped along a slant, counted, and blurred."""
     shot, size, coarse = scene.shot, scene.size, 4
     world = (staged.bodies.vertices[:, ::3].reshape(-1, 3).numpy() - shot.world_to_camera[:, 3]) @ shot.world_to_camera[
         :, :3
     ]
-    slant = dice.normal(0, 0.35, 2)
+    slant = rng.normal(0, 0.35, 2)
     height = world[:, 1].clip(0)
     ground = np.stack([world[:, 0] + slant[0] * height, np.zeros_like(height), world[:, 2] + slant[1] * height], axis=1)
     seen = shot.to_camera(ground)
@@ -203,22 +203,22 @@ def _shadow(scene: Scene, staged: Staged, dice: np.random.Generator) -> Float[np
     depth = np.median(seen[front, 2]) if front.any() else 5.0
     # How many points fall on a cell of a body seen from this far.
     full = 12.0 * (depth / shot.focal * 224 / 3) ** 2
-    dark = dice.uniform(0.25, 0.6) * np.clip(soft / full, 0, 1)
+    dark = rng.uniform(0.25, 0.6) * np.clip(soft / full, 0, 1)
     return 1 - cv2.resize(dark.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def _through_lens(
-    picture: Float[np.ndarray, "size size 3"], dice: np.random.Generator, soft_as: int
+    picture: Float[np.ndarray, "size size 3"], rng: np.random.Generator, soft_as: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Exposure, blur, noise and JPEG's artefacts."""
-    picture = picture.astype(np.float32) * np.float32(dice.uniform(0.85, 1.2))
-    if dice.random() < 0.4:
-        picture = cv2.GaussianBlur(picture, (0, 0), dice.uniform(0.3, 1.1) * soft_as / 224)
-    if dice.random() < 0.5:
-        picture = picture + dice.normal(0, dice.uniform(0.005, 0.03), picture.shape).astype(np.float32)
+    picture = picture.astype(np.float32) * np.float32(rng.uniform(0.85, 1.2))
+    if rng.random() < 0.4:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.1) * soft_as / 224)
+    if rng.random() < 0.5:
+        picture = picture + rng.normal(0, rng.uniform(0.005, 0.03), picture.shape).astype(np.float32)
     pixels = np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
-    if dice.random() < 0.5:
-        quality = int(dice.integers(35, 96))
+    if rng.random() < 0.5:
+        quality = int(rng.integers(35, 96))
         _, coded = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         pixels = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)[..., ::-1]
     return np.ascontiguousarray(pixels)

@@ -46,7 +46,7 @@ def look_at_people(
 
     Depends on the scene alone, whoever looks.
     """
-    dice, image, shot = scene.dice(_LOOKS), Pyramid(picture), scene.shot
+    rng, image, shot = scene.rng(_LOOKS), Pyramid(picture), scene.shot
     pose, betas, transl = (torch.from_numpy(a) for a in (scene.pose, scene.betas, scene.transl))
     with torch.no_grad():
         placed = BodyParameters(pose, betas, transl).keypoints_by(body, BLAZEPOSE33.name)
@@ -55,8 +55,8 @@ def look_at_people(
     found = []
     for k in people:
         true = (points[k, :, :2] / points[k, :, 2:] * shot.focal + shot.center)[SHARED]
-        crops = int(dice.choice(_CROPS))
-        find = eye.look_at(image, Place(_proposed(true, dice)), MIN_PRESENCE)
+        crops = int(rng.choice(_CROPS))
+        find = eye.look_at(image, Place(_proposed(true, rng)), MIN_PRESENCE)
         if find is None or find.presence < MIN_PRESENCE or not _same(find.fused.points[SHARED], true):
             continue
         person = eye.look_closely(image, find, crops)
@@ -74,14 +74,14 @@ def _float32(array: np.ndarray | None) -> Tensor:
     return torch.from_numpy(np.asarray(array, dtype=np.float32))
 
 
-def _proposed(true: Float[np.ndarray, "17 2"], dice: np.random.Generator) -> Region:
+def _proposed(true: Float[np.ndarray, "17 2"], rng: np.random.Generator) -> Region:
     """Where the finders would send the networks, give or take."""
     above = true[_SHOULDERS].mean(axis=0) - true[_HIPS].mean(axis=0)
-    angle = math.atan2(above[0], -above[1]) + dice.normal(0, 0.1)
+    angle = math.atan2(above[0], -above[1]) + rng.normal(0, 0.1)
     low, high = true.min(axis=0), true.max(axis=0)
     side = float((high - low).max())
-    x, y = ((low + high) / 2 + dice.normal(0, 0.04 * side, 2)).tolist()
-    return Region(x, y, KEYPOINT_MARGIN * side * math.exp(dice.normal(0, 0.08)), angle)
+    x, y = ((low + high) / 2 + rng.normal(0, 0.04 * side, 2)).tolist()
+    return Region(x, y, KEYPOINT_MARGIN * side * math.exp(rng.normal(0, 0.08)), angle)
 
 
 def _same(found: Float[np.ndarray, "17 2"], true: Float[np.ndarray, "17 2"]) -> bool:

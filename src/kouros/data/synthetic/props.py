@@ -42,7 +42,7 @@ def upright(heading: float) -> Float[np.ndarray, "3 3"]:
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
-def seat(pelvis: Float[np.ndarray, " 3"], top: float, heading: float, dice: np.random.Generator) -> tuple[Prop, ...]:
+def seat(pelvis: Float[np.ndarray, " 3"], top: float, heading: float, rng: np.random.Generator) -> tuple[Prop, ...]:
     """Something to sit on under a person: a block, a stool, a chair with a back or a bench.
 
     Args:
@@ -51,18 +51,18 @@ def seat(pelvis: Float[np.ndarray, " 3"], top: float, heading: float, dice: np.r
         heading: where the sitter looks, radians about the vertical from +z.
     """
     turn = upright(heading)
-    colour = dice.uniform(0.08, 0.8) * dice.uniform(0.75, 1.0, 3)
-    wide, deep = dice.uniform(0.21, 0.30), dice.uniform(0.18, 0.22)
-    if dice.random() < 0.2:
-        wide = dice.uniform(0.5, 1.2)
+    colour = rng.uniform(0.08, 0.8) * rng.uniform(0.75, 1.0, 3)
+    wide, deep = rng.uniform(0.21, 0.30), rng.uniform(0.18, 0.22)
+    if rng.random() < 0.2:
+        wide = rng.uniform(0.5, 1.2)
     back = np.array([0.0, 0.0, -deep + 0.16])
 
     def box(offset: tuple[float, float, float], half: tuple[float, float, float]) -> Prop:
         return Prop(BOX, np.array([pelvis[0], 0.0, pelvis[2]]) + turn @ (back + offset), np.array(half), turn, colour)
 
-    thick = min(dice.uniform(0.02, 0.06), top / 2)
+    thick = min(rng.uniform(0.02, 0.06), top / 2)
     parts = [box((0.0, top - thick, 0.0), (wide, thick, deep))]
-    kind = dice.integers(3)
+    kind = rng.integers(3)
     if kind == 0:
         parts = [box((0.0, top / 2, -0.03), (wide, top / 2, deep - 0.03))]
     elif kind == 1:
@@ -71,19 +71,19 @@ def seat(pelvis: Float[np.ndarray, " 3"], top: float, heading: float, dice: np.r
         for x in (-wide + 0.03, wide - 0.03):
             for z in (-deep + 0.03, deep - 0.03):
                 parts.append(box((x, top / 2, z), (0.02, top / 2, 0.02)))
-    if dice.random() < 0.5:
-        tall = dice.uniform(0.2, 0.4)
+    if rng.random() < 0.5:
+        tall = rng.uniform(0.2, 0.4)
         parts.append(box((0.0, top + tall, -deep - 0.03), (wide, tall, 0.025)))
     return tuple(parts)
 
 
-def table(pelvis: Float[np.ndarray, " 3"], top: float, heading: float, dice: np.random.Generator) -> tuple[Prop, ...]:
+def table(pelvis: Float[np.ndarray, " 3"], top: float, heading: float, rng: np.random.Generator) -> tuple[Prop, ...]:
     """A table before a sitter, with or without a front."""
     turn = upright(heading)
-    colour = dice.uniform(0.15, 0.85) * np.array([1.0, 0.85, 0.7]) * dice.uniform(0.8, 1.1, 3)
-    wide, deep, away = dice.uniform(0.4, 0.8), dice.uniform(0.25, 0.4), dice.uniform(0.28, 0.4)
+    colour = rng.uniform(0.15, 0.85) * np.array([1.0, 0.85, 0.7]) * rng.uniform(0.8, 1.1, 3)
+    wide, deep, away = rng.uniform(0.4, 0.8), rng.uniform(0.25, 0.4), rng.uniform(0.28, 0.4)
     base = np.array([pelvis[0], 0.0, pelvis[2]])
-    height = top + dice.uniform(0.22, 0.30)
+    height = top + rng.uniform(0.22, 0.30)
     middle = base + turn @ np.array([0.0, 0.0, away + deep])
     parts = [Prop(BOX, middle + np.array([0.0, height, 0.0]), np.array([wide, 0.02, deep]), turn, colour)]
     for x in (-wide + 0.04, wide - 0.04):
@@ -109,7 +109,7 @@ def hidden_by(
 
 
 def obstacle(
-    eye: Float[np.ndarray, " 3"], seen: Float[np.ndarray, " 3"], size: float, dice: np.random.Generator
+    eye: Float[np.ndarray, " 3"], seen: Float[np.ndarray, " 3"], size: float, rng: np.random.Generator
 ) -> Prop:
     """Something between the camera and a point of a person.
 
@@ -118,23 +118,23 @@ def obstacle(
         seen: the point that it hides.
         size: about how long it looks at the point's distance, metres.
     """
-    nearness = dice.uniform(0.45, 0.85)
+    nearness = rng.uniform(0.45, 0.85)
     center = eye + nearness * (seen - eye)
     size = size * nearness
-    kind = dice.integers(4)
-    colour = dice.uniform(0, 1, 3) * dice.uniform(0.3, 1.0)
+    kind = rng.integers(4)
+    colour = rng.uniform(0, 1, 3) * rng.uniform(0.3, 1.0)
     if kind == 0:  # a pole, from the floor to above the picture
-        half = np.array([size * dice.uniform(0.06, 0.2), 4.0, size * 0.1])
-        return Prop(BOX, center * [1, 0, 1] + [0, 4.0, 0], half, upright(dice.uniform(0, 6.28)), colour)
+        half = np.array([size * rng.uniform(0.06, 0.2), 4.0, size * 0.1])
+        return Prop(BOX, center * [1, 0, 1] + [0, 4.0, 0], half, upright(rng.uniform(0, 6.28)), colour)
     if kind == 1:  # a wall or a fence's rail, along the floor
-        half = np.array([size * dice.uniform(0.8, 2.0), size * dice.uniform(0.04, 0.12), 0.03])
-        across = np.arctan2(*(seen - eye)[[0, 2]]) + dice.normal(0, 0.3)
+        half = np.array([size * rng.uniform(0.8, 2.0), size * rng.uniform(0.04, 0.12), 0.03])
+        across = np.arctan2(*(seen - eye)[[0, 2]]) + rng.normal(0, 0.3)
         return Prop(BOX, center, half, upright(across), colour)
     if kind == 2:
-        half = size * dice.uniform(0.12, 0.5, 3)
-        return Prop(BLOB, center, half, upright(dice.uniform(0, 6.28)), colour)
-    half = size * dice.uniform(0.1, 0.4, 3)
-    return Prop(BOX, center, half, upright(dice.uniform(0, 6.28)), colour)
+        half = size * rng.uniform(0.12, 0.5, 3)
+        return Prop(BLOB, center, half, upright(rng.uniform(0, 6.28)), colour)
+    half = size * rng.uniform(0.1, 0.4, 3)
+    return Prop(BOX, center, half, upright(rng.uniform(0, 6.28)), colour)
 
 
 def _unit_box() -> tuple[np.ndarray, np.ndarray]:

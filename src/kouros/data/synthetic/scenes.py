@@ -64,24 +64,24 @@ class Scene:
     def __len__(self) -> int:
         return len(self.pose)
 
-    def dice(self, stream: int) -> np.random.Generator:
+    def rng(self, stream: int) -> np.random.Generator:
         """Random numbers of this picture alone; each purpose has its own stream."""
-        return dice_of(self.seed, self.index, stream)
+        return rng_of(self.seed, self.index, stream)
 
 
-def dice_of(seed: int, index: int, stream: int) -> np.random.Generator:
+def rng_of(seed: int, index: int, stream: int) -> np.random.Generator:
     """Random numbers that depend on these three numbers alone."""
     return np.random.default_rng(np.random.SeedSequence([seed, index, stream]))
 
 
 def people_in(seed: int, index: int, config: SceneConfig) -> int:
     """How many people are drawn for a picture, without drawing them."""
-    return _crowd(dice_of(seed, index, _PLACES), config)
+    return _crowd(rng_of(seed, index, _PLACES), config)
 
 
-def _crowd(dice: np.random.Generator, config: SceneConfig) -> int:
+def _crowd(rng: np.random.Generator, config: SceneConfig) -> int:
     shares = np.array(_CROWD[: config.most_people])
-    return int(dice.choice(len(shares), p=shares / shares.sum())) + 1
+    return int(rng.choice(len(shares), p=shares / shares.sum())) + 1
 
 
 @torch.no_grad()
@@ -91,11 +91,11 @@ def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, co
     Args:
         bank: motion capture to take poses from; None takes the packaged mixture of Gaussians.
     """
-    dice = dice_of(seed, index, _PLACES)
-    count = _crowd(dice, config)
-    generator = torch.Generator().manual_seed(int(dice.integers(2**62)))
+    rng = rng_of(seed, index, _PLACES)
+    count = _crowd(rng, config)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     people = draw_people(count, bank, body, generator, recorded_only=config.recorded_only)
-    betas = torch.from_numpy(np.clip(dice.normal(0, 1, (count, body.num_betas)), -2.5, 2.5)).float()
+    betas = torch.from_numpy(np.clip(rng.normal(0, 1, (count, body.num_betas)), -2.5, 2.5)).float()
     posed = body(betas, people.rotations[:, 1:], people.rotations[:, 0], pose2rot=False)
     vertices = posed.vertices.numpy().astype(np.float64)
     joints = posed.joints.numpy().astype(np.float64)
@@ -108,7 +108,7 @@ def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, co
     kept: list[int] = []
     for k in range(count):
         down = np.array([joints[k, 0, 0], vertices[k, :, 1].min(), joints[k, 0, 2]])
-        spot = free_spot(vertices[k] - down, placed, dice)
+        spot = free_spot(vertices[k] - down, placed, rng)
         if spot is None:
             continue
         vertices[k] += spot - down
@@ -117,25 +117,25 @@ def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, co
         kept.append(k)
         if people.family[k] == "seated":
             top = seat_height(vertices[k], joints[k], owner)
-            props += seat(joints[k, 0], top, float(heading[k]), dice)
-            if dice.random() < 0.2:
-                props += table(joints[k, 0], top, float(heading[k]), dice)
+            props += seat(joints[k, 0], top, float(heading[k]), rng)
+            if rng.random() < 0.2:
+                props += table(joints[k, 0], top, float(heading[k]), rng)
 
-    chosen = kept if dice.random() < 0.6 else kept[:1]
+    chosen = kept if rng.random() < 0.6 else kept[:1]
     framed = np.concatenate([vertices[k, ::50] for k in chosen])
-    shot = drawn_shot(framed, float(heading[0]), config.size, dice)
+    shot = drawn_shot(framed, float(heading[0]), config.size, rng)
     for _ in range(_TRIES):
         if all(shot.to_camera(vertices[k])[:, 2].min() > 0.35 for k in kept) and _in_sight(
             shot, joints[kept[0]], config
         ):
             break
-        shot = drawn_shot(framed, float(heading[0]), config.size, dice)
+        shot = drawn_shot(framed, float(heading[0]), config.size, rng)
     kept = [k for k in kept if shot.to_camera(vertices[k])[:, 2].min() > 0.35]
-    if dice.random() < config.occluded:
-        for _ in range(dice.integers(1, 4)):
-            k = kept[dice.integers(len(kept))] if kept else 0
+    if rng.random() < config.occluded:
+        for _ in range(rng.integers(1, 4)):
+            k = kept[rng.integers(len(kept))] if kept else 0
             tall = vertices[k].max(axis=0) - vertices[k].min(axis=0)
-            thing = obstacle(shot.eye, joints[k, dice.integers(24)], 0.5 * float(tall.max()), dice)
+            thing = obstacle(shot.eye, joints[k, rng.integers(24)], 0.5 * float(tall.max()), rng)
             hidden = [np.any([hidden_by(p, shot.eye, joints[j]) for p in (*props, thing)], axis=0) for j in kept]
             if all(h.mean() < _MOST_HIDDEN for h in hidden):
                 props.append(thing)
@@ -190,7 +190,7 @@ def footprint(vertices: np.ndarray) -> np.ndarray:
 def free_spot(
     vertices: np.ndarray,
     placed: list[np.ndarray],
-    dice: np.random.Generator,
+    rng: np.random.Generator,
     away_from: tuple[float, float] = (0.4, 2.8),
 ) -> np.ndarray | None:
     """Where nobody stands yet: the first at the origin, others up to some metres away; None: no room found.
@@ -202,7 +202,7 @@ def free_spot(
     if not placed:
         return np.zeros(3)
     for _ in range(_TRIES):
-        around, away = dice.uniform(0, 2 * np.pi), dice.uniform(*away_from)
+        around, away = rng.uniform(0, 2 * np.pi), rng.uniform(*away_from)
         spot = np.array([away * np.cos(around), 0.0, away * np.sin(around)])
         mine = (footprint(vertices + spot) + 0.5) * 0.1
         apart = min(

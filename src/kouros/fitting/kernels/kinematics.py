@@ -54,7 +54,7 @@ class KinematicArrays(NamedTuple):
     """(points + 1,): as `first_pair`, for `mover`."""
 
 
-class PosedPerson(NamedTuple):
+class KinematicState(NamedTuple):
     """One person at one point of the search: what `place` finds and `differentiate` needs."""
 
     local: np.ndarray
@@ -178,11 +178,11 @@ def _linearize(first, end, body, at, free, vector, jacobian, points):
         differentiate(body, at, free, jacobian[n])
 
 
-def posed_person(body: KinematicArrays, like: np.ndarray) -> PosedPerson:
+def posed_person(body: KinematicArrays, like: np.ndarray) -> KinematicState:
     """Room for one person, in the numbers of ``like``."""
     joints, betas, kind = body.rest.shape[0], body.by_shape.shape[2], like.dtype
     pairs, blocks = body.joint.shape[0], body.block.shape[1]
-    return PosedPerson(
+    return KinematicState(
         np.empty((joints, 3, 3), kind),
         np.empty((joints, 3, 3), kind),
         np.empty((joints, 3, 3), kind),

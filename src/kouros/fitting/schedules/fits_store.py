@@ -5,7 +5,7 @@ and mirrored on the way out and back on the way in. A fit is replaced only by a 
 training every process holds the whole store, and all of them apply the same updates in the same order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kouros.archives import ArchiveError, read_npy
 from kouros.batched import Batched
-from kouros.body.parameters import POSE_SIZE
+from kouros.body.parameters import POSE_SIZE, PosedShape
 from kouros.geometry.rotations import mirror_rotvec, rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.priors.body_pose import mirror_body_pose
 
@@ -53,12 +53,9 @@ def _turn(pose: Float[Tensor, "batch 72"], angle: Float[Tensor, " batch"]) -> Fl
 
 
 @dataclass(frozen=True)
-class Fits:
+class Fits(PosedShape):
     """Fitted bodies of some samples. The camera is not kept: it follows from the keypoints."""
 
-    pose: Float[Tensor, "batch 72"]
-    """Rotation vectors, camera space, ``global_orient`` first."""
-    betas: Float[Tensor, "batch betas"]
     loss: Float[Tensor, " batch"]
     """`kouros.fitting.schedules.smplify.SmplifyResult.reprojection_loss`; infinite where there is no fit yet, NaN for
     a fit from elsewhere that was never measured."""
@@ -70,11 +67,9 @@ class Fits:
 
 
 @dataclass(frozen=True)
-class Supervision:
+class Supervision(PosedShape):
     """What a network may learn from fits."""
 
-    pose: Float[Tensor, "batch 72"]
-    betas: Float[Tensor, "batch betas"]
     trusted: Bool[Tensor, " batch"]
     """Samples whose fit is good; the others have only their keypoints to learn from."""
 
@@ -99,7 +94,7 @@ class FitsStore:
     """Best fits of ``count`` samples, in memory on the CPU, in float32."""
 
     def __init__(self, fits: Fits) -> None:
-        self._fits = Fits(*(t.detach().cpu().float().clone() for t in (fits.pose, fits.betas, fits.loss)))
+        self._fits = fits.map(lambda tensor: tensor.detach().cpu().float().clone())
 
     @staticmethod
     def empty(count: int, num_betas: int = SPIN_BETAS) -> "FitsStore":
@@ -149,11 +144,8 @@ class FitsStore:
         Raises:
             IndexError: there is no such sample.
         """
-        rows = self._rows(index)
-        fits = Fits(*(t[rows].to(index.device) for t in (self._fits.pose, self._fits.betas, self._fits.loss)))
-        if augmentation is None:
-            return fits
-        return Fits(augmentation.apply(fits.pose), fits.betas, fits.loss)
+        fits = self._fits[self._rows(index)].to(index.device)
+        return fits if augmentation is None else replace(fits, pose=augmentation.apply(fits.pose))
 
     def keep_better(
         self,

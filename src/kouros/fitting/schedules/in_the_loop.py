@@ -15,13 +15,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kouros.archives import ArchiveError, map_npy
+from kouros.batched import Batched, concatenate
 from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
 from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.schedules.fits_store import Augmentation, FitCriteria, Fits, FitsStore, Supervision
-from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.placement import translation_to_see
 from kouros.fitting.schedules.smplify import Smplify, SmplifyConfig, SmplifyResult
+from kouros.fitting.terms.evidence import Evidence
 from kouros.fitting.terms.keypoints import GemanMcClure, usable_keypoints
 from kouros.geometry.cameras import SPIN_CROP_SIZE, nominal_crop_camera
 from kouros.priors.gmm import GaussianMixture, load_gmm
@@ -34,7 +35,7 @@ _REWEIGHTINGS = 2
 
 
 @dataclass(frozen=True)
-class Photographed:
+class Photographed(Batched):
     """A batch as fits see it."""
 
     index: Int[Tensor, " batch"]
@@ -117,7 +118,7 @@ class FitInTheLoop:
         """The best fits so far, without fitting anew: SPIN's "static fits"."""
         with self._exactly():
             stored, loss = self._stored(*self._here(seen))
-        return self._judged(Fits(stored.pose, stored.betas, loss), torch.zeros_like(loss, dtype=torch.bool), seen)
+        return self._judged(replace(stored, loss=loss), torch.zeros_like(loss, dtype=torch.bool), seen)
 
     def begin(self, seen: Photographed) -> None:
         """Give persons who have no fit their first, from the mean pose, by SMPLify's whole schedule.
@@ -140,8 +141,7 @@ class FitInTheLoop:
 
     def _here(self, seen: Photographed) -> tuple[Photographed, Evidence]:
         like = self.body.v_template
-        how = Augmentation(seen.augmentation.rotation.to(like), seen.augmentation.flipped.to(like.device))
-        here = Photographed(seen.index.to(like.device), seen.keypoints_2d.to(like), seen.crop_size, how)
+        here = seen.to(like)
         return here, here.evidence
 
     def _fit(self, evidence: Evidence, estimate: BodyParameters) -> SmplifyResult:
@@ -162,10 +162,8 @@ class FitInTheLoop:
     ) -> Bool[Tensor, " some"]:
         """Store what is better, from where the batch is: that is where processes can exchange it."""
         there = rows.to(seen.index.device)
-        columns = (found.parameters.pose, found.parameters.betas, found.reprojection_loss)
-        how = Augmentation(seen.augmentation.rotation[there], seen.augmentation.flipped[there])
-        fits = Fits(*(c.to(seen.keypoints_2d) for c in columns))
-        return self.store.keep_better(seen.index[there], fits, how, stored_loss).to(rows.device)
+        fits = Fits(found.parameters.pose, found.parameters.betas, found.reprojection_loss).to(seen.keypoints_2d)
+        return self.store.keep_better(seen.index[there], fits, seen.augmentation[there], stored_loss).to(rows.device)
 
     def _stored(self, seen: Photographed, evidence: Evidence) -> tuple[Fits, Float[Tensor, " batch"]]:
         """Stored fits and their losses in these crops."""
@@ -175,7 +173,7 @@ class FitInTheLoop:
         return stored, torch.where(stored.exists & self._is_seen(evidence), measured, torch.inf)
 
     def _judged(self, best: Fits, improved: Bool[Tensor, " batch"], seen: Photographed) -> BestFits:
-        fits = Fits(*(t.to(seen.keypoints_2d) for t in (best.pose, best.betas, best.loss)))
+        fits = best.to(seen.keypoints_2d)
         return BestFits(self.criteria.judge(fits), fits.loss, improved.to(seen.index.device))
 
     def _placed(
@@ -234,8 +232,7 @@ def read_spin_fits(paths: Sequence[str | Path], count: int) -> FitsStore:
             f"the fits of {', '.join(map(str, paths))} are of {total} samples, but the data sets have {count}; give "
             "one file for each data set, in the same order."
         )
-    fits = [s.fits for s in stores]
-    return FitsStore(Fits(*(torch.cat(c) for c in zip(*((f.pose, f.betas, f.loss) for f in fits), strict=True))))
+    return FitsStore(concatenate([store.fits for store in stores]))
 
 
 def _rows(path: str | Path) -> int:

@@ -24,17 +24,13 @@ from kouros.fitting.schedules.placement import (
 )
 from kouros.fitting.solvers.minimize import FAR_DAMPING, NEAR_DAMPING, minimize
 from kouros.fitting.terms.calibration import detector_tables
-from kouros.fitting.terms.keypoints import GemanMcClure, Landmarks, Reprojection, usable_keypoints
+from kouros.fitting.terms.evidence import Evidence, EvidenceTerms, importance_of, person_size
+from kouros.fitting.terms.keypoints import Landmarks, Reprojection
 from kouros.fitting.terms.kinematics import KeypointKinematics, shortest
 from kouros.fitting.terms.objective import BodyObjective
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import GaussianMixture
 from kouros.priors.limits import load_limits
 
-MINOR_PARTS = frozenset(
-    ("eye_inner", "eye", "eye_outer", "ear", "mouth", "pinky", "index", "thumb", "big_toe", "small_toe")
-)
-"""Keypoints that crowd on the face, the hands and the feet."""
 TORSO = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 
 
@@ -49,6 +45,8 @@ class FitConfig:
     landmark_sigma: tuple[float, float, float] = (0.1, 0.1, 0.1)
     """Of a 3D landmark along x, y and depth, metres."""
     landmark_outlier: float = 3.0
+    landmark_scale: tuple[float, float] = (0.85, 1.2)
+    """Range of the factor between the landmarks' metre and ours."""
     pose_prior: float = 0.5
     """Weight of the pose prior's negative log-density."""
     shape_prior: float = 1.0
@@ -58,22 +56,11 @@ class FitConfig:
     """Headings tried when there are no 3D landmarks."""
     iterations: int = 20
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """What was seen of each person."""
-
-    keypoints_2d: Float[Tensor, "batch points 3"]
-    """Pixels and confidence in [0, 1]; confidence 0 means not seen."""
-    keypoint_set: str
-    camera: PerspectiveCamera
-    landmarks_3d: Float[Tensor, "batch points 3"] | None = None
-    """The same keypoints in camera axes, metres, up to a translation."""
-
-    def __getitem__(self, items: Tensor) -> "Evidence":
-        camera = PerspectiveCamera(self.camera.focal_length[items], self.camera.principal_point[items])
-        landmarks = None if self.landmarks_3d is None else self.landmarks_3d[items]
-        return replace(self, keypoints_2d=self.keypoints_2d[items], camera=camera, landmarks_3d=landmarks)
+    def terms(self, importance: Float[Tensor, " points"]) -> EvidenceTerms:
+        """How evidence is weighed, given how much each keypoint counts."""
+        return EvidenceTerms(
+            importance, self.keypoint_sigma, self.keypoint_outlier, self.landmark_outlier, self.landmark_scale
+        )
 
 
 @dataclass(frozen=True)
@@ -104,9 +91,8 @@ class KeypointFitter:
         self.kinematics = KeypointKinematics(self.body, self.set_name, marked)
         self.mean_pose = self.prior.mean()
         self.limits = load_limits().to(self.mean_pose)
-        minor = [n.split("_", 1)[-1] in MINOR_PARTS for n in self.keypoints.names]
-        self._importance = self.mean_pose.new_ones(len(self.keypoints))
-        self._importance[minor] = self.config.minor_weight
+        self._importance = importance_of(self.keypoints.names, self.config.minor_weight, self.mean_pose)
+        self._terms = self.config.terms(self._importance)
         self._torso = [self.keypoints.index(n) for n in TORSO if n in self.keypoints.names]
 
     def fit(self, evidence: Evidence, starts: BodyParameters | None = None) -> FitResult:
@@ -117,7 +103,7 @@ class KeypointFitter:
             starts: estimates to begin from, ``batch * n`` of them, person by person; default: found from
                 the evidence.
         """
-        evidence = replace(evidence, keypoints_2d=usable_keypoints(evidence.keypoints_2d))
+        evidence = evidence.cleaned()
         persons = evidence.keypoints_2d.shape[0]
         begin = self.find_starts(evidence) if starts is None else starts
         each = len(begin.pose) // persons
@@ -155,7 +141,7 @@ class KeypointFitter:
         begin = replace(begin, pose=torch.cat([orient, begin.pose[:, 3:]], dim=-1))
 
         # Here the landmarks are all there is, and the start shall show the pose that they show.
-        shown = self._objective(None, self._landmark_terms(evidence, (_START_SIGMA,) * 3))
+        shown = self._objective(None, self._terms.landmarks(evidence, (_START_SIGMA,) * 3))
         free = torch.ones(begin.size, dtype=torch.bool)
         free[-3:] = False
         solution = minimize(shown, begin.vector, max_iterations=15, free=free)
@@ -199,8 +185,9 @@ class KeypointFitter:
         """What a fit minimizes."""
         landmarks = None
         if evidence.landmarks_3d is not None:
-            landmarks = self._landmark_terms(evidence, self.config.landmark_sigma)
-        return self._objective(self._reprojection(evidence), landmarks)
+            landmarks = self._terms.landmarks(evidence, self.config.landmark_sigma)
+        reprojection = self._terms.reprojection(evidence, person_size(evidence.keypoints_2d))
+        return self._objective(reprojection, landmarks)
 
     def _objective(self, reprojection: Reprojection | None, landmarks: Landmarks | None) -> BodyObjective:
         """Evidence, priors of pose and shape, and joint limits."""
@@ -212,28 +199,6 @@ class KeypointFitter:
             limits=self.limits,
             mixture_weight=self.config.pose_prior,
             shape_weight=self.config.shape_prior,
-        )
-
-    def _reprojection(self, evidence: Evidence) -> Reprojection:
-        size = person_size(evidence.keypoints_2d)
-        confidence = evidence.keypoints_2d[..., 2]
-        precision = confidence * self._importance.sqrt() / (self.config.keypoint_sigma * size[:, None])
-        return Reprojection(
-            observed=evidence.keypoints_2d[..., :2],
-            precision=precision,
-            camera=evidence.camera,
-            robust=GemanMcClure(self.config.keypoint_outlier),
-        )
-
-    def _landmark_terms(self, evidence: Evidence, sigma: tuple[float, float, float]) -> Landmarks:
-        assert evidence.landmarks_3d is not None
-        # A landmark that was not seen is a guess from the others: keep some of it.
-        trust = (0.2 + 0.8 * evidence.keypoints_2d[..., 2]) * self._importance.sqrt()
-        return Landmarks(
-            observed=evidence.landmarks_3d,
-            precision=trust[..., None] / trust.new_tensor(sigma),
-            robust=GemanMcClure(self.config.landmark_outlier),
-            scale_range=(0.85, 1.2),
         )
 
     def _resting(self, count: int) -> BodyParameters:
@@ -252,13 +217,3 @@ class KeypointFitter:
 
 _START_SIGMA = 0.03
 """Of the landmarks while the start is sought, metres."""
-
-
-def person_size(keypoints_2d: Float[Tensor, "batch points 3"]) -> Float[Tensor, " batch"]:
-    """Size of a person in the picture, pixels: four times the root mean square distance of its keypoints from their
-    middle, about the height of somebody standing; at least 8."""
-    weight = keypoints_2d[..., 2:]
-    total = weight.sum(1).clamp(min=1e-9)
-    centre = (weight * keypoints_2d[..., :2]).sum(1) / total
-    spread = (weight * (keypoints_2d[..., :2] - centre[:, None]).square()).sum((1, 2)) / total[:, 0]
-    return (4 * spread.sqrt()).clamp(min=8.0)

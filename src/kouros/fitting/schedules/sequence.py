@@ -20,6 +20,7 @@ from torch import Tensor
 from kouros.batched import concatenate
 from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.linearization import NormalEquations, Objective, add_up_normal
+from kouros.fitting.solvers.damping import GIVEN_UP, nielsen
 from kouros.fitting.terms.kinematics import KeypointKinematics
 
 _FRAME = POSE_SIZE + 3
@@ -115,24 +116,23 @@ def _minimized(problem: "_Problem", begin: BodyParameters) -> tuple[BodyParamete
     state = problem.linearize(at)
     if not np.isfinite(state.cost):
         raise ValueError("the objective of the sequence is not finite at the start; check the inputs there.")
-    damping, growth = 1e-3, 2.0
+    damping, growth = torch.tensor([1e-3]).double(), torch.tensor([2.0]).double()
     for _ in range(problem.config.iterations):
-        step = state.step(damping)
-        tried_at = None if step is None else problem.moved(at, step)
-        tried = None if tried_at is None else problem.linearize(tried_at)
-        if step is None or tried is None or tried_at is None or not tried.cost < state.cost:
-            damping, growth = damping * growth, growth * 2
-            if growth > 64:
-                break
-            continue
-        gain = state.cost - tried.cost
-        ratio = gain / max(state.promised(step, damping), 1e-30)
-        # Nielsen: shrink the damping by how well the model predicted.
-        damping, growth = damping * max(1 / 5, 1 - (2 * ratio - 1) ** 3), 2.0
-        at, done = tried_at, gain < problem.config.tolerance * state.cost
-        state = tried
-        if done:
+        step = state.step(float(damping))
+        tried_at = at if step is None else problem.moved(at, step)
+        tried = state if step is None else problem.linearize(tried_at)
+        gain, taken = state.cost - tried.cost, tried.cost < state.cost
+        promised = 1.0 if step is None else state.promised(step, float(damping))
+        damping, growth = nielsen(
+            damping, growth, torch.tensor([taken]), torch.tensor([gain]).double(), torch.tensor([promised]).double()
+        )
+        if not taken and growth > GIVEN_UP:
             break
+        if taken:
+            done = gain < problem.config.tolerance * state.cost
+            at, state = tried_at, tried
+            if done:
+                break
     return at, state.cost
 
 

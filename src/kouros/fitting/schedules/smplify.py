@@ -14,14 +14,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kouros.batched import Batched, choose
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import Linearization, add_up, on_all
-from kouros.fitting.schedules.keypoint_fit import Evidence
 from kouros.fitting.schedules.placement import translation_to_see
 from kouros.fitting.solvers.minimize import FAR_DAMPING, NEAR_DAMPING, costs, minimize
-from kouros.fitting.terms.keypoints import GemanMcClure, Reprojection, usable_keypoints
+from kouros.fitting.terms.evidence import Evidence
+from kouros.fitting.terms.keypoints import GemanMcClure, Reprojection
 from kouros.fitting.terms.kinematics import KeypointKinematics, shortest
 from kouros.fitting.terms.objective import BodyObjective
 from kouros.fitting.terms.priors import KnownDepth
@@ -79,7 +80,7 @@ class SmplifyConfig:
 
 
 @dataclass(frozen=True)
-class SmplifyResult:
+class SmplifyResult(Batched):
     """Fitted bodies and what the papers judge them by."""
 
     parameters: BodyParameters
@@ -110,7 +111,7 @@ class Smplify:
 
     def fit(self, evidence: Evidence) -> SmplifyResult:
         """SMPLify: from the mean pose, camera and four stages."""
-        evidence = _cleaned(evidence)
+        evidence = evidence.cleaned()
         begin = self._mean_body(len(evidence.keypoints_2d))
         if not self.config.try_both_sides:
             return self._run(evidence, begin, self.config.stages)
@@ -131,15 +132,15 @@ class Smplify:
         if not bool(finite.all()):
             bad = torch.nonzero(~finite).flatten().tolist()
             raise ValueError(f"the estimates of items {bad} are not finite; leave those persons out.")
-        return self._run(_cleaned(evidence), start, self.config.stages[-1:], place=False)
+        return self._run(evidence.cleaned(), start, self.config.stages[-1:], place=False)
 
     def objective(self, evidence: Evidence, parameters: BodyParameters) -> Float[Tensor, " batch"]:
         """SPIN's Eq. 2 with the last stage's weights, up to a constant of the mixture."""
-        return 2 * costs(self.stage_objective(_cleaned(evidence), self.config.stages[-1]), parameters.vector)
+        return 2 * costs(self.stage_objective(evidence.cleaned(), self.config.stages[-1]), parameters.vector)
 
     def reprojection_loss(self, evidence: Evidence, parameters: BodyParameters) -> Float[Tensor, " batch"]:
         """SPIN's measure of a fit: robust, confidence-weighted, mean over all keypoints, squared pixels."""
-        seen = BodyObjective(self.kinematics, self.prior, self._reprojection(_cleaned(evidence)))
+        seen = BodyObjective(self.kinematics, self.prior, self._reprojection(evidence.cleaned()))
         return 2 * costs(seen, parameters.vector) / len(self.keypoints)
 
     def _run(
@@ -265,10 +266,6 @@ def _part(keypoint: str) -> str:
     return next((w for w in words if w not in ("left", "right", "openpose")), keypoint) if len(words) > 1 else ""
 
 
-def _cleaned(evidence: Evidence) -> Evidence:
-    return replace(evidence, keypoints_2d=usable_keypoints(evidence.keypoints_2d))
-
-
 def _turned(parameters: BodyParameters) -> BodyParameters:
     """The same bodies seen from behind: half a turn about their own upright axis."""
     half = rotvec_to_rotmat(parameters.pose.new_tensor([0.0, math.pi, 0.0]))
@@ -278,15 +275,4 @@ def _turned(parameters: BodyParameters) -> BodyParameters:
 
 def _better(first: SmplifyResult, second: SmplifyResult) -> SmplifyResult:
     """Of two fits of each person, that with the lower objective."""
-    wins = second.objective < first.objective
-
-    def choose(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(wins.view(-1, *[1] * (a.ndim - 1)), b, a)
-
-    a, b = first.parameters, second.parameters
-    return SmplifyResult(
-        BodyParameters(choose(a.pose, b.pose), choose(a.betas, b.betas), choose(a.transl, b.transl)),
-        choose(first.objective, second.objective),
-        choose(first.reprojection_loss, second.reprojection_loss),
-        first.has_evidence,
-    )
+    return choose(second.objective < first.objective, second, first)

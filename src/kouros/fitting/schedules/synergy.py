@@ -19,22 +19,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.batched import Batched
 from kouros.body.keypoints import keypoint_set
 from kouros.body.model import BodyModel
 from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import Linearization, NormalEquations, Objective, Part, add_up, add_up_normal, on_all
-from kouros.fitting.schedules.keypoint_fit import MINOR_PARTS, Evidence, FitConfig, person_size
+from kouros.fitting.schedules.keypoint_fit import FitConfig
 from kouros.fitting.solvers.conjugate_gradients import conjugate_gradients
 from kouros.fitting.solvers.levenberg_marquardt import Solution, levenberg_marquardt
 from kouros.fitting.terms.calibration import detector_tables
 from kouros.fitting.terms.densepose import DenseEvidence, SurfaceKinematics
-from kouros.fitting.terms.keypoints import GemanMcClure, Landmarks, Reprojection, usable_keypoints
+from kouros.fitting.terms.evidence import Evidence, importance_of, person_size
+from kouros.fitting.terms.keypoints import GemanMcClure, Reprojection
 from kouros.fitting.terms.kinematics import KeypointKinematics
-from kouros.fitting.terms.priors import on_betas, on_body_pose
-from kouros.priors.energy import PriorEnergy, diagonal, sum_of_squares
+from kouros.fitting.terms.objective import BodyObjective
+from kouros.fitting.terms.priors import on_betas
 from kouros.priors.gmm import GaussianMixture
 from kouros.priors.limits import load_limits
-from kouros.priors.shape import ShapePrior
+from kouros.priors.shape import ShapeBound
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,6 @@ class SynergyConfig:
 
     keypoints: FitConfig = field(default_factory=FitConfig)
     """Of 2D and 3D keypoints, and of the priors, as in the default fit."""
-    landmark_scale: tuple[float, float] = (0.85, 1.2)
-    """Range of the factor between the 3D keypoints' metre and ours."""
     dense_sigma: float = 0.012
     """Of a dense point, in units of the person's size in the picture."""
     dense_outlier: float = 6.0
@@ -60,15 +60,16 @@ class SynergyConfig:
 
 
 @dataclass(frozen=True)
-class Cues:
+class Cues(Batched):
     """All that is known of each person's picture."""
 
     evidence: Evidence
     """2D keypoints and, where there are any, 3D ones."""
     dense: DenseEvidence | None = None
 
-    def __getitem__(self, items: Tensor) -> "Cues":
-        return Cues(self.evidence[items], None if self.dense is None else self.dense[items])
+    def cleaned(self) -> "Cues":
+        """The same, with confidence 0 where keypoints say nothing usable."""
+        return replace(self, evidence=self.evidence.cleaned())
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,6 @@ class SynergyResult:
     parameters: BodyParameters
     cost: Float[Tensor, " batch"]
     """The full objective: comparable between fits of the same cues."""
-
-
-def beta_bound(betas: Float[Tensor, "batch betas"], bound: float, weight: float) -> PriorEnergy:
-    """``1/2 weight sum_i max(0, |beta_i| - bound)^2``.
-
-    The paper prints ``L_beta = sum_i max(0, b - |beta_i|)``, which would push betas outwards: the sign is turned
-    here, so that it bounds them as its text says, and the excess is squared.
-    """
-    excess = weight**0.5 * (betas.abs() - bound).clamp(min=0.0)
-    outside = weight**0.5 * torch.where(betas.abs() > bound, betas.sign(), 0.0)
-    return sum_of_squares(excess, diagonal(outside))
 
 
 @dataclass
@@ -106,9 +96,8 @@ class Synergy:
         self.surface = SurfaceKinematics(self.body)
         self.prior = self.prior.to(self.body.v_template)
         self.limits = load_limits().to(self.body.v_template)
-        names = keypoint_set(self.set_name).names
-        minor = torch.tensor([name.split("_", 1)[-1] in MINOR_PARTS for name in names])
-        self._importance = torch.where(minor, self.config.keypoints.minor_weight, 1.0).to(self.body.v_template)
+        config, names = self.config.keypoints, keypoint_set(self.set_name).names
+        self._terms = config.terms(importance_of(names, config.minor_weight, self.body.v_template))
 
     def refine(
         self,
@@ -128,7 +117,7 @@ class Synergy:
             ValueError: the start is not finite.
         """
         limit = self.config.iterations if iterations is None else iterations
-        cues = cleaned(cues)
+        cues = cues.cleaned()
         if solver == "conjugate_gradients":
             with torch.no_grad():
                 solution = conjugate_gradients(self.residuals(cues), start.vector, iterations=limit)
@@ -144,10 +133,10 @@ class Synergy:
     def layer(self, cues: Cues, start: BodyParameters, iterations: int | None = None) -> Solution:
         """The recurrent layer: always as many iterations, with gradients to the start and to all that was seen."""
         limit = self.config.iterations if iterations is None else iterations
-        return conjugate_gradients(self.residuals(cleaned(cues)), start.vector, iterations=limit)
+        return conjugate_gradients(self.residuals(cues.cleaned()), start.vector, iterations=limit)
 
     def objective(self, cues: Cues) -> Objective:
-        """The full objective for `levenberg_marquardt`; of cues that are `cleaned`."""
+        """The full objective for `levenberg_marquardt`; of cues that are `Cues.cleaned`."""
         parts = self._parts(cues)
 
         def normal_equations(unknowns: Tensor) -> NormalEquations:
@@ -167,48 +156,30 @@ class Synergy:
     def _parts(self, cues: Cues) -> Callable[[Tensor], list[Part]]:
         evidence, dense, config = cues.evidence, cues.dense, self.config
         size = _size_in_picture(cues)
-        terms: list[Reprojection | Landmarks] = [self._reprojection(evidence, size)]
-        if evidence.landmarks_3d is not None:
-            terms.append(self._landmarks(evidence))
+        of_keypoints = BodyObjective(
+            self.kinematics,
+            self.prior,
+            self._terms.reprojection(evidence, size),
+            None if evidence.landmarks_3d is None else self._terms.landmarks(evidence, config.keypoints.landmark_sigma),
+            limits=self.limits,
+            mixture_weight=config.keypoints.pose_prior,
+            shape_weight=config.keypoints.shape_prior,
+        )
         on_skin = None if dense is None else self._dense(dense, evidence, size)
+        # The paper prints L_beta = sum_i max(0, b - |beta_i|), which would push betas outwards: the sign is turned
+        # here, so that it bounds them as its text says, and the excess is squared.
+        bound = ShapeBound(config.beta_bound)
 
         def parts(unknowns: Tensor) -> list[Part]:
             parameters = BodyParameters.from_vector(unknowns)
-            everything = slice(0, parameters.size)
-            keypoints = self.kinematics.linearize(parameters)
-            found: list[Part] = [(everything, term(keypoints)) for term in terms]
+            found = of_keypoints.terms(unknowns)
+            found.append(on_betas(bound.energy(parameters.betas).weighted(config.beta_weight)))
             if on_skin is not None and dense is not None:
-                found.append((everything, on_skin(self.surface.linearize(dense.surface, parameters))))
-            pose, betas = parameters.pose[:, 3:], parameters.betas
-            return [
-                *found,
-                on_body_pose(self.prior.energy(pose).weighted(config.keypoints.pose_prior)),
-                on_body_pose(self.limits.energy(pose)),
-                on_betas(ShapePrior().energy(betas).weighted(config.keypoints.shape_prior)),
-                on_betas(beta_bound(betas, config.beta_bound, config.beta_weight)),
-            ]
+                skin = on_skin(self.surface.linearize(dense.surface, parameters))
+                found.append((slice(0, parameters.size), skin))
+            return found
 
         return parts
-
-    def _reprojection(self, evidence: Evidence, size: Tensor) -> Reprojection:
-        confidence = evidence.keypoints_2d[..., 2] * self._importance.sqrt()
-        return Reprojection(
-            observed=evidence.keypoints_2d[..., :2],
-            precision=confidence / (self.config.keypoints.keypoint_sigma * size[:, None]),
-            camera=evidence.camera,
-            robust=GemanMcClure(self.config.keypoints.keypoint_outlier),
-        )
-
-    def _landmarks(self, evidence: Evidence) -> Landmarks:
-        assert evidence.landmarks_3d is not None
-        # A landmark that was not seen is a guess from the others: keep some of it.
-        trust = (0.2 + 0.8 * evidence.keypoints_2d[..., 2]) * self._importance.sqrt()
-        return Landmarks(
-            observed=evidence.landmarks_3d,
-            precision=trust[..., None] / trust.new_tensor(self.config.keypoints.landmark_sigma),
-            robust=GemanMcClure(self.config.keypoints.landmark_outlier),
-            scale_range=self.config.landmark_scale,
-        )
 
     def _dense(self, dense: DenseEvidence, evidence: Evidence, size: Tensor) -> Reprojection:
         count = dense.confidence.sum(-1, keepdim=True)
@@ -230,8 +201,3 @@ def _size_in_picture(cues: Cues) -> Float[Tensor, " batch"]:
         return size
     by_skin = person_size(torch.cat([dense.pixels, dense.confidence[..., None]], dim=-1))
     return torch.where((keypoints[..., 2] > 0).any(-1), size, by_skin)
-
-
-def cleaned(cues: Cues) -> Cues:
-    """The same cues, with confidence 0 where keypoints say nothing usable."""
-    return replace(cues, evidence=replace(cues.evidence, keypoints_2d=usable_keypoints(cues.evidence.keypoints_2d)))

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from kouros.batched import choose
 from kouros.fitting.linearization import Linearization
 from kouros.fitting.solvers.levenberg_marquardt import Solution
 
@@ -71,7 +72,7 @@ def conjugate_gradients(
             continue
         # Only accepted points enter the graph: what a rejected one computes may be no number.
         unknowns = unknowns + torch.where(better[:, None], step, 0.0)
-        at = linearize(unknowns) if torch.is_grad_enabled() else _select(better, tried, at)
+        at = linearize(unknowns) if torch.is_grad_enabled() else choose(better, tried, at)
         new_gradient = _gradient(at, moves)
         new_downhill = _preconditioned(at, new_gradient)
         turn = (new_downhill * (new_gradient - gradient)).sum(-1) / ((downhill * gradient).sum(-1) + _TINY)
@@ -90,11 +91,3 @@ def _gradient(at: Linearization, moves: Float[Tensor, " unknowns"]) -> Float[Ten
 def _preconditioned(at: Linearization, gradient: Float[Tensor, "batch unknowns"]) -> Float[Tensor, "batch unknowns"]:
     """Gradient over the Gauss-Newton diagonal: radians, metres and betas on one scale."""
     return gradient / (at.jacobian.square().sum(-2) + _TINY)
-
-
-def _select(where: Bool[Tensor, " batch"], first: Linearization, second: Linearization) -> Linearization:
-    return Linearization(
-        torch.where(where, first.cost, second.cost),
-        torch.where(where[:, None], first.residuals, second.residuals),
-        torch.where(where[:, None, None], first.jacobian, second.jacobian),
-    )

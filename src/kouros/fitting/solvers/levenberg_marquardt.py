@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kouros.batched import Batched
 from kouros.fitting.linearization import Linearization, NormalEquations, Objective
+from kouros.fitting.solvers.damping import GIVEN_UP, nielsen
 
 
 @dataclass(frozen=True)
@@ -76,19 +78,15 @@ def levenberg_marquardt(
         tried = linearize(state.unknowns + step)
         gain = state.cost - tried.cost
         promised = 0.5 * (step * (state.damping[:, None] * diagonal * step - state.gradient)).sum(-1)
-        ratio = gain / promised.clamp(min=1e-30)
         better = torch.isfinite(tried.cost) & (gain > 0) & ~state.done
         small = gain < tolerance * state.cost
-        # Nielsen: shrink the damping by how well the model predicted, grow it ever faster on failures.
-        shrink = (1 - (2 * ratio - 1) ** 3).clamp(min=1 / 5)
-        damping = torch.where(better, state.damping * shrink, state.damping * state.growth)
-        growth = torch.where(better, 2.0, state.growth * 2)
-        done = state.done | (better & small) | (~better & (growth > 64))
+        damping, growth = nielsen(state.damping, state.growth, better, gain, promised)
+        done = state.done | (better & small) | (~better & (growth > GIVEN_UP))
         matrix, gradient = _normal_equations(tried, held, anything_held)
         state = _State(
             unknowns=torch.where(better[:, None], state.unknowns + step, state.unknowns),
             cost=torch.where(better, tried.cost, state.cost),
-            damping=damping.clamp(1e-9, 1e9),
+            damping=damping,
             growth=growth,
             done=done,
             iterations=state.iterations + ~state.done,
@@ -108,7 +106,7 @@ def levenberg_marquardt(
 
 
 @dataclass(frozen=True)
-class _State:
+class _State(Batched):
     """What the minimization knows of each person."""
 
     unknowns: Float[Tensor, "batch unknowns"]
@@ -119,9 +117,6 @@ class _State:
     iterations: Int[Tensor, " batch"]
     matrix: Float[Tensor, "batch unknowns unknowns"]
     gradient: Float[Tensor, "batch unknowns"]
-
-    def __getitem__(self, rows: Int[Tensor, " some"]) -> "_State":
-        return _State(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def with_rows(self, rows: Int[Tensor, " some"], given: "_State") -> "_State":
         """The same with some persons' state replaced."""

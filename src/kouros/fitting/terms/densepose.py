@@ -13,18 +13,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from kouros.batched import Batched
 from kouros.body.model import BodyModel
 from kouros.body.parameters import BodyParameters
 from kouros.body.skeleton import forward_kinematics
 from kouros.body.surface.charts import Charts
 from kouros.fitting.terms.keypoints import FARTHEST_PIXEL
-from kouros.fitting.terms.kinematics import LinearKeypoints, cross_matrix, exponential_map
+from kouros.fitting.terms.kinematics import JointTree, LinearKeypoints, cross_matrix, exponential_map
 
 NUM_PARTS = 24
 
 
 @dataclass(frozen=True)
-class SurfacePoints:
+class SurfacePoints(Batched):
     """What makes points of the skin, whatever the pose: a mix of ``corners`` skinned points each."""
 
     position: Float[Tensor, "batch points corners 3"]
@@ -35,9 +36,6 @@ class SurfacePoints:
     """Of the joints that carry them."""
     share: Float[Tensor, "batch points corners"]
     """Of each corner in its point."""
-
-    def __getitem__(self, items: Tensor) -> "SurfacePoints":
-        return SurfacePoints(self.position[items], self.directions[items], self.weights[items], self.share[items])
 
 
 def points_on_mesh(
@@ -72,16 +70,13 @@ def points_on_charts(
 
 
 @dataclass(frozen=True)
-class DenseEvidence:
+class DenseEvidence(Batched):
     """Pixels of each person whose place on the skin is known; persons with fewer have points of confidence 0."""
 
     surface: SurfacePoints
     pixels: Float[Tensor, "batch points 2"]
     confidence: Float[Tensor, "batch points"]
     """In [0, 1]."""
-
-    def __getitem__(self, items: Tensor) -> "DenseEvidence":
-        return DenseEvidence(self.surface[items], self.pixels[items], self.confidence[items])
 
 
 def dense_evidence(
@@ -130,23 +125,9 @@ class SurfaceKinematics(nn.Module):
     Device and dtype are the body's until the module is moved; nothing of it is saved with a system.
     """
 
-    _rest: Tensor
-    _joint_shape: Tensor
-    _bone_shape: Tensor
-    _above: Tensor
-
     def __init__(self, body: BodyModel) -> None:
         super().__init__()
-        self._parents = parents = tuple(int(p) for p in body.parents)
-        above = torch.eye(len(parents))
-        for joint, parent in enumerate(parents[1:], start=1):
-            above[:, joint] += above[:, parent]
-        joint_shape = body.joint_shapedirs
-        self.register_buffer("_rest", body.joint_template, persistent=False)
-        self.register_buffer("_joint_shape", joint_shape, persistent=False)
-        self.register_buffer("_bone_shape", joint_shape[1:] - joint_shape[list(parents[1:])], persistent=False)
-        # 1 at (i, j) where joint i is j or lies above it.
-        self.register_buffer("_above", above.to(body.joint_template), persistent=False)
+        self.tree = JointTree(body)
 
     def points(self, surface: SurfacePoints, parameters: BodyParameters) -> Float[Tensor, "batch points 3"]:
         """Where the points are, metres."""
@@ -157,8 +138,8 @@ class SurfaceKinematics(nn.Module):
         at = self._evaluate(surface, parameters)
         betas = parameters.betas.shape[-1]
         # Turning joint i by w moves what it carries by w x (lever), summed over the joints below it.
-        lever = torch.einsum("ij,bnjc->bnic", self._above, at.carried)
-        lever = lever - (at.shares @ self._above.T)[..., None] * at.position[:, None]
+        lever = torch.einsum("ij,bnjc->bnic", self.tree.above, at.carried)
+        lever = lever - (at.shares @ self.tree.above.T)[..., None] * at.position[:, None]
         axes = at.rotation @ at.right_jacobian  # columns: world axes of d(rotation vector)
         by_pose = (axes.mT[:, None] @ cross_matrix(lever)).permute(0, 1, 4, 2, 3)  # a x l = [a]^T [l]x: batch point
         # xyz joint axis. Pose blend shapes: d(R - I) = R [Jr dv]x.
@@ -168,10 +149,7 @@ class SurfaceKinematics(nn.Module):
         by_blend = torch.einsum("bncjm,bjma->bncja", moved[..., betas:].unflatten(-1, (-1, 9)), feature)
         by_pose = by_pose + torch.nn.functional.pad(by_blend, (0, 0, 1, 0))
         # Shape moves the point in its joints' frames and the joints themselves.
-        below = at.rotation[:, list(self._parents[1:])] @ self._bone_shape
-        root = self._joint_shape[:1].expand(len(below), -1, -1, -1)
-        joints_by_shape = torch.einsum("ij,bicn->bjcn", self._above, torch.cat([root, below], dim=1))
-        offsets = joints_by_shape - at.rotation @ self._joint_shape
+        offsets = self.tree.moved_by_shape(at.rotation) - at.rotation @ self.tree.by_shape
         by_shape = moved[..., :betas] + torch.einsum("bnj,bjcs->bncs", at.shares, offsets)
         eye = torch.eye(3, dtype=moved.dtype, device=moved.device)
         by_transl = at.shares.sum(-1)[..., None, None] * eye
@@ -179,8 +157,8 @@ class SurfaceKinematics(nn.Module):
 
     def _evaluate(self, surface: SurfacePoints, parameters: BodyParameters) -> "_Evaluation":
         local = exponential_map(parameters.pose.unflatten(-1, (24, 3)))
-        rest = self._rest + torch.einsum("jcs,bs->bjc", self._joint_shape, parameters.betas)
-        rotation, position = forward_kinematics(local.matrix, rest, self._parents)
+        rest = self.tree.resting(parameters.betas)
+        rotation, position = forward_kinematics(local.matrix, rest, self.tree.parents)
         position = position + parameters.transl[:, None]
         eye = torch.eye(3, dtype=rest.dtype, device=rest.device)
         coefficients = torch.cat([parameters.betas, (local.matrix[:, 1:] - eye).flatten(1)], dim=-1)

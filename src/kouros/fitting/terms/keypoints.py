@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.batched import Batched
 from kouros.fitting.linearization import Linearization
 from kouros.fitting.terms.kinematics import LinearKeypoints
 from kouros.geometry.cameras import PerspectiveCamera
@@ -40,7 +41,7 @@ class GemanMcClure:
 
 
 @dataclass(frozen=True)
-class Reprojection:
+class Reprojection(Batched):
     """Keypoints seen in the picture."""
 
     observed: Float[Tensor, "batch points 2"]
@@ -86,7 +87,7 @@ class Reprojection:
 
 
 @dataclass(frozen=True)
-class Landmarks:
+class Landmarks(Batched):
     """3D landmarks known up to a translation (and, where asked, a scale), in camera axes.
 
     Both sides are centred on the weighted mean of the landmarks, so no single landmark is the origin.

@@ -76,10 +76,52 @@ class LinearKeypoints:
     jacobian: Float[Tensor, "batch points 3 unknowns"]
 
 
+class JointTree(nn.Module):
+    """How one body's joints follow its betas, and which joint carries which.
+
+    Device and dtype are the body's until the module is moved; nothing of it is saved with a system.
+    """
+
+    rest: Tensor
+    """(24, 3): joints of the mean shape, metres."""
+    by_shape: Tensor
+    """(24, 3, betas): how betas move them."""
+    above: Tensor
+    """(24, 24): 1 at (i, j) where joint i is j or lies above it."""
+    _bone_by_shape: Tensor
+
+    def __init__(self, body: BodyModel) -> None:
+        super().__init__()
+        self.parents = parents = tuple(int(p) for p in body.parents)
+        self.parents_of_bones = list(parents[1:])
+        above = torch.eye(len(parents))
+        for joint, parent in enumerate(parents[1:], start=1):
+            above[:, joint] += above[:, parent]
+        by_shape = body.joint_shapedirs
+        constants = {
+            "rest": body.joint_template,
+            "by_shape": by_shape,
+            "above": above.to(body.joint_template),
+            "_bone_by_shape": by_shape[1:] - by_shape[self.parents_of_bones],
+        }
+        for name, constant in constants.items():
+            self.register_buffer(name, constant, persistent=False)
+
+    def resting(self, betas: Float[Tensor, "batch betas"]) -> Float[Tensor, "batch 24 3"]:
+        """The joints of these shapes in the rest pose."""
+        return self.rest + torch.einsum("jcs,bs->bjc", self.by_shape, betas)
+
+    def moved_by_shape(self, rotation: Float[Tensor, "batch 24 3 3"]) -> Float[Tensor, "batch 24 3 betas"]:
+        """How betas move the posed joints: each bone by its own change, turned as its parent is."""
+        bones = rotation[:, self.parents_of_bones] @ self._bone_by_shape
+        root = self.by_shape[:1].expand(len(bones), -1, -1, -1)
+        return torch.einsum("ij,bics->bjcs", self.above, torch.cat([root, bones], dim=1))
+
+
 class KeypointKinematics(nn.Module):
     """One body's keypoints of one set as a differentiable function of its parameters.
 
-    Holds what depends only on the body: rest joints, the pairs of `KeypointTables`, and which joint moves
+    Holds what depends only on the body: its tree of joints, the pairs of `KeypointTables`, and which joint moves
     which keypoint. Device and dtype are the body's until the module is moved; nothing of it is saved with a system.
 
     Args:
@@ -87,39 +129,29 @@ class KeypointKinematics(nn.Module):
     """
 
     pose: Tensor
-    rest_joints: Tensor
-    joint_shape: Tensor
-    _bone_shape: Tensor
     _gather: Tensor
     _turned: Tensor
     _turned_weight: Tensor
-    _above: Tensor
     _total_weight: Tensor
 
     def __init__(self, body: BodyModel, set_name: str, tables: KeypointTables | None = None) -> None:
         super().__init__()
         tables = tables or body.keypoint_tables(set_name)
-        self._parents = parents = tuple(int(p) for p in body.parents)
-        self._levels, self._from_levels = _tree_levels(parents)
-        self._parents_of_bones = list(parents[1:])
+        self.tree = JointTree(body)
+        self._levels, self._from_levels = _tree_levels(self.tree.parents)
         self._num_keypoints = tables.num_keypoints
         self._has_pose_moves = bool(tables.pose.any())
         self._arrays: tuple[Tensor, KinematicArrays] | None = None
         like = tables.anchor
-        above = _ancestors(parents).to(like)
         # (keypoint, pair): which pairs add up to a keypoint; (joint, keypoint, pair): those a joint turns.
         points = torch.arange(tables.num_keypoints, device=like.device)
         gather = (points[:, None] == tables.keypoint).to(like)
-        turned = above[:, None, tables.joint] * gather
+        turned = self.tree.above[:, None, tables.joint] * gather
         constants = {
             **{name: getattr(tables, name) for name in _TABLES},
-            "rest_joints": body.joint_template,
-            "joint_shape": body.joint_shapedirs,
-            "_bone_shape": body.joint_shapedirs[1:] - body.joint_shapedirs[self._parents_of_bones],
             "_gather": gather,
             "_turned": turned,
             "_turned_weight": (turned * tables.weight).sum(-1),
-            "_above": above,
             "_total_weight": gather @ tables.weight,
         }
         for name, constant in constants.items():
@@ -157,11 +189,12 @@ class KeypointKinematics(nn.Module):
     def arrays(self) -> "KinematicArrays":
         """What the compiled loops read; for a body on the CPU."""
         # Made once, and again when the module has been moved, which gives it other buffers.
-        if self._arrays is None or self._arrays[0] is not self.rest_joints:
+        tree = self.tree
+        if self._arrays is None or self._arrays[0] is not tree.rest:
             from kouros.fitting.kernels import kinematics as loops
 
-            arrays = loops.kinematic_arrays(self.tables, self._parents, self.rest_joints, self.joint_shape)
-            self._arrays = self.rest_joints, arrays
+            arrays = loops.kinematic_arrays(self.tables, tree.parents, tree.rest, tree.by_shape)
+            self._arrays = tree.rest, arrays
         return self._arrays[1]
 
     def linearize_in_torch(self, parameters: BodyParameters) -> LinearKeypoints:
@@ -180,10 +213,8 @@ class KeypointKinematics(nn.Module):
         if self._pose_moves is not None:
             by_pose = by_pose + self._by_blend_shapes(at, turn)
         # Shape moves the pair's anchor in its joint's frame and the joint itself.
-        below = at.rotation[:, self._parents_of_bones] @ self._bone_shape
-        root = self.joint_shape[:1].expand(len(turn), -1, -1, -1)
-        joints_by_shape = torch.einsum("ij,bicn->bjcn", self._above, torch.cat([root, below], dim=1))
-        own = self.tables.shape - weight[:, None, None] * self.joint_shape[self.tables.joint]
+        joints_by_shape = self.tree.moved_by_shape(at.rotation)
+        own = self.tables.shape - weight[:, None, None] * self.tree.by_shape[self.tables.joint]
         pairs = turn @ own + weight[:, None, None] * joints_by_shape[:, self.tables.joint]
         by_shape = torch.einsum("kp,bpcn->bkcn", self._gather, pairs)
         eye = torch.eye(3, dtype=turn.dtype, device=turn.device)
@@ -204,17 +235,17 @@ class KeypointKinematics(nn.Module):
 
     def _evaluate(self, parameters: BodyParameters) -> "_Evaluation":
         local = exponential_map(parameters.pose.unflatten(-1, (24, 3)))
-        rest = self.rest_joints + torch.einsum("jcn,bn->bjc", self.joint_shape, parameters.betas)
+        tree, rest = self.tree, self.tree.resting(parameters.betas)
         level = local.matrix[:, :1]
         levels = [level]
         for joints, above in self._levels:  # few batched products instead of one per joint
             level = level[:, above] @ local.matrix[:, joints]
             levels.append(level)
         everywhere = torch.cat(levels, dim=1)[:, self._from_levels]
-        bones = rest[:, 1:] - rest[:, self._parents_of_bones]
-        steps = (everywhere[:, self._parents_of_bones] @ bones[..., None])[..., 0]
+        bones = rest[:, 1:] - rest[:, tree.parents_of_bones]
+        steps = (everywhere[:, tree.parents_of_bones] @ bones[..., None])[..., 0]
         steps = torch.cat([rest[:, :1] + parameters.transl[:, None], steps], dim=1)
-        position = torch.einsum("ij,bic->bjc", self._above, steps)
+        position = torch.einsum("ij,bic->bjc", tree.above, steps)
 
         tables = self.tables
         anchor = tables.anchor + torch.einsum("pcn,bn->bpc", tables.shape, parameters.betas)
@@ -254,11 +285,3 @@ def _tree_levels(parents: tuple[int, ...]) -> tuple[list[tuple[list[int], list[i
         order += joints
         level = joints
     return levels, [order.index(j) for j in range(len(parents))]
-
-
-def _ancestors(parents: tuple[int, ...]) -> Float[Tensor, "joints joints"]:
-    """1 at (i, j) where joint i is j or lies above it."""
-    above = torch.eye(len(parents))
-    for joint, parent in enumerate(parents[1:], start=1):
-        above[:, joint] += above[:, parent]
-    return above

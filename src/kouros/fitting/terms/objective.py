@@ -1,26 +1,26 @@
 """The objective that the package's own schedules minimize, described once: a sum of terms of a batch of persons."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from kouros.batched import Batched
 from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import NormalEquations, Part, add_up_normal
 from kouros.fitting.terms.keypoints import Landmarks, Reprojection
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.fitting.terms.priors import KnownDepth, on_betas, on_body_pose
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import GaussianMixture
 from kouros.priors.limits import AnglePrior, JointLimits
 from kouros.priors.shape import ShapePrior
 
 
 @dataclass(frozen=True)
-class BodyObjective:
+class BodyObjective(Batched):
     """Evidence and priors of a batch of persons: half of a sum of squares, some of them robust.
 
-    Called with unknowns, the normal equations there, by torch's operations.
+    Called with unknowns, the normal equations there, by torch's operations; its rows are persons.
     """
 
     kinematics: KeypointKinematics
@@ -58,21 +58,3 @@ class BodyObjective:
         if self.shape_weight > 0:
             found.append(on_betas(ShapePrior().energy(parameters.betas).weighted(self.shape_weight)))
         return found
-
-    def __getitem__(self, persons: Int[Tensor, " some"]) -> "BodyObjective":
-        """The objective of some persons alone."""
-        seen, landmarks, depth = self.reprojection, self.landmarks, self.depth
-        if seen is not None:
-            camera = PerspectiveCamera(seen.camera.focal_length[persons], seen.camera.principal_point[persons])
-            seen = replace(
-                seen,
-                observed=seen.observed[persons],
-                precision=seen.precision[persons],
-                camera=camera,
-                weight=None if seen.weight is None else seen.weight[persons],
-            )
-        if landmarks is not None:
-            landmarks = replace(landmarks, observed=landmarks.observed[persons], precision=landmarks.precision[persons])
-        if depth is not None:
-            depth = replace(depth, depth=depth.depth[persons])
-        return replace(self, reprojection=seen, landmarks=landmarks, depth=depth)

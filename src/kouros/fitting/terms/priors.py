@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.batched import Batched
 from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.linearization import Linearization, Part
 from kouros.priors.energy import PriorEnergy
@@ -28,7 +29,7 @@ def on_betas(energy: PriorEnergy) -> Part:
 
 
 @dataclass(frozen=True)
-class KnownDepth:
+class KnownDepth(Batched):
     """A distance from the camera that is roughly known: the regulariser of SMPLify's camera stage."""
 
     depth: Float[Tensor, " batch"]
