@@ -25,6 +25,11 @@ kouros reconstruct empty.jpg letter.jpg folder
 kouros reconstruct a.jpg --format fbx
 kouros reconstruct a.jpg --boxes 1 2 3
 kouros reconstruct a.jpg --focal-length -5
+kouros reconstruct a.jpg --camera 900 900 500
+kouros reconstruct a.jpg --camera missing.yml
+kouros reconstruct a.jpg --camera letter.jpg
+kouros reconstruct a.jpg --camera 900 900 500 400 --focal-length 900
+kouros reconstruct a.jpg --height 180
 kouros reconstruct a.jpg --max-people 0
 kouros reconstruct a.jpg --body missing.pkl
 kouros reconstruct a.jpg --body letter.jpg

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from kouros.cli.cameras import CameraGiven, camera_given
 from kouros.cli.consoles import table_console
-from kouros.cli.reconstruct import check_focal_length, load_body_of
+from kouros.cli.reconstruct import load_body_of
 from kouros.cli.usage import Flag, UsageError
 from kouros.sentences import explained
 
@@ -37,6 +38,8 @@ class Compare:
     """Table made by `kouros import` that knows the photo's people in space; needs kouros[train]."""
     focal_length: float | None = None
     """Focal length in pixels; without it from EXIF, else the photo's diagonal."""
+    camera: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FX FY CX CY | FILE")] = ()
+    """The camera, in place of --focal-length, as for kouros reconstruct."""
     body: Path | None = None
     """A licensed SMPL file for the systems' bodies; without it the free body, or a run's own."""
 
@@ -46,29 +49,31 @@ class Compare:
             raise UsageError("no system is given; name some by --systems.")
         if doubled := [s for i, s in enumerate(self.systems) if s in self.systems[:i]]:
             raise UsageError(f"--systems names {doubled[0]} twice; name each once.")
-        check_focal_length(self.focal_length)
+        lens = camera_given(self.focal_length, self.camera)
         try:
-            return self._run()
+            return self._run(lens)
         except (ImportError, OSError, ValueError) as error:
             print(f"error: {explained(error)}", file=sys.stderr)
             return 1
 
-    def _run(self) -> int:
+    def _run(self, given: CameraGiven) -> int:
         from kouros.data.images import read_image
         from kouros.export.comparison import comparison_picture
         from kouros.export.pictures import png_bytes
         from kouros.files import write_file
         from kouros.pipeline.comparing import compare
+        from kouros.pipeline.straightening import straightened_photo
 
         photo = read_image(self.image)
         systems = self._reconstructors()
-        seen = next(iter(systems.values())).see(photo, focal_length=self.focal_length)
+        lens = given.of_photo(photo)
+        seen = next(iter(systems.values())).see(photo, camera=lens)
         if not seen:
             raise ValueError(f"{self.image}: no person was found.")
         comparison = compare(systems, seen)
         errors = {} if self.truth is None else {name: self._errors(self.truth, r) for name, r in systems.items()}
         target = self.out / f"{self.image.stem}.compare.png"
-        write_file(target, png_bytes(comparison_picture(photo.pixels, comparison.people)))
+        write_file(target, png_bytes(comparison_picture(straightened_photo(photo, lens).pixels, comparison.people)))
         _print(comparison, errors)
         print(f"wrote {target}")
         return 0

@@ -3,15 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs, worst_reprojection
+from kouros.cli.cameras import CameraGiven, camera_given, check_heights_given
 from kouros.cli.keypoints import Reading, check_keypoint_set, read_video
-from kouros.cli.reconstruct import check_focal_length, destinations_in, load_body_of, save
+from kouros.cli.reconstruct import destinations_in, load_body_of, save
 from kouros.cli.usage import Flag, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Fit:
     """Formats of the meshes; only GLB has a skeleton to pose."""
     focal_length: float | None = None
     """Focal length in pixels; without it the image's diagonal."""
+    camera: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FX FY CX CY | FILE")] = ()
+    """The camera, in place of --focal-length, as for kouros reconstruct; keypoints are of the picture as it
+    was taken."""
+    height: tuple[float, ...] = ()
+    """How tall people are, metres, in the order of the file, nan where it is not known; for images, not films."""
     body: Path | None = None
     """A licensed SMPL file (.pkl or .npz); without it the free body."""
     sequence: Flag = False
@@ -66,7 +72,8 @@ class Fit:
             raise UsageError("no keypoint file is given; name files of keypoints, or folders with one a frame.")
         if self.image_size is not None and min(self.image_size) < 1:
             raise UsageError(f"--image-size must be two positive numbers of pixels, not {self.image_size}.")
-        check_focal_length(self.focal_length)
+        self._camera  # noqa: B018  what is wrong with it is said before anything is computed
+        check_heights_given(self.height)
         check_keypoint_set(self.keypoint_set)
         body = load_body_of(self.body)
         destinations = destinations_in(self.out, self.format, overlay=False)
@@ -84,6 +91,10 @@ class Fit:
             for path in sources:
                 self._plan(path, body, destinations, jobs, failed)
         return run_jobs(jobs, Reporting(self.quiet, self.json, self.traceback), failed=failed)
+
+    @cached_property
+    def _camera(self) -> CameraGiven:
+        return camera_given(self.focal_length, self.camera)
 
     @property
     def _reading(self) -> Reading:
@@ -132,7 +143,7 @@ class Fit:
             video = fit_video(
                 read,
                 image_size=size,
-                focal_length=self.focal_length,
+                camera=self._camera.of(size),
                 frame_rate=self.frame_rate,
                 smooth=self.smooth,
                 body=body,
@@ -158,7 +169,7 @@ class Fit:
             raise JobError(f"{place} does not say how large the picture is; give --image-size WIDTH HEIGHT.")
         try:
             people = default_reconstructor(body).fit_detected(
-                image.people, image_size=image.size, focal_length=self.focal_length
+                image.people, image_size=image.size, camera=self._camera.of(image.size), height=self.height or None
             )
         except ValueError as error:
             raise JobError(f"{place}: {error}") from None
@@ -168,12 +179,11 @@ class Fit:
     def _files(self, people: "Sequence[Person]", image: str) -> dict[str, bytes]:
         from kouros.export.bundle import result_files
 
-        given = self.focal_length is not None
         return result_files(
             people,
             self.format,
             image=image,
-            focal_source="--focal-length" if given else "none known: the image's diagonal is assumed",
+            focal_source=self._camera.source(),
         )
 
 

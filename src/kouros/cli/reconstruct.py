@@ -1,13 +1,14 @@
 """``kouros reconstruct``: photos in, rigged meshes, numbers and overlay pictures out."""
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs, worst_reprojection
+from kouros.cli.cameras import CameraGiven, camera_given, check_heights_given
 from kouros.cli.keypoints import check_keypoint_set, people_of_photo
 from kouros.cli.usage import Flag, UsageError
 from kouros.notes import collected
@@ -48,6 +49,12 @@ class Reconstruct:
     """Where people are, in place of the person detector: x0 y0 x1 y1 in pixels each; for one photo."""
     focal_length: float | None = None
     """Focal length in pixels; without it from EXIF, else the photo's diagonal."""
+    camera: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FX FY CX CY | FILE")] = ()
+    """The camera, in place of --focal-length: four numbers in pixels of the photo, or a file of OpenCV's (YAML, XML,
+    JSON) or Pose2Sim's (TOML; of several cameras FILE#NAME). If it distorts, results are of the straightened photo."""
+    height: tuple[float, ...] = ()
+    """How tall people are, metres, from left to right (or as --boxes has them), nan where it is not known; without it,
+    size and distance are assumed."""
     system: str = "default"
     """Who estimates the bodies: a name that `kouros models list` prints, the folder of a training run, or a published
     checkpoint."""
@@ -103,8 +110,13 @@ class Reconstruct:
             raise UsageError("--keypoints and --boxes both say where the people are; give one of them.")
         if self.max_people is not None and self.max_people < 1:
             raise UsageError(f"--max-people must be at least 1, not {self.max_people}.")
-        check_focal_length(self.focal_length)
+        self._camera  # noqa: B018  what is wrong with it is said before anything is computed
+        check_heights_given(self.height)
         check_keypoint_set(self.keypoint_set)
+
+    @cached_property
+    def _camera(self) -> CameraGiven:
+        return camera_given(self.focal_length, self.camera)
 
     def _reconstructor(self) -> "Reconstructor":
         body = load_body_of(self.body)
@@ -147,11 +159,13 @@ class Reconstruct:
             people_given = people_of_photo(self.keypoints, path, photo.size, self.keypoint_set)
         boxes = np.array(self.boxes) if self.boxes else None
         try:
+            lens = self._camera.of_photo(photo)
             people = reconstructor.reconstruct(
                 photo,
                 detected=people_given,
                 boxes=boxes,
-                focal_length=self.focal_length,
+                camera=lens,
+                height=self.height or None,
                 max_people=self.max_people,
                 tiles=self.tiles,
             )
@@ -159,33 +173,17 @@ class Reconstruct:
             raise JobError(f"{path}: {error}") from None
         if not people:
             raise JobError(f"{path}: no person was found; try --boxes to say where one is, or a larger photo.")
-        if self.focal_length is not None:
-            focal_source = "--focal-length"
-        else:
-            focal_source = photo.focal_source or "none known: the photo's diagonal is assumed"
         from kouros.export.bundle import result_files
+        from kouros.pipeline.straightening import straightened_photo
 
         files = result_files(
             people,
             self.format,
-            pixels=photo.pixels if self.overlay else None,
+            pixels=straightened_photo(photo, lens).pixels if self.overlay else None,
             image=destinations.reference_to(path),
-            focal_source=focal_source,
+            focal_source=self._camera.source(photo.focal_source),
         )
         return Done(len(people), save(files, path, destinations), worst_reprojection(people))
-
-
-_LONGEST_FOCAL_LENGTH = 10_000_000
-"""Pixels: more than any telescope's on the largest picture that is read."""
-
-
-def check_focal_length(focal_length: float | None) -> None:
-    """Raises UsageError where a focal length is not a positive number."""
-    if focal_length is not None and not 0 < focal_length <= _LONGEST_FOCAL_LENGTH:  # NaN too
-        raise UsageError(
-            f"--focal-length must be a positive number of pixels, at most {_LONGEST_FOCAL_LENGTH:,}, "
-            f"not {focal_length}."
-        )
 
 
 def load_body_of(path: Path | None) -> "BodyModel | None":

@@ -54,6 +54,10 @@ class PosedPerson(Protocol):
         """Of ``keypoints_detected``."""
 
     @property
+    def distance_spread(self) -> float | None:
+        """Standard deviation of the distance from the camera, as a share of it; None: unknown."""
+
+    @property
     def reprojection(self) -> Reprojection | None:
         """How far the body is from ``keypoints_detected``; None: not known."""
 

@@ -15,6 +15,8 @@ top-left corner of the top-left pixel):
 ``scores``           (N,)               in [0, 1]
 ``reprojection``     (N, 2)             mean distance of the body's points from ``keypoints_2d``: pixels, and share of
                                         the person's size; NaN: the body has no such points
+``distance_spread``  (N,)               standard deviation of the distance from the camera, as a share of it, by what
+                                        is known of lens and height; NaN: unknown
 ``focal_length``     () float32         pixels, of the whole image
 ``principal_point``  (2,)              pixels
 ``image_size``       (2,) int32         width, height
@@ -71,6 +73,9 @@ def result_arrays(people: Sequence[PosedPerson]) -> dict[str, np.ndarray]:
         "boxes": np.stack([_numpy(p.box) for p in people]),
         "scores": np.array([p.score for p in people], dtype=np.float32),
         "reprojection": np.array([_reprojection(p) for p in people], dtype=np.float32).reshape(-1, 2),
+        "distance_spread": np.array(
+            [np.nan if p.distance_spread is None else p.distance_spread for p in people], dtype=np.float32
+        ),
         "focal_length": _numpy(first.camera.focal_length),
         "principal_point": _numpy(first.camera.principal_point),
         "image_size": np.array(first.image_size, dtype=np.int32),
@@ -119,6 +124,7 @@ def _person(arrays: Mapping[str, np.ndarray], i: int, person: PosedPerson) -> di
         "color": "#" + "".join(f"{round(255 * c):02x}" for c in colour_of(i)),
         "box": _rounded(arrays["boxes"][i]),
         "reprojection_error": _error(arrays["reprojection"][i]),
+        "distance_spread": None if person.distance_spread is None else _rounded(arrays["distance_spread"][i]),
         "betas": _rounded(_numpy(person.betas)),
         "global_orient": _rounded(arrays["pose"][i, :3]),
         "body_pose": _rounded(arrays["pose"][i, 3:].reshape(-1, 3)),

@@ -11,7 +11,7 @@ from kouros.body import BodyModel
 from kouros.data.images import Photo
 from kouros.detection import PoseDetector
 from kouros.pipeline.person import Person
-from kouros.pipeline.reconstructor import Reconstructor, default_reconstructor
+from kouros.pipeline.reconstructor import CameraGiven, Heights, Reconstructor, default_reconstructor
 
 
 def reconstruct(
@@ -21,6 +21,8 @@ def reconstruct(
     keypoint_set: str | Path | None = None,
     boxes: np.ndarray | None = None,
     focal_length: float | None = None,
+    camera: CameraGiven | None = None,
+    height: Heights = None,
     body: BodyModel | None = None,
     system: str | Path | None = None,
     max_people: int | None = None,
@@ -37,6 +39,11 @@ def reconstruct(
         keypoint_set: what they are, such as ``"openpose25"``; or a .toml or .json file that names them by ours.
         boxes: (N, 4) or (4,), x0, y0, x1, y1 in pixels: one person is looked for in each; results keep their order.
         focal_length: pixels; default: from EXIF, else the image's diagonal.
+        camera: in its place, all of the camera: fx, fy, cx, cy or a 3 x 3 matrix, in pixels of the photo; a
+            `kouros.geometry.calibration.Calibration`; or a file of OpenCV's or Pose2Sim's. If it distorts, results are
+            of the straightened photo.
+        height: metres, of each person in the order of the result (None or NaN: unknown): it says how large they are,
+            and so how far away. Without it both are assumed.
         body: default: the free body, or that of the training run.
         system: a name that `kouros models list` prints, the folder of a training run, or a published checkpoint;
             default: ``"default"``.
@@ -54,6 +61,8 @@ def reconstruct(
         keypoint_set=keypoint_set,
         boxes=boxes,
         focal_length=focal_length,
+        camera=camera,
+        height=height,
         max_people=max_people,
         tiles=tiles,
     )
@@ -65,6 +74,8 @@ def fit(
     *,
     image_size: tuple[int, int],
     focal_length: float | None = None,
+    camera: CameraGiven | None = None,
+    height: Heights = None,
     body: BodyModel | None = None,
 ) -> list[Person]:
     """Bodies from keypoints alone, without a photo.
@@ -76,12 +87,16 @@ def fit(
         keypoint_set: such as ``"openpose25"``; or a .toml or .json file that names them by ours.
         image_size: width and height, pixels.
         focal_length: pixels; default: the image's diagonal.
+        camera: in its place, all of the camera, as for `reconstruct`; keypoints are of the photo as it was taken.
+        height: metres, of each person, as for `reconstruct`.
         body: default: the free body.
 
     Raises:
         ValueError: the keypoints are not what is expected; the message says what is.
     """
-    return default_reconstructor(body).fit(keypoints_2d, keypoint_set, image_size=image_size, focal_length=focal_length)
+    return default_reconstructor(body).fit(
+        keypoints_2d, keypoint_set, image_size=image_size, focal_length=focal_length, camera=camera, height=height
+    )
 
 
 def _chosen(body: BodyModel | None, system: str | Path | None, detector: PoseDetector | None) -> Reconstructor:

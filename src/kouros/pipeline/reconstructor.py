@@ -1,7 +1,7 @@
 """The main job: a photo in, people out, by any detector and any estimator."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,26 @@ from typing import Any
 import numpy as np
 
 from kouros.body import BodyModel, load_body
+from kouros.data.calibration_files import as_calibration
 from kouros.data.images import Photo, read_image
 from kouros.detection import DetectedPerson, PoseDetector, default_detector, find_people, landmarks_in_boxes
 from kouros.detection.usable import MINIMUM_KEYPOINTS
+from kouros.geometry.calibration import Calibration, KnownFrom
+from kouros.pipeline.distances import distance_spread
 from kouros.pipeline.given import people_from_keypoints
+from kouros.pipeline.heights import with_heights
 from kouros.pipeline.misfit import note_misfits, with_reprojection
 from kouros.pipeline.person import Person
+from kouros.pipeline.straightening import straightened_boxes, straightened_people, straightened_photo
 from kouros.systems.estimator import Estimator, PersonInPhoto, assumed_camera, in_photo_camera
 from kouros.systems.lifter import LearnedStart
 from kouros.systems.refined import DETECTED, Refined
+
+CameraGiven = Calibration | Sequence[Any] | np.ndarray | str | Path
+"""fx, fy, cx, cy or a 3 x 3 matrix, in pixels; a calibration, or a file with one."""
+
+Heights = float | int | Sequence[float | int | None] | None
+"""Of each person, metres; None or NaN where it is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +49,25 @@ class Reconstructor:
         detected: Sequence[DetectedPerson] | None = None,
         boxes: np.ndarray | None = None,
         focal_length: float | None = None,
+        camera: CameraGiven | None = None,
+        height: Heights = None,
         max_people: int | None = None,
         tiles: bool = True,
     ) -> list[Person]:
         """As `kouros.reconstruct`; ``detected`` are people whom somebody else found, in place of ``keypoints``."""
+        photo = read_image(image)
+        lens = lens_of(camera, photo.size, focal_length, photo.focal_length_px)
         seen = self.see(
-            image,
+            photo,
             keypoints=keypoints,
             keypoint_set=keypoint_set,
             detected=detected,
             boxes=boxes,
-            focal_length=focal_length,
+            camera=lens,
             max_people=max_people,
             tiles=tiles,
         )
-        people = [person for person in self.people(seen) if person is not None]
+        people = self._placed(seen, lens, height)
         if keypoints is not None or detected is not None:
             self._doubt(people)
         return people
@@ -64,21 +79,39 @@ class Reconstructor:
         *,
         image_size: tuple[int, int],
         focal_length: float | None = None,
+        camera: CameraGiven | None = None,
+        height: Heights = None,
     ) -> list[Person]:
         """As `kouros.fit`."""
-        assumed_camera(*image_size, focal_length)  # a wrong size is to be named as such
+        lens = lens_of(camera, image_size, focal_length)  # a wrong size is to be named as such
         found = people_from_keypoints(keypoints_2d, keypoint_set, image_size)
-        return self.fit_detected(found, image_size=image_size, focal_length=focal_length)
+        return self.fit_detected(found, image_size=image_size, camera=lens, height=height)
 
     def fit_detected(
-        self, people: Sequence[DetectedPerson], *, image_size: tuple[int, int], focal_length: float | None = None
+        self,
+        people: Sequence[DetectedPerson],
+        *,
+        image_size: tuple[int, int],
+        focal_length: float | None = None,
+        camera: CameraGiven | None = None,
+        height: Heights = None,
     ) -> list[Person]:
         """The same of people whom somebody else found."""
-        camera = assumed_camera(*image_size, focal_length)
-        seen = [PersonInPhoto.found(person, None, image_size, camera) for person in people]
-        found = [person for person in self.people(seen) if person is not None]
+        lens = lens_of(camera, image_size, focal_length)
+        straight = straightened_people(people, lens)
+        seen = [PersonInPhoto.found(person, None, image_size, lens.pinhole) for person in straight]
+        found = self._placed(seen, lens, height)
         self._doubt(found)
         return found
+
+    def _placed(self, seen: Sequence[PersonInPhoto], lens: Calibration, height: Heights) -> list[Person]:
+        """People of the heights that are known, and how well that tells their distance."""
+        people = [person for person in self.people(seen) if person is not None]
+        placed = []
+        for tall, person in zip(with_heights(people, height), people, strict=True):
+            spread = distance_spread(lens.known_from, height_known=tall is not person)
+            placed.append(replace(tall if tall is person else with_reprojection(tall), distance_spread=spread))
+        return placed
 
     def _doubt(self, people: Sequence[Person]) -> None:
         """Note whose body does not explain the keypoints that were given, where it was to explain them at all."""
@@ -94,27 +127,29 @@ class Reconstructor:
         detected: Sequence[DetectedPerson] | None = None,
         boxes: np.ndarray | None = None,
         focal_length: float | None = None,
+        camera: CameraGiven | None = None,
         max_people: int | None = None,
         tiles: bool = True,
     ) -> list[PersonInPhoto]:
         """The first half of `reconstruct`: who is in the photo, and where."""
         photo = read_image(image)
         width, height = photo.size
-        camera = assumed_camera(width, height, photo.focal_length_px if focal_length is None else focal_length)
+        lens = lens_of(camera, (width, height), focal_length, photo.focal_length_px)
+        photo = straightened_photo(photo, lens)
         if detected is not None:
-            found = list(detected)
+            found = straightened_people(detected, lens)
         elif keypoints is not None:
             if keypoint_set is None:
                 raise ValueError('keypoints need keypoint_set="...", the name of their set, such as "coco17".')
-            found = people_from_keypoints(keypoints, keypoint_set, (width, height))
+            found = straightened_people(people_from_keypoints(keypoints, keypoint_set, (width, height)), lens)
         elif boxes is not None:
             wanted = np.atleast_2d(np.asarray(boxes, dtype=np.float64))
             if wanted.ndim != 2 or wanted.shape[1] != 4:
                 raise ValueError(f"boxes have shape {np.shape(boxes)}; expected (people, 4): x0, y0, x1, y1 in pixels.")
-            found = landmarks_in_boxes(photo.pixels, wanted, detector=self.detector)
+            found = landmarks_in_boxes(photo.pixels, straightened_boxes(wanted, lens), detector=self.detector)
         else:
             found = find_people(photo.pixels, max_people=max_people, tiles=tiles, detector=self.detector)
-        return [PersonInPhoto.found(person, photo.pixels, (width, height), camera) for person in found]
+        return [PersonInPhoto.found(person, photo.pixels, (width, height), lens.pinhole) for person in found]
 
     def people(self, seen: Sequence[PersonInPhoto]) -> list[Person | None]:
         """The second half: what the estimator makes of detected people, in the same order; None where nothing.
@@ -135,6 +170,32 @@ class Reconstructor:
             None if answer is None else with_reprojection(Person.of(in_photo_camera(answer, person), person, self.body))
             for answer, person in zip(answers, seen, strict=True)
         ]
+
+
+def lens_of(
+    camera: CameraGiven | None,
+    image_size: tuple[int, int],
+    focal_length: float | None = None,
+    known_focal_length: float | None = None,
+) -> Calibration:
+    """The camera that took a picture of that size.
+
+    Args:
+        camera: as people give it.
+        focal_length: pixels, in its place: the axis then goes through the picture's middle.
+        known_focal_length: what the picture says of itself; without all three, the diagonal is assumed.
+
+    Raises:
+        ValueError: it is no camera, both are given, or it is one of pictures of another shape.
+    """
+    if camera is not None and focal_length is not None:
+        raise ValueError("camera and focal_length both say how long the lens is; give one of them.")
+    assumed = assumed_camera(*image_size, known_focal_length if focal_length is None else focal_length)
+    if camera is not None:
+        return as_calibration(camera).of_size(*image_size)
+    known_from: KnownFrom = "given" if focal_length is not None else "in the file" if known_focal_length else "assumed"
+    focal, (x, y) = float(assumed.focal_length), assumed.principal_point.tolist()
+    return Calibration((focal, focal), (x, y), (), (int(image_size[0]), int(image_size[1])), known_from)
 
 
 def default_estimator(body: BodyModel) -> Refined:

@@ -28,10 +28,11 @@ from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.notes import note
 from kouros.pipeline.misfit import LARGEST_SHARE, misfit_of, with_reprojection
 from kouros.pipeline.person import Person
-from kouros.pipeline.reconstructor import default_reconstructor
+from kouros.pipeline.reconstructor import CameraGiven, default_reconstructor, lens_of
+from kouros.pipeline.straightening import straightened_people
 from kouros.pipeline.tracking import Sighting, track_people
 from kouros.priors.gmm import load_gmm
-from kouros.systems.estimator import PersonInPhoto, assumed_camera
+from kouros.systems.estimator import PersonInPhoto
 from kouros.systems.refined import on_keypoints_of
 
 _CHUNK = 128
@@ -131,6 +132,7 @@ def fit_video(
     *,
     image_size: tuple[int, int],
     focal_length: float | None = None,
+    camera: CameraGiven | None = None,
     frame_rate: float = 30.0,
     smooth: bool = True,
     body: BodyModel | None = None,
@@ -144,6 +146,7 @@ def fit_video(
         frames: in order; people may come, go and be missed for a while.
         image_size: width and height, pixels, the same for all frames.
         focal_length: pixels; default: the image's diagonal.
+        camera: in its place, all of the camera, as for `kouros.fit`.
         frame_rate: frames a second.
         smooth: fit the frames of a person together; else each on its own.
         body: default: the free body.
@@ -159,8 +162,8 @@ def fit_video(
         raise ValueError("the numbers of a video's frames must increase from frame to frame.")
     config = config or SmoothConfig()
     reconstructor = default_reconstructor(body)
-    camera = assumed_camera(*image_size, focal_length)
-    usable = [_usable(frame, image_size) for frame in frames]
+    lens = lens_of(camera, image_size, focal_length)
+    usable = [straightened_people(_usable(frame, image_size), lens) for frame in frames]
     tracks = track_people(usable, numbers, max_gap=max(1, round(config.largest_gap * frame_rate)))
     if not tracks:
         raise ValueError(f"nobody has {MINIMUM_KEYPOINTS} keypoints in any of the {len(frames)} frames.")
@@ -171,7 +174,7 @@ def fit_video(
         people = [
             p
             for chunk in chunks
-            for p in reconstructor.people([PersonInPhoto.found(d, None, image_size, camera) for d in chunk])
+            for p in reconstructor.people([PersonInPhoto.found(d, None, image_size, lens.pinhole) for d in chunk])
             if p is not None
         ]
         if smooth and len({p.keypoint_set for p in found}) == 1:

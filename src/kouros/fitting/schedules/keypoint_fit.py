@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kouros.body.keypoints import KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
-from kouros.body.parameters import BodyParameters
+from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.schedules.placement import (
     orientation_of_torso,
     roll_in_picture,
@@ -95,13 +95,14 @@ class KeypointFitter:
         self._terms = self.config.terms(self._importance)
         self._torso = [self.keypoints.index(n) for n in TORSO if n in self.keypoints.names]
 
-    def fit(self, evidence: Evidence, starts: BodyParameters | None = None) -> FitResult:
+    def fit(self, evidence: Evidence, starts: BodyParameters | None = None, *, hold_shape: bool = False) -> FitResult:
         """Fit every person.
 
         Args:
             evidence: of ``batch`` persons.
             starts: estimates to begin from, ``batch * n`` of them, person by person; default: found from
                 the evidence.
+            hold_shape: the starts' betas are known, and stay.
         """
         evidence = evidence.cleaned()
         persons = evidence.keypoints_2d.shape[0]
@@ -110,8 +111,14 @@ class KeypointFitter:
         repeated = evidence[torch.arange(persons).repeat_interleave(each)]
         begin = self._placed(repeated, begin)
         damping = FAR_DAMPING if starts is None else NEAR_DAMPING
+        free = torch.ones(begin.size, dtype=torch.bool)
+        free[POSE_SIZE:-3] = not hold_shape
         solution = minimize(
-            self.objective(repeated), begin.vector, max_iterations=self.config.iterations, initial_damping=damping
+            self.objective(repeated),
+            begin.vector,
+            max_iterations=self.config.iterations,
+            free=free,
+            initial_damping=damping,
         )
         cost = solution.cost.view(persons, each)
         winner = cost.argmin(-1)
