@@ -64,3 +64,29 @@ def test_openpose_keypoints_are_fitted_without_a_photo(free_body, tmp_path: Path
 def test_body_info_describes_the_free_body(capsys):
     assert main(["body", "info"]) == 0
     assert "coco17" in capsys.readouterr().out
+
+
+def test_workers_make_the_same_results_and_those_that_are_there_are_left_alone(portrait: Path, tmp_path: Path, capsys):
+    photos = [tmp_path / f"{name}.jpg" for name in "ab"]
+    for photo in photos:
+        photo.symlink_to(portrait)
+    broken = tmp_path / "c.jpg"
+    broken.write_bytes(b"no picture")
+    options = ["--no-overlay", "--no-tiles", "--json"]
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    assert main(["reconstruct", str(photos[0]), "--out", str(alone), *options]) == 0
+    capsys.readouterr()
+    sources = [str(photos[0]), str(broken), str(photos[1])]
+    assert main(["reconstruct", *sources, "--out", str(shared), "--workers", "2", *options]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["people"] for line in lines] == [1, 0, 1] and "not a picture" in lines[1]["error"]
+    with np.load(alone / "a.npz") as one, np.load(shared / "a.npz") as other:
+        np.testing.assert_allclose(one["joints_3d"], other["joints_3d"], atol=1e-4)
+    before = {path: path.stat().st_mtime_ns for path in shared.iterdir()}
+    (shared / "b.npz").unlink()
+    assert main(["reconstruct", *sources, "--out", str(shared), "--skip-existing", *options]) == 1
+    printed = capsys.readouterr()
+    assert [json.loads(line)["people"] for line in printed.out.splitlines()] == [0, 1]
+    assert "1 of 3 photos have their results" in printed.err
+    after = {path: path.stat().st_mtime_ns for path in shared.iterdir()}
+    assert set(before) == set(after) and {p.stem for p in after if after[p] != before[p]} == {"b"}

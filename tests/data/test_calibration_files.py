@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kouros.data.calibration import Calibration
 from kouros.data.calibration_files import read_calibration
-from kouros.geometry.calibration import Calibration
 
 MATRIX = np.array([[900.0, 0, 499.5], [0, 880, 389.5], [0, 0, 1]])
 DISTORTION = np.array([[-0.28, 0.09, 0.001, -0.0005, -0.01]])

@@ -1,3 +1,4 @@
+import base64
 import io
 import struct
 import zlib
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from kouros.data import images
 from kouros.data.images import ImageError, find_images, read_image
 
 RED_LEFT = np.zeros((32, 64, 3), np.uint8)
@@ -162,3 +164,33 @@ def test_a_folder_gives_its_pictures_in_natural_order(tmp_path: Path):
     (tmp_path / "none").mkdir()
     with pytest.raises(ImageError, match="no pictures"):
         find_images([tmp_path / "none"])
+
+
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAchtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
+    "ADRpbG9jAAAAAERAAAIAAQAAAAAB7AABAAAAAAAAAEgAAgAAAAACNAABAAAAAAAAAEIAAAA4aWluZgAAAAAAAgAAABVpbmZlAgAA"
+    "AAABAABodmMxAAAAABVpbmZlAgAAAQACAABFeGlmAAAAAA5waXRtAAAAAAABAAABB2lwcnAAAADmaXBjbwAAAHZodmNDAQNwAAAA"
+    "kAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbq"
+    "5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAAAAAoY2xh"
+    "cAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAAAlpcm90AwAAABlpcG1hAAAAAAAAAAEA"
+    "AQaBAgMFhIYAAAAaaXJlZgAAAAAAAAAOY2RzYwACAAEAAQAAAJJtZGF0AAAARCgBr1jm9Oq//9nD//q5Mh8u7/1//Cr1X7gmz/sD"
+    "JUjV3CiZmVKqfPVjmCnuEKkHuGo86Ah9UjO1NwJomJo7Tn6rtq7gAAAABkV4aWYAAE1NACoAAAAIAAIBEgADAAAAAQAGAACHaQAE"
+    "AAAAAQAAACYAAAAAAAGkBQADAAAAAQAaAAAAAAAA"
+)
+"""64 x 48 pixels, the left half red and the right one blue, to be shown a quarter turned; EXIF of a lens of 26 mm."""
+
+
+def test_a_phones_picture_is_upright_and_knows_its_lens():
+    pytest.importorskip("pi_heif")
+    photo = read_image(HEIC)
+    assert photo.size == (48, 64)
+    assert photo.focal_length_px == pytest.approx(26 / np.hypot(36, 24) * 80, rel=0.01)
+    top, bottom = photo.pixels[8, 24].astype(int), photo.pixels[-8, 24].astype(int)
+    assert top[0] > top[2] + 80 and bottom[2] > bottom[0] + 80
+
+
+def test_a_phones_picture_that_nobody_can_read_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(images, "_HEIF", frozenset())
+    monkeypatch.setattr(images, "FORMATS", ("JPEG", "PNG"))
+    with pytest.raises(ImageError, match=r"kouros\[heic\]"):
+        read_image(HEIC)

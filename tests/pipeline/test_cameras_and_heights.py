@@ -7,7 +7,7 @@ import torch
 
 import kouros
 from kouros.body.stature import of_stature, stature
-from kouros.geometry.calibration import Calibration
+from kouros.data.calibration import Calibration
 from kouros.notes import collected
 
 SIZE = (1000, 800)

@@ -96,23 +96,30 @@ class Reporting:
 
 def run_jobs(jobs: Sequence[Job], reporting: Reporting, *, failed: Iterable[Outcome] = ()) -> int:
     """Do all jobs and report; ``failed`` are sources that never became one. Returns the exit status."""
+    return follow([job.source for job in jobs], (run_job(job, reporting) for job in jobs), reporting, failed=failed)
+
+
+def follow(
+    sources: Sequence[Path], outcomes: Iterable[Outcome], reporting: Reporting, *, failed: Iterable[Outcome] = ()
+) -> int:
+    """Report while the outcomes of ``sources``, in their order, come; as `run_jobs`."""
     if reporting.quiet:
         logging.getLogger("kouros").setLevel(logging.ERROR)
-    outcomes = list(failed)
+    ended = list(failed)
     if reporting.json:
-        for outcome in outcomes:
+        for outcome in ended:
             print(outcome.as_json(), flush=True)
     try:
         with _Interrupts() as interrupts:
-            for outcome in _progress(jobs, reporting):
+            for outcome in _progress(sources, outcomes, reporting):
                 if outcome.done or not interrupts.came:
-                    outcomes.append(outcome)
+                    ended.append(outcome)
                     if reporting.json:
                         print(outcome.as_json(), flush=True)
                 interrupts.follow()
     finally:  # an interrupt too: what was done until then counts
-        _report(outcomes, reporting)
-    return 1 if any(outcome.error for outcome in outcomes) else 0
+        _report(ended, reporting)
+    return 1 if any(outcome.error for outcome in ended) else 0
 
 
 class _Interrupts:
@@ -143,9 +150,9 @@ class _Interrupts:
             raise KeyboardInterrupt
 
 
-def _progress(jobs: Sequence[Job], reporting: Reporting) -> Iterable[Outcome]:
-    if reporting.quiet or len(jobs) < 2 or not sys.stderr.isatty():
-        yield from (_run(job, reporting) for job in jobs)
+def _progress(sources: Sequence[Path], outcomes: Iterable[Outcome], reporting: Reporting) -> Iterable[Outcome]:
+    if reporting.quiet or len(sources) < 2 or not sys.stderr.isatty():
+        yield from outcomes
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -157,14 +164,14 @@ def _progress(jobs: Sequence[Job], reporting: Reporting) -> Iterable[Outcome]:
         TextColumn("{task.fields[name]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(jobs), name="")
-        for job in jobs:
-            progress.update(task, name=_shown(job.source.name))
-            yield _run(job, reporting)
-            progress.advance(task)
+        task = progress.add_task("", total=len(sources), name=_shown(sources[0].name))
+        for outcome, following in zip(outcomes, [*sources[1:], sources[-1]], strict=True):
+            yield outcome
+            progress.update(task, advance=1, name=_shown(following.name))
 
 
-def _run(job: Job, reporting: Reporting) -> Outcome:
+def run_job(job: Job, reporting: Reporting) -> Outcome:
+    """Do one, whatever happens."""
     start = time.perf_counter()
     with collected() as notes:
         done, error = _done(job, reporting)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from kouros.cli.usage import UsageError
 
 if TYPE_CHECKING:
+    from kouros.data.calibration import Calibration
     from kouros.data.images import Photo
-    from kouros.geometry.calibration import Calibration
 
 _LONGEST_FOCAL_LENGTH = 10_000_000
 """Pixels: more than any telescope's on the largest picture that is read."""

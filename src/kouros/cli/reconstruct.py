@@ -1,16 +1,18 @@
 """``kouros reconstruct``: photos in, rigged meshes, numbers and overlay pictures out."""
 
+import sys
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, run_jobs, worst_reprojection
+from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, follow, run_job, worst_reprojection
 from kouros.cli.cameras import CameraGiven, camera_given, check_heights_given
 from kouros.cli.keypoints import check_keypoint_set, people_of_photo
 from kouros.cli.usage import Flag, UsageError
+from kouros.cli.workers import in_processes
 from kouros.notes import collected
 
 if TYPE_CHECKING:
@@ -69,6 +71,10 @@ class Reconstruct:
     """How that map numbers the parts: lip, atr, pascal, bodypix, or one of ours (parts12, parts24, ...)."""
     body: Path | None = None
     """A licensed SMPL file (.pkl or .npz); without it the free body, or the run's."""
+    skip_existing: Flag = False
+    """Leave photos alone whose results are all there already."""
+    workers: int = 1
+    """Processes that share the photos, each with one thread; worth it for many photos."""
     quiet: Flag = False
     """Say nothing but errors."""
     json: Flag = False
@@ -97,17 +103,32 @@ class Reconstruct:
             option = "--boxes" if self.boxes else "--parts"
             raise UsageError(f"{option} belongs to one photo, but {len(sources)} are given; name one photo.")
         destinations = destinations_in(self.out, self.format, overlay=self.overlay)
-        reconstructor = None if self.parts else self._reconstructor()
-        jobs = [
-            Job(p, partial(self._reconstruct, p, reconstructor, destinations), notes) for p, notes in sources.items()
-        ]
-        return run_jobs(jobs, Reporting(self.quiet, self.json, self.traceback), failed=failed)
+        photos = [_Photo(path, destinations.name_for(path), notes) for path, notes in sources.items()]
+        if self.skip_existing:
+            photos, all_photos = [p for p in photos if not destinations.are_there(p.name)], photos
+            if len(photos) < len(all_photos) and not self.quiet:
+                there = f"{len(all_photos) - len(photos)} of {len(all_photos)} photos"
+                print(f"note: {there} have their results in {self.out} already.", file=sys.stderr)
+        reporting = Reporting(self.quiet, self.json, self.traceback)
+        workers = 1 if self.parts else min(self.workers, len(photos))
+        if workers > 1:
+            outcomes = in_processes(partial(_in_this_process, self), photos, workers, _lost)
+        else:
+            reconstructor = None if self.parts or not photos else self._reconstructor()
+            outcomes = (self._outcome(photo, reconstructor, destinations) for photo in photos)
+        return follow([photo.path for photo in photos], outcomes, reporting, failed=failed)
+
+    def _outcome(self, photo: "_Photo", reconstructor: "Reconstructor | None", destinations: "Destinations") -> Outcome:
+        run = partial(self._reconstruct, photo, reconstructor, destinations)
+        return run_job(Job(photo.path, run, photo.notes), Reporting(self.quiet, self.json, self.traceback))
 
     def _check(self) -> None:
         if not self.images:
             raise UsageError("no photo is given; name photos or folders of photos.")
         if self.keypoints and self.boxes:
             raise UsageError("--keypoints and --boxes both say where the people are; give one of them.")
+        if self.workers < 1:
+            raise UsageError(f"--workers must be at least 1, not {self.workers}.")
         if self.max_people is not None and self.max_people < 1:
             raise UsageError(f"--max-people must be at least 1, not {self.max_people}.")
         self._camera  # noqa: B018  what is wrong with it is said before anything is computed
@@ -143,11 +164,14 @@ class Reconstruct:
         except ValueError as error:
             raise JobError(f"--parts: {error}") from None
 
-    def _reconstruct(self, path: Path, reconstructor: "Reconstructor | None", destinations: "Destinations") -> Done:
+    def _reconstruct(
+        self, named: "_Photo", reconstructor: "Reconstructor | None", destinations: "Destinations"
+    ) -> Done:
         import numpy as np
 
         from kouros.data.images import ImageError, read_image
 
+        path = named.path
         try:
             photo = read_image(path)
         except ImageError as error:
@@ -183,7 +207,38 @@ class Reconstruct:
             image=destinations.reference_to(path),
             focal_source=self._camera.source(photo.focal_source),
         )
-        return Done(len(people), save(files, path, destinations), worst_reprojection(people))
+        return Done(len(people), write(files, destinations.folder / named.name), worst_reprojection(people))
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """One of a run's photos."""
+
+    path: Path
+    name: str
+    """Of its results."""
+    notes: tuple[str, ...]
+    """What there was to say before it."""
+
+
+def _in_this_process(command: Reconstruct, photo: _Photo) -> Outcome:
+    """One photo, in one of several processes."""
+    return command._outcome(photo, *_prepared(command))
+
+
+@lru_cache(maxsize=1)
+def _prepared(command: Reconstruct) -> tuple["Reconstructor", "Destinations"]:
+    return command._reconstructor(), destinations_in(command.out, command.format, overlay=command.overlay)
+
+
+def _lost(photo: _Photo) -> Outcome:
+    return Outcome(
+        photo.path,
+        0.0,
+        None,
+        f"{photo.path}: the process that did this photo ended of a sudden, perhaps for want of memory; try fewer "
+        "--workers.",
+    )
 
 
 def load_body_of(path: Path | None) -> "BodyModel | None":
@@ -228,9 +283,13 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
 
 def save(files: dict[str, bytes], source: Path, destinations: "Destinations") -> tuple[Path, ...]:
     """Write the results of one source, all or none; returns where they are."""
+    return write(files, destinations.folder / destinations.name_for(source))
+
+
+def write(files: dict[str, bytes], place: Path) -> tuple[Path, ...]:
+    """Write the files whose names are ``place`` and a suffix, all or none; returns where they are."""
     from kouros.files import write_files
 
-    name = destinations.name_for(source)
-    contents = {destinations.folder / f"{name}{suffix}": data for suffix, data in files.items()}
+    contents = {place.with_name(place.name + suffix): data for suffix, data in files.items()}
     write_files(contents)
     return tuple(contents)

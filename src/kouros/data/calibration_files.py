@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from kouros.data.calibration import Calibration
 from kouros.documents import DocumentError, parse_json
-from kouros.geometry.calibration import Calibration
 
 _MATRIX = ("camera_matrix", "cameraMatrix", "Camera_Matrix", "intrinsic_matrix", "intrinsics", "matrix", "mtx", "K")
 _DISTORTION = (

@@ -3,6 +3,8 @@
 Pictures come from strangers: each way in which one can be unusable ends in an `ImageError` of one sentence.
 """
 
+import importlib
+import importlib.util
 import io
 import math
 import re
@@ -10,6 +12,7 @@ import struct
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +27,24 @@ MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 """A shorter side, pixels, cannot show a person."""
 _AVIF = frozenset({".avif"}) if features.check("avif") else frozenset[str]()
-IMAGE_SUFFIXES = _AVIF | {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_HEIF_READER = next((name for name in ("pi_heif", "pillow_heif") if importlib.util.find_spec(name)), None)
+"""Package that teaches Pillow the pictures of phones, where one is installed (the extra `heic`)."""
+_HEIF = frozenset({".heic", ".heif", ".hif"}) if _HEIF_READER else frozenset[str]()
+IMAGE_SUFFIXES = _AVIF | _HEIF | {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 """What `find_images` takes from a folder; a file named directly may have any suffix."""
 
 _OTHER_PICTURES = frozenset(
     {
-        ".avif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw",
-        ".orf", ".rw2", ".raf", ".tga", ".ppm", ".eps",
+        ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".psd", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef",
+        ".arw", ".orf", ".rw2", ".raf", ".tga", ".ppm", ".eps",
     }
 )  # fmt: skip
 """Suffixes of pictures that are not read; in a folder they are counted."""
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", *(["AVIF"] if _AVIF else []))
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", *(["AVIF"] if _AVIF else []), *(["HEIF"] if _HEIF else []),
+)  # fmt: skip
 """Of pictures that are opened, whatever the file's name says; Pillow knows more, some of which start other programs."""
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _STRIP = 2**20
 """Pixels that are composed or scaled at a time, in wider numbers than they are stored in."""
 
@@ -122,6 +131,7 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         OSError: it is missing, no such picture, or too large.
     """
+    _teach_heif()
     try:
         image = Image.open(path, formats=FORMATS)
     except (Image.DecompressionBombError, SyntaxError) as error:
@@ -160,7 +170,7 @@ def _images_in(folder: Path) -> list[Path]:
         raise ImageError(f"{folder}: this folder cannot be listed ({error.strerror or error}).") from None
     if not files:
         raise ImageError(
-            f"{folder}: this folder holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES - _AVIF))}); "
+            f"{folder}: this folder holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES - _AVIF - _HEIF))}); "
             "sub-folders are not searched."
         )
     return sorted(files, key=_natural_order)
@@ -204,6 +214,7 @@ def _decode(data: bytes, *, name: str, label: str) -> Photo:
 def _opened(data: bytes, label: str) -> Image.Image:
     if not data:
         raise ImageError(f"{label}: the file is empty.")
+    _teach_heif()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about sizes and metadata; the limits here are our own
@@ -211,9 +222,21 @@ def _opened(data: bytes, label: str) -> Image.Image:
     except Image.DecompressionBombError:
         raise ImageError(_too_large(label)) from None
     except Exception:  # decoders raise anything on hostile files
+        if not _HEIF and data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+            raise ImageError(
+                f"{label}: this is a HEIC picture, as phones take them; pip install 'kouros[heic]' to read it, or "
+                "convert it to JPEG."
+            ) from None
         raise ImageError(
             f"{label}: this is not a picture in a format that can be read; expected JPEG, PNG, WebP, TIFF, BMP or GIF."
         ) from None
+
+
+@cache
+def _teach_heif() -> None:
+    """Let Pillow open HEIC, if somebody can."""
+    if _HEIF_READER:
+        importlib.import_module(_HEIF_READER).register_heif_opener()
 
 
 def _too_large(label: str, size: tuple[int, int] | None = None) -> str:

@@ -7,13 +7,13 @@ sure is each? A calibrated probability (there too). That a pose is uncertain is 
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Shaped, UInt8
 
 from kouros.body.keypoints import BLAZEPOSE33
@@ -102,7 +102,7 @@ class PoseDetector:
 
     Args:
         model: a ``.task`` bundle of MediaPipe's Pose Landmarker, in place of the packaged detector and landmark model.
-        threads: CPU threads of the networks; default: as many as there are cores, at most 4.
+        threads: CPU threads of the networks; default: as many as torch uses, at most 4.
 
     Raises:
         FileNotFoundError: there is no such bundle.
@@ -111,7 +111,7 @@ class PoseDetector:
 
     def __init__(self, model: str | Path | None = None, *, threads: int | None = None) -> None:
         files = packaged_models() if model is None else read_task_file(model)
-        threads = threads or min(4, os.cpu_count() or 1)
+        threads = threads or min(4, torch.get_num_threads())
         self._detector = detector_network(files, threads)
         self._landmarks = landmark_network(files, threads)
         self._thunder, self._multipose = Thunder(threads=threads), MultiPose(threads=threads)

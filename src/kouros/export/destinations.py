@@ -32,6 +32,10 @@ class Destinations:
                 return name
         raise AssertionError("the candidates never end")
 
+    def are_there(self, name: str) -> bool:
+        """Whether all results of that name exist."""
+        return all((self.folder / f"{name}{suffix}").is_file() for suffix in (".json", *self._suffixes))
+
     def reference_to(self, source: Path) -> str:
         """``source`` as the results name it: relative to their folder, so that both may be moved together."""
         try:

@@ -40,7 +40,7 @@ def reconstruct(
         boxes: (N, 4) or (4,), x0, y0, x1, y1 in pixels: one person is looked for in each; results keep their order.
         focal_length: pixels; default: from EXIF, else the image's diagonal.
         camera: in its place, all of the camera: fx, fy, cx, cy or a 3 x 3 matrix, in pixels of the photo; a
-            `kouros.geometry.calibration.Calibration`; or a file of OpenCV's or Pose2Sim's. If it distorts, results are
+            `kouros.data.calibration.Calibration`; or a file of OpenCV's or Pose2Sim's. If it distorts, results are
             of the straightened photo.
         height: metres, of each person in the order of the result (None or NaN: unknown): it says how large they are,
             and so how far away. Without it both are assumed.

@@ -6,7 +6,7 @@ focal length unless the camera is.
 
 import math
 
-from kouros.geometry.calibration import KnownFrom
+from kouros.data.calibration import KnownFrom
 
 _LENS: dict[KnownFrom, float] = {"given": 0.02, "in the file": 0.05, "assumed": 0.4}
 """Standard deviation of the logarithm of the focal length. Files give whole millimetres, and no crop or digital zoom.

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from kouros.body import BodyModel, load_body
+from kouros.data.calibration import Calibration, KnownFrom
 from kouros.data.calibration_files import as_calibration
 from kouros.data.images import Photo, read_image
 from kouros.detection import DetectedPerson, PoseDetector, default_detector, find_people, landmarks_in_boxes
 from kouros.detection.usable import MINIMUM_KEYPOINTS
-from kouros.geometry.calibration import Calibration, KnownFrom
 from kouros.pipeline.distances import distance_spread
 from kouros.pipeline.given import people_from_keypoints
 from kouros.pipeline.heights import with_heights

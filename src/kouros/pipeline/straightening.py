@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from kouros.data.calibration import Calibration
 from kouros.data.images import Photo
 from kouros.detection import DetectedPerson
-from kouros.geometry.calibration import Calibration
 
 _ALONG_A_SIDE = 16
 """Points of a box's side that are straightened: straight sides become curves."""

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kouros.geometry.calibration import Calibration
+from kouros.data.calibration import Calibration
 
 LENS = Calibration((900.0, 880.0), (500.0, 390.0), (-0.28, 0.09, 0.001, -0.0005, -0.01), (1000, 800))
 
