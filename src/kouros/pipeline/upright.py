@@ -6,6 +6,7 @@ only up to a factor a person (somebody twice as tall, twice as far away, looks t
 sinks, is made larger or smaller about the camera, until the feet touch: in the picture nothing moves.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -89,6 +90,11 @@ class World:
         return self.rotation[1]
 
     @property
+    def has_floor(self) -> bool:
+        """Whether this is an upright world, and not camera space."""
+        return math.isfinite(self.uncertainty)
+
+    @property
     def T_world_camera(self) -> Float[Tensor, "4 4"]:
         """From camera space, of what has size 1."""
         matrix = torch.eye(4)
@@ -98,6 +104,10 @@ class World:
     def place(self, points: Float[Tensor, "*points 3"], person: int) -> Float[Tensor, "*points 3"]:
         """Points of one of the people, from camera space to the world."""
         return self.sizes[person] * points @ self.rotation.T + self.translation
+
+    def level(self, points: Float[Tensor, "*points 3"], person: int) -> Float[Tensor, "*points 3"]:
+        """The same in the space of a level camera that is where the camera is: y down, z ahead."""
+        return self.sizes[person] * points @ self.rotation.T * points.new_tensor([1.0, -1.0, -1.0])
 
 
 def world_of(people: Sequence[Upstanding], network: TiltNetwork | None = None) -> World:
