@@ -21,6 +21,7 @@ from rich.table import Table
 
 from kouros.data.images import read_image
 from kouros.export.glb import glb_bytes
+from kouros.export.people import world_in
 from kouros.export.pictures import overlay_picture, png_bytes
 from kouros.export.results import json_bytes, npz_bytes
 from kouros.files import write_files
@@ -43,11 +44,12 @@ def run(photo_file: Path, out: Path, seconds: dict[str, list[float]]) -> int:
     reconstructor = default_reconstructor()
     seen = timed("find people", reconstructor.see, photo)
     people = timed("estimate bodies", reconstructor.people, seen)
-    files = {".glb": timed("glb", glb_bytes, people)}
-    picture = timed("draw", overlay_picture, photo.pixels, people)
+    world = timed("upright world", world_in, "world", people)
+    files = {".glb": timed("glb", glb_bytes, people, world)}
+    picture = timed("draw", overlay_picture, photo.pixels, people, world)
     files[".overlay.png"] = timed("png", png_bytes, picture)
-    files[".npz"] = timed("npz, json", npz_bytes, people)
-    files[".json"] = json_bytes(people)
+    files[".npz"] = timed("npz, json", npz_bytes, people, world)
+    files[".json"] = json_bytes(people, world)
     timed("write", write_files, {out / f"{photo.name}{s}": data for s, data in files.items()})
     seconds["total"].append(time.perf_counter() - begin)
     return len(people)

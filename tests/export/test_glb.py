@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from kouros.body.skeleton import JOINT_NAMES, PARENTS
 from kouros.export.glb import glb_bytes
+from kouros.export.rigs import JOINTS, ROOT
+from kouros.pipeline.upright import World, world_of
 
 KINDS = {5121: "<u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
@@ -74,36 +76,122 @@ class Glb:
 
 
 @pytest.fixture(scope="module")
-def glb(people) -> Glb:
-    return Glb(glb_bytes(people))
+def world(people) -> World:
+    return world_of(people)
 
 
-def test_a_viewer_that_skins_the_mesh_gets_our_vertices(glb: Glb, people):
-    for node, person in zip(glb.meshes(), people, strict=True):
-        expected = person.vertices.numpy() * [1, -1, -1]
+@pytest.fixture(scope="module")
+def glb(people, world: World) -> Glb:
+    return Glb(glb_bytes(people, world))
+
+
+@pytest.mark.parametrize("space", ["world", "camera"])
+def test_a_viewer_that_skins_the_mesh_gets_our_vertices(people, world: World, space: str):
+    chosen = world if space == "world" else World.of_camera(len(people))
+    glb = Glb(glb_bytes(people, chosen))
+    for k, (node, person) in enumerate(zip(glb.meshes(), people, strict=True)):
+        expected = chosen.place(person.vertices, k).numpy()
         skinned = glb.skinned(node)
         corners = expected[person.body.faces.numpy()]
         triangles = glb.accessor(glb.json["meshes"][node["mesh"]]["primitives"][0]["indices"]).reshape(-1, 3)
-        assert_allclose(skinned[triangles], corners, atol=1e-5)
+        assert_allclose(skinned[triangles], corners, atol=2e-5)
+        if space == "world":
+            assert skinned[:, 1].min() == pytest.approx(0.0, abs=2e-5)
 
 
-def test_joint_nodes_are_named_nested_and_where_our_joints_are(glb: Glb, people):
-    world = glb.world()
-    for skin, person in zip(glb.json["skins"], people, strict=True):
-        nodes = [glb.json["nodes"][j] for j in skin["joints"]]
+def test_the_camera_sees_in_the_world_what_it_saw_in_the_photo(glb: Glb, people, world: World):
+    assert float((world.sizes - 1).abs().max()) > 1e-3  # who is moved to the floor is seen where they were
+    (index,) = [i for i, node in enumerate(glb.json["nodes"]) if "camera" in node]
+    inverse = np.linalg.inv(glb.world()[index])
+    perspective = glb.json["cameras"][0]["perspective"]
+    for node, person in zip(glb.meshes(), people, strict=True):
+        seen = glb.skinned(node) @ inverse[:3, :3].T + inverse[:3, 3]
+        # glTF 2.0, 3.10: the camera looks along -z; yfov is the whole vertical angle.
+        scale = 240 / np.tan(perspective["yfov"] / 2)
+        pixels = np.stack([320 - scale * seen[:, 0] / seen[:, 2], 240 + scale * seen[:, 1] / seen[:, 2]], axis=1)
+        triangles = glb.accessor(glb.json["meshes"][node["mesh"]]["primitives"][0]["indices"]).reshape(-1, 3)
+        ours = person.camera.project(person.vertices).numpy()[person.body.faces.numpy()]
+        assert_allclose(pixels[triangles], ours, atol=0.02)
+
+
+def test_bones_are_named_nested_and_where_our_joints_are(glb: Glb, people, world: World):
+    placed = glb.world()
+    for k, (skin, person) in enumerate(zip(glb.json["skins"], people, strict=True)):
+        root, *joints = skin["joints"]
+        nodes = [glb.json["nodes"][j] for j in joints]
         assert [n["name"] for n in nodes] == list(JOINT_NAMES)
+        assert glb.json["nodes"][root]["name"] == "root" and glb.json["nodes"][root]["children"] == [joints[0]]
         for joint, parent in enumerate(PARENTS[1:], start=1):
-            assert skin["joints"][joint] in nodes[parent]["children"]
-        positions = np.stack([world[j][:3, 3] for j in skin["joints"]])
-        assert_allclose(positions, person.joints.numpy() * [1, -1, -1], atol=1e-5)
+            assert joints[joint] in nodes[parent]["children"]
+        positions = np.stack([placed[j][:3, 3] for j in joints])
+        assert_allclose(positions, world.place(person.joints, k).numpy(), atol=2e-5)
+        # The root is on the floor below the pelvis, upright.
+        assert_allclose(placed[root][:3, 3], positions[0] * [1, 0, 1], atol=2e-5)
+        assert_allclose(placed[root][:3, 1], [0, 1, 0], atol=1e-6)
+
+
+def test_bones_point_along_the_limbs_in_every_pose(glb: Glb):
+    placed = glb.world()
+    for skin in glb.json["skins"]:
+        bone = dict(zip(("root", *JOINT_NAMES), (placed[j] for j in skin["joints"]), strict=True))
+        for one, other in (
+            ("left_hip", "left_knee"), ("right_knee", "right_ankle"), ("left_ankle", "left_foot"),
+            ("right_shoulder", "right_elbow"), ("left_elbow", "left_wrist"), ("left_wrist", "left_hand"),
+            ("spine1", "spine2"), ("neck", "head"), ("left_collar", "left_shoulder"),
+        ):  # fmt: skip
+            along = bone[other][:3, 3] - bone[one][:3, 3]
+            assert_allclose(bone[one][:3, 1], along / np.linalg.norm(along), atol=1e-4)
+
+
+def posed_by(data: bytes, name: str) -> Glb:
+    """The file with one of its animations' first frames as its pose."""
+    glb = Glb(data)
+    (animation,) = [a for a in glb.json["animations"] if a["name"] == name]
+    for channel in animation["channels"]:
+        sampler, target = animation["samplers"][channel["sampler"]], channel["target"]
+        assert glb.accessor(sampler["input"]).tolist() == [[0.0]]
+        glb.json["nodes"][target["node"]][target["path"]] = glb.accessor(sampler["output"])[0].tolist()
+    return glb
+
+
+def test_the_photos_pose_is_an_animation_and_so_is_the_t_pose(people, world: World):
+    data = glb_bytes(people, world)
+    plain, photo, t_pose = Glb(data), posed_by(data, "photo"), posed_by(data, "T-pose")
+    for k, (node, person) in enumerate(zip(plain.meshes(), people, strict=True)):
+        assert_allclose(photo.skinned(node), plain.skinned(node), atol=1e-5)
+        skin = plain.json["skins"][node["skin"]]
+        joints = np.stack([t_pose.world()[j][:3, 3] for j in skin["joints"][1:]])
+        rest = (person.body.joint_template + person.body.joint_shapedirs @ person.betas).numpy()
+        apart, expected = (np.linalg.norm(p[:, None] - p[None], axis=-1) for p in (joints, rest))
+        assert_allclose(apart, float(world.sizes[k]) * expected, atol=1e-4)
+        spine = joints[JOINT_NAMES.index("spine3")] - joints[0]
+        assert spine[1] / np.linalg.norm(spine) > 0.98  # upright
+        # Blend shapes of the photo's pose stay in the mesh, so soles are only nearly flat.
+        assert t_pose.skinned(node)[:, 1].min() == pytest.approx(0.0, abs=0.03)
+
+
+@pytest.mark.parametrize("rig", list(JOINTS))
+def test_bones_have_the_names_that_were_asked_for(people, world: World, rig: str):
+    glb = Glb(glb_bytes(people[:1], World.of_camera(1), rig))
+    names = [glb.json["nodes"][j]["name"] for j in glb.json["skins"][0]["joints"]]
+    assert names == [ROOT[rig], *JOINTS[rig]] and len(set(names)) == 25
+    left, right = (names[1 + JOINT_NAMES.index(f"{side}_elbow")] for side in ("left", "right"))
+    swapped = left.replace("Left", "Right").replace("left", "right")
+    assert right == (swapped if rig != "unreal" else left.removesuffix("_l") + "_r")
+
+
+def test_everybody_is_of_one_neutral_grey(glb: Glb):
+    (material,) = glb.json["materials"]
+    red, green, blue, alpha = material["pbrMetallicRoughness"]["baseColorFactor"]
+    assert red == green == blue and 0.2 < red < 0.5 and alpha == 1.0
 
 
 def test_turning_a_joint_node_moves_only_what_hangs_on_it(people):
-    glb = Glb(glb_bytes(people[:1]))
+    glb = Glb(glb_bytes(people[:1], World.of_camera(1)))
     (node,) = glb.meshes()
     before = glb.skinned(node)
     elbow = next(n for n in glb.json["nodes"] if n.get("name") == "left_elbow")
-    turned = Rotation.from_quat(elbow["rotation"]) * Rotation.from_rotvec([0, 1.0, 0])
+    turned = Rotation.from_quat(elbow["rotation"]) * Rotation.from_rotvec([1.0, 0, 0])  # y is along the bone
     elbow["rotation"] = turned.as_quat().tolist()
     moved = np.linalg.norm(glb.skinned(node) - before, axis=1)
     assert 0.01 < (moved > 1e-6).mean() < 0.4 and moved.max() > 0.1
@@ -135,14 +223,14 @@ def test_the_camera_has_the_photos_field_of_view(glb: Glb):
     assert perspective["aspectRatio"] == pytest.approx(640 / 480)
 
 
-def test_a_person_stays_under_two_megabytes_and_a_second_costs_less(people):
-    one, two = len(glb_bytes(people[:1])), len(glb_bytes(people))
+def test_a_person_stays_under_two_megabytes_and_a_second_costs_less(people, world: World):
+    one, two = len(glb_bytes(people[:1], World.of_camera(1))), len(glb_bytes(people, world))
     assert one < 2e6 and two < 1.6 * one
 
 
 def test_nobody_is_an_error():
     with pytest.raises(ValueError, match="at least one"):
-        glb_bytes([])
+        glb_bytes([], World.of_camera(0))
 
 
 _VALIDATE = """
@@ -153,14 +241,14 @@ validateBytes(new Uint8Array(data)).then(r => console.log(JSON.stringify(r.issue
 
 
 @pytest.mark.slow
-def test_khronos_validator_finds_neither_errors_nor_warnings(people, tmp_path: Path):
+def test_khronos_validator_finds_neither_errors_nor_warnings(people, world: World, tmp_path: Path):
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("needs node and npm")
     installed = subprocess.run([npm, "install", "gltf-validator"], cwd=tmp_path, capture_output=True, timeout=120)
     if installed.returncode:
         pytest.skip("gltf-validator cannot be installed here")
-    (tmp_path / "two.glb").write_bytes(glb_bytes(people))
+    (tmp_path / "two.glb").write_bytes(glb_bytes(people, world))
     ran = subprocess.run(
         ["node", "-e", _VALIDATE, "two.glb"], cwd=tmp_path, capture_output=True, check=True, timeout=60
     )

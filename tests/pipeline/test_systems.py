@@ -17,6 +17,7 @@ from kouros.networks.resnet import ResNet
 from kouros.pipeline.comparing import compare
 from kouros.pipeline.open import open_estimator, reconstructor_of
 from kouros.pipeline.reconstructor import default_reconstructor
+from kouros.pipeline.upright import World
 from kouros.systems.estimator import Estimate, PersonInPhoto, in_photo_camera
 from kouros.systems.spin import SpinConfig
 from kouros.training.runs import RunFolder, write_config
@@ -123,7 +124,7 @@ def test_meshes_that_no_parameters_made_get_a_rig_and_stay_as_they_are(seen):
     assert_close(person.vertices, expected.vertices)
     rigged = person.parameters.map(lambda t: t[None]).posed_by(person.body).vertices[0]
     assert float((rigged - person.vertices).norm(dim=-1).mean()) < 2e-3
-    assert len(glb_bytes([person])) > 100_000
+    assert len(glb_bytes([person], World.of_camera(1))) > 100_000
 
 
 def test_keypoints_alone_are_not_enough_for_who_looks_at_pictures(run: Path, seen):

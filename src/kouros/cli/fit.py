@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Fit:
     """Fit bodies to 2D keypoints of another detector; no photo is needed.
 
-    Whose files they are is told by what is in them. For each image: NAME.glb (rigged, all people in the camera),
+    Whose files they are is told by what is in them. For each image: NAME.glb (rigged, all people on one floor),
     NAME.npz and NAME.json. For each film: the same for every frame with people, in a folder NAME, and NAME.npz and
     NAME.json of the whole.
     """
@@ -44,6 +44,10 @@ class Fit:
     """Folder for the results; made where it is missing."""
     format: tuple[Literal["glb", "obj", "ply"], ...] = ("glb",)
     """Formats of the meshes; only GLB has a skeleton to pose."""
+    space: Literal["world", "camera"] = "world"
+    """Where the meshes stand: upright on a floor, y up, or in the camera; the frames of a film in the camera always."""
+    rig: Literal["smpl", "mixamo", "vrm", "unreal"] = "smpl"
+    """Whose names the bones of a GLB have."""
     focal_length: float | None = None
     """Focal length in pixels; without it the image's diagonal."""
     camera: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FX FY CX CY | FILE")] = ()
@@ -156,7 +160,9 @@ class Fit:
         for k, name in enumerate(video.names):
             if people := video.people_of(k):
                 place = folder / name
-                outputs += save(self._files(people, of_frames.reference_to(place)), place, of_frames)
+                # Each frame alone would tell another up.
+                files = self._files(people, of_frames.reference_to(place), "camera")
+                outputs += save(files, place, of_frames)
         everybody = [person for track in video.tracks for person in track.people]
         return Done(len(video.tracks), outputs, worst_reprojection(everybody))
 
@@ -173,10 +179,10 @@ class Fit:
             )
         except ValueError as error:
             raise JobError(f"{place}: {error}") from None
-        files = self._files(people, destinations.reference_to(place))
+        files = self._files(people, destinations.reference_to(place), self.space)
         return Done(len(people), save(files, place, destinations), worst_reprojection(people))
 
-    def _files(self, people: "Sequence[Person]", image: str) -> dict[str, bytes]:
+    def _files(self, people: "Sequence[Person]", image: str, space: Literal["world", "camera"]) -> dict[str, bytes]:
         from kouros.export.bundle import result_files
 
         return result_files(
@@ -184,6 +190,8 @@ class Fit:
             self.format,
             image=image,
             focal_source=self._camera.source(),
+            space=space,
+            rig=self.rig,
         )
 
 

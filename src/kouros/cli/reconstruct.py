@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Reconstruct:
     """Find the people in photos and write posed, shaped 3D bodies of them.
 
-    For each photo: NAME.glb (rigged, all people in the photo's camera), NAME.overlay.png, NAME.npz and
-    NAME.json.
+    For each photo: NAME.glb (rigged, all people on one floor, with the photo's camera), NAME.overlay.png, NAME.npz
+    and NAME.json.
     """
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")]
@@ -35,6 +35,10 @@ class Reconstruct:
     """Folder for the results; made where it is missing."""
     format: tuple[Literal["glb", "obj", "ply"], ...] = ("glb",)
     """Formats of the meshes; only GLB has a skeleton to pose."""
+    space: Literal["world", "camera"] = "world"
+    """Where the meshes stand: upright on a floor, y up, or in the photo's camera."""
+    rig: Literal["smpl", "mixamo", "vrm", "unreal"] = "smpl"
+    """Whose names the bones of a GLB have."""
     overlay: bool = True
     """Draw the people over the photo, with a view from the side."""
     tiles: bool = True
@@ -206,6 +210,8 @@ class Reconstruct:
             pixels=straightened_photo(photo, lens).pixels if self.overlay else None,
             image=destinations.reference_to(path),
             focal_source=self._camera.source(photo.focal_source),
+            space=self.space,
+            rig=self.rig,
         )
         return Done(len(people), write(files, destinations.folder / named.name), worst_reprojection(people))
 

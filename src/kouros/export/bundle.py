@@ -8,13 +8,13 @@ from jaxtyping import UInt8
 
 from kouros.export.glb import glb_bytes
 from kouros.export.meshes import obj_bytes, ply_bytes
-from kouros.export.people import PosedPerson
+from kouros.export.people import PosedPerson, Space, world_in
 from kouros.export.pictures import overlay_picture, png_bytes
 from kouros.export.results import json_bytes, npz_bytes
+from kouros.export.rigs import RigNames
 
 MeshFormat = Literal["glb", "obj", "ply"]
 OVERLAY_SUFFIX = ".overlay.png"
-_MESH_WRITERS = {"glb": glb_bytes, "obj": obj_bytes, "ply": ply_bytes}
 
 
 def result_files(
@@ -24,6 +24,8 @@ def result_files(
     pixels: UInt8[np.ndarray, "height width 3"] | None = None,
     image: str | None = None,
     focal_source: str | None = None,
+    space: Space = "world",
+    rig: RigNames = "smpl",
 ) -> dict[str, bytes]:
     """Contents of the files by their suffix, in the order in which they should appear.
 
@@ -32,13 +34,21 @@ def result_files(
         pixels: the photo to draw the people over; None for no picture.
         image: where the photo is, for whoever reads the JSON.
         focal_source: what the focal length is from, for the same.
+        space: of the meshes, of what the numbers call the world, and of the view from the side.
+        rig: whose names the bones of a GLB have.
 
     Raises:
         ValueError: there is nobody, or the numbers are not finite.
     """
-    files: dict[str, bytes] = {f".{name}": _MESH_WRITERS[name](people) for name in dict.fromkeys(formats)}
+    world = world_in(space, people)
+    writers = {
+        "glb": lambda: glb_bytes(people, world, rig),
+        "obj": lambda: obj_bytes(people, world),
+        "ply": lambda: ply_bytes(people, world),
+    }
+    files: dict[str, bytes] = {f".{name}": writers[name]() for name in dict.fromkeys(formats)}
     if pixels is not None:
-        files[OVERLAY_SUFFIX] = png_bytes(overlay_picture(pixels, people))
-    files[".npz"] = npz_bytes(people)
-    files[".json"] = json_bytes(people, image=image, focal_length_source=focal_source)
+        files[OVERLAY_SUFFIX] = png_bytes(overlay_picture(pixels, people, world))
+    files[".npz"] = npz_bytes(people, world)
+    files[".json"] = json_bytes(people, world, image=image, focal_length_source=focal_source)
     return files

@@ -1,10 +1,10 @@
-"""Rigged GLB: every person of a photo as a skinned mesh with a skeleton of named joints, placed in the
-photo's camera.
+"""Rigged GLB: every person of a photo as a skinned mesh with a skeleton of named bones, standing in an upright world,
+and the photo's camera.
 
-A glTF skin is linear blend skinning with the joints' node transforms, so a body is carried over exactly:
-the mesh is the shaped T-pose, each joint's node turns as the pose says, and a viewer that opens the file
-shows our vertices. The pose blend shapes of the present pose are baked into the mesh; whoever poses it
-anew, in Blender say, keeps those. Names of nodes are `kouros.body.skeleton.JOINT_NAMES`. Format: glTF 2.0
+A glTF skin is linear blend skinning with the joints' node transforms, so a body is carried over exactly: the mesh is
+the shaped T-pose, each joint's node turns as the pose says, and a viewer that opens the file shows our vertices. The
+pose blend shapes of the present pose are baked into the mesh; whoever poses it anew, in Blender say, keeps those. Bones
+are those of `kouros.export.rigs`; two animations of one frame, "photo" and "T-pose", hold the poses. Format: glTF 2.0
 specification, 3.7.3 (skins).
 """
 
@@ -23,28 +23,41 @@ from scipy.spatial.transform import Rotation
 
 from kouros import __version__
 from kouros.body import BodyModel
-from kouros.body.skeleton import JOINT_NAMES, PARENTS
-from kouros.export.people import CAMERA_TO_FILE, PosedPerson, colour_of, require_people
+from kouros.body.skeleton import NUM_JOINTS, PARENTS, forward_kinematics
+from kouros.export.people import PosedPerson, require_people
+from kouros.export.rigs import JOINTS, ROOT, RigNames, bone_axes
+from kouros.pipeline.upright import World
 
 MAX_INFLUENCES = 8
 """Joints that move a vertex: two sets of four, which every common viewer reads."""
 _NEAR_PLANE = 0.05
 
 
-def glb_bytes(people: Sequence[PosedPerson]) -> bytes:
-    """A GLB file of the people of one photo, with a camera of the photo's field of view at the origin.
+_GREY = 0.6
+"""sRGB, of everybody: neither skin nor clothes are known."""
+_PARENTS = (-1, *(parent + 1 for parent in PARENTS))
+"""Of the bones: the root, then the joints."""
+_NUM_BONES = NUM_JOINTS + 1
+
+
+def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl") -> bytes:
+    """A GLB file of the people of one photo, with a camera of the photo's field of view where the photo was taken.
 
     The camera is the first person's; glTF cannot shift a principal point, so one off the image's centre is
     lost. People of the same body model share what depends on the model only.
+
+    Args:
+        world: where the people stand.
+        rig: whose names the bones have.
 
     Raises:
         ValueError: there is nobody.
     """
     require_people(people)
-    writer = _Writer()
-    writer.add_camera(people[0])
+    writer = _Writer(rig)
+    writer.add_camera(people[0], world)
     for index, person in enumerate(people):
-        writer.add_person(person, index)
+        writer.add_person(person, world, index)
     return writer.finish()
 
 
@@ -63,6 +76,7 @@ class RiggedMesh:
     uv: Float[np.ndarray, "corners 2"] | None
     """v down, as glTF has it."""
     joints: Int[np.ndarray, "corners influences"]
+    """Numbers of bones."""
     weights: Float[np.ndarray, "corners influences"]
     faces: Int[np.ndarray, "faces 3"]
     """Of body vertices."""
@@ -110,12 +124,12 @@ def _rig(body: BodyModel) -> RiggedMesh:
     joints = np.argsort(-dense, axis=1, kind="stable")[:, : 4 * math.ceil(used / 4)]
     weights = np.take_along_axis(dense, joints, axis=1)
     weights /= weights.sum(axis=1, keepdims=True)
-    joints = np.where(weights > 0, joints, 0)  # glTF: an unused influence names joint 0
+    joints = np.where(weights > 0, joints, -1)  # glTF: an unused influence names joint 0
     return RiggedMesh(
         source=source,
         triangles=triangles,
         uv=uv,
-        joints=joints[source],
+        joints=joints[source] + 1,  # bone 0 is the root
         weights=weights[source],
         faces=faces,
         num_vertices=len(body.v_template),
@@ -123,33 +137,77 @@ def _rig(body: BodyModel) -> RiggedMesh:
 
 
 @dataclass(frozen=True, eq=False)
-class _RestBody:
-    """A person's mesh before skinning, and what the joints' nodes need; body space, metres."""
+class _Bones:
+    """Where the bones of a skeleton are: the root, then the joints."""
+
+    axes: Float[np.ndarray, "25 3 3"]
+    """As columns."""
+    places: Float[np.ndarray, "25 3"]
+
+    def local(self) -> tuple[Float[np.ndarray, "25 4"], Float[np.ndarray, "25 3"]]:
+        """Rotations (quaternions x, y, z, w) and translations relative to the parent bones."""
+        rotations, places = self.axes.copy(), self.places.copy()
+        parents = list(_PARENTS[1:])
+        above = self.axes[parents].transpose(0, 2, 1)
+        rotations[1:] = above @ self.axes[1:]
+        places[1:] = (above @ (self.places[1:] - self.places[parents])[..., None])[..., 0]
+        return Rotation.from_matrix(rotations).as_quat(), places
+
+
+@dataclass(frozen=True, eq=False)
+class _Figure:
+    """A person's mesh before skinning, above the origin and on its soles, and the bones that carry it; metres."""
 
     vertices: Float[np.ndarray, "vertices 3"]
-    """Shaped T-pose with the present pose's blend shapes."""
-    joints: Float[np.ndarray, "24 3"]
-    """Of the shaped T-pose."""
-    rotations: Float[np.ndarray, "24 3 3"]
-    """Relative to the parent; the root's leads to camera space."""
+    """Shaped T-pose with the present pose's blend shapes, as large as the person is in the world."""
+    bound: _Bones
+    """In the T-pose of the mesh."""
+    posed: _Bones
+    """In the world, as in the photo."""
+    at_rest: _Bones
+    """In the world, the T-pose where the person stands."""
 
     @staticmethod
-    def of(person: PosedPerson) -> "_RestBody":
-        body, betas = person.body, person.betas
+    def of(person: PosedPerson, world: World, index: int) -> "_Figure":
+        body, betas, size = person.body, person.betas, float(world.sizes[index])
         rotvecs = torch.cat([person.global_orient, person.body_pose]).reshape(-1, 3)
         rotations = Rotation.from_rotvec(rotvecs.detach().double().numpy()).as_matrix()
         with torch.no_grad():
             shaped = body.v_template + body.shapedirs[..., : len(betas)] @ betas
-            joints = body.joint_regressor @ shaped
+            joints = (body.joint_regressor @ shaped).double()
             features = torch.from_numpy((rotations[1:] - np.eye(3)).ravel()).to(shaped.dtype)
-            posed = shaped + (features @ body.posedirs).reshape(-1, 3)
-        return _RestBody(posed.double().numpy(), joints.double().numpy(), rotations)
+            mesh = shaped + (features @ body.posedirs).reshape(-1, 3)
+            turned, positions = forward_kinematics(torch.from_numpy(rotations), joints)
+            places = world.place((positions + person.transl).float(), index).double().numpy()
+            ground = 0.0 if world.has_floor else float(world.place(person.vertices.detach(), index)[:, 1].min())
+        rest = size * joints.numpy()
+        sole = size * float(shaped[:, 1].min())
+        axes = bone_axes(rest)
+        in_world = world.rotation.double().numpy() @ turned.numpy()
+        heading = _heading(in_world[0])
+        root = np.array([places[0, 0], ground, places[0, 2]])
+        under = np.array([rest[0, 0], sole, rest[0, 2]])
+        standing = (rest - under) @ heading.T + root
+        return _Figure(
+            size * mesh.double().numpy() - under,
+            _Bones(np.concatenate([np.eye(3)[None], axes]), np.concatenate([np.zeros((1, 3)), rest - under])),
+            _Bones(np.concatenate([heading[None], in_world @ axes]), np.concatenate([root[None], places])),
+            _Bones(np.concatenate([heading[None], heading @ axes]), np.concatenate([root[None], standing])),
+        )
+
+
+def _heading(pelvis: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    """Rotation about the vertical to where the pelvis faces; of somebody who lies, to where the head points."""
+    front = pelvis[:, 2] if abs(pelvis[1, 2]) < 0.9 else pelvis[:, 1]
+    angle = math.atan2(front[0], front[2])
+    return Rotation.from_rotvec([0.0, angle, 0.0]).as_matrix()
 
 
 class _Writer:
     """Builds one glTF document and its binary buffer."""
 
-    def __init__(self) -> None:
+    def __init__(self, rig: RigNames) -> None:
+        self._names = (ROOT[rig], *JOINTS[rig])
         self._gltf = pygltflib.GLTF2(
             asset=pygltflib.Asset(generator=f"kouros {__version__}"),
             scene=0,
@@ -158,61 +216,64 @@ class _Writer:
         self._chunks: list[bytes] = []
         self._offset = 0
         self._shared: dict[int, _SharedAccessors] = {}
+        self._photo, self._t_pose = (pygltflib.Animation(name=name) for name in ("photo", "T-pose"))
+        self._gltf.animations = [self._photo, self._t_pose]
+        self._gltf.materials.append(_material())
+        self._start: int | None = None
 
     def finish(self) -> bytes:
         self._gltf.buffers = [pygltflib.Buffer(byteLength=self._offset)]
         self._gltf.set_binary_blob(b"".join(self._chunks))
         return b"".join(self._gltf.save_to_bytes())
 
-    def add_camera(self, person: PosedPerson) -> None:
+    def add_camera(self, person: PosedPerson, world: World) -> None:
         width, height = person.image_size
         focal_length = float(person.camera.focal_length)
         perspective = pygltflib.Perspective(
             aspectRatio=width / height, yfov=2 * math.atan(height / (2 * focal_length)), znear=_NEAR_PLANE
         )
         self._gltf.cameras.append(pygltflib.Camera(type="perspective", perspective=perspective, name="photo_camera"))
-        self._add_to_scene(pygltflib.Node(camera=0, name="photo_camera"))
+        # A glTF camera looks along its -z, with y up.
+        turn = world.rotation.double().numpy() @ np.diag([1.0, -1.0, -1.0])
+        place = world.translation.tolist()
+        quaternion = Rotation.from_matrix(turn).as_quat().tolist()
+        self._add_to_scene(pygltflib.Node(camera=0, name="photo_camera", translation=place, rotation=quaternion))
 
-    def add_person(self, person: PosedPerson, index: int) -> None:
+    def add_person(self, person: PosedPerson, world: World, index: int) -> None:
         name = f"person_{index + 1}"
-        mesh, rest = RiggedMesh.of(person.body), _RestBody.of(person)
-        skin = self._add_skin(name, rest, person.transl.detach().double().numpy())
-        self._gltf.materials.append(_material(name, colour_of(index)))
+        mesh, figure = RiggedMesh.of(person.body), _Figure.of(person, world, index)
+        skin = self._add_skin(name, figure)
         attributes = pygltflib.Attributes(
-            POSITION=self._add_vectors(rest.vertices[mesh.source], bounds=True),
-            NORMAL=self._add_vectors(mesh.normals(rest.vertices)[mesh.source]),
+            POSITION=self._add_vectors(figure.vertices[mesh.source], bounds=True),
+            NORMAL=self._add_vectors(mesh.normals(figure.vertices)[mesh.source]),
         )
         shared = self._shared_of(person.body, mesh)
         for semantic, accessor in shared.attributes.items():
             setattr(attributes, semantic, accessor)
-        primitive = pygltflib.Primitive(
-            attributes=attributes, indices=shared.indices, material=len(self._gltf.materials) - 1
-        )
+        primitive = pygltflib.Primitive(attributes=attributes, indices=shared.indices, material=0)
         self._gltf.meshes.append(pygltflib.Mesh(primitives=[primitive], name=name))
         # Beside the skeleton, not under it: the node of a skinned mesh takes no part in placing it.
         self._add_to_scene(pygltflib.Node(mesh=len(self._gltf.meshes) - 1, skin=skin, name=f"{name}_mesh"))
 
-    def _add_skin(self, name: str, rest: _RestBody, transl: Float[np.ndarray, "3"]) -> int:
-        """The joints' nodes under one node that carries the person's name, and the skin that binds them."""
+    def _add_skin(self, name: str, figure: _Figure) -> int:
+        """The bones' nodes under one node that carries the person's name, the skin that binds them, and their poses."""
         holder = self._add_to_scene(pygltflib.Node(name=name))
         first = len(self._gltf.nodes)
-        rotations, places = rest.rotations.copy(), rest.joints.copy()
-        places[1:] -= rest.joints[list(PARENTS[1:])]
-        # The root leads from body space to the file's, through the camera's.
-        rotations[0], places[0] = CAMERA_TO_FILE @ rotations[0], CAMERA_TO_FILE @ (places[0] + transl)
-        quaternions = Rotation.from_matrix(rotations).as_quat()
-        for joint, joint_name in enumerate(JOINT_NAMES):
+        rotations, places = figure.posed.local()
+        for bone, bone_name in enumerate(self._names):
             node = pygltflib.Node(
-                name=joint_name,
-                translation=places[joint].tolist(),
-                rotation=quaternions[joint].tolist(),
-                children=[first + child for child, parent in enumerate(PARENTS) if parent == joint],
+                name=bone_name,
+                translation=places[bone].tolist(),
+                rotation=rotations[bone].tolist(),
+                children=[first + child for child, parent in enumerate(_PARENTS) if parent == bone],
             )
             self._gltf.nodes.append(node)
         self._gltf.nodes[holder].children.append(first)
-        # From rest mesh to joint: in the T-pose a joint's frame has the body's axes.
-        inverse_bind = np.tile(np.eye(4), (len(PARENTS), 1, 1))
-        inverse_bind[:, :3, 3] = -rest.joints
+        self._animate(self._photo, first, figure.posed)
+        self._animate(self._t_pose, first, figure.at_rest)
+        inverse_bind = np.tile(np.eye(4), (_NUM_BONES, 1, 1))
+        inverse_bind[:, :3, :3] = figure.bound.axes.transpose(0, 2, 1)
+        inverse_bind[:, :3, 3] = -(inverse_bind[:, :3, :3] @ figure.bound.places[..., None])[..., 0]
         accessor = self._add_array(
             inverse_bind.transpose(0, 2, 1).reshape(-1, 16).astype("<f4"),
             pygltflib.MAT4,  # column-major
@@ -220,12 +281,31 @@ class _Writer:
         self._gltf.skins.append(
             pygltflib.Skin(
                 inverseBindMatrices=accessor,
-                joints=list(range(first, first + len(PARENTS))),
+                joints=list(range(first, first + _NUM_BONES)),
                 skeleton=first,
                 name=name,
             )
         )
         return len(self._gltf.skins) - 1
+
+    def _animate(self, animation: pygltflib.Animation, first: int, bones: _Bones) -> None:
+        """Hold a pose for one frame; bones do not grow, so only the root and the pelvis are moved."""
+        if self._start is None:
+            self._start = self._add_array(np.zeros((1, 1), "<f4"), pygltflib.SCALAR)
+            self._gltf.accessors[self._start].min = self._gltf.accessors[self._start].max = [0.0]
+        rotations, places = bones.local()
+        for bone in range(_NUM_BONES):
+            self._add_channel(animation, first + bone, "rotation", rotations[bone], pygltflib.VEC4)
+        for bone in (0, 1):
+            self._add_channel(animation, first + bone, "translation", places[bone], pygltflib.VEC3)
+
+    def _add_channel(
+        self, animation: pygltflib.Animation, node: int, path: str, value: Float[np.ndarray, " numbers"], kind: str
+    ) -> None:
+        output = self._add_array(value[None].astype("<f4"), kind)
+        animation.samplers.append(pygltflib.AnimationSampler(input=self._start, output=output))
+        target = pygltflib.AnimationChannelTarget(node=node, path=path)
+        animation.channels.append(pygltflib.AnimationChannel(sampler=len(animation.samplers) - 1, target=target))
 
     def _shared_of(self, body: BodyModel, mesh: RiggedMesh) -> "_SharedAccessors":
         if id(body) not in self._shared:
@@ -300,13 +380,14 @@ class _SharedAccessors:
     indices: int
 
 
-def _material(name: str, color: tuple[float, float, float]) -> pygltflib.Material:
+def _material() -> pygltflib.Material:
     # Double-sided: a body is open at the mouth and the eyes, where a viewer would look through its back.
+    grey = _srgb_to_linear(_GREY)
     return pygltflib.Material(
-        name=name,
+        name="body",
         doubleSided=True,
         pbrMetallicRoughness=pygltflib.PbrMetallicRoughness(
-            baseColorFactor=[*map(_srgb_to_linear, color), 1.0], metallicFactor=0.0, roughnessFactor=0.8
+            baseColorFactor=[grey, grey, grey, 1.0], metallicFactor=0.0, roughnessFactor=0.8
         ),
     )
 

@@ -1,8 +1,7 @@
 """Posed meshes without a skeleton, for tools that read no GLB: OBJ and PLY, a photo's people in one file.
 
-Metres, in the axes of the GLB (`people.CAMERA_TO_FILE`): the photo's camera at the origin, y up, looking
-along -z. OBJ keeps the people apart as objects ``person_1``, ``person_2``, ...; PLY, which has one mesh a
-file, tells them by colour.
+Metres, y up, in the world of the GLB. OBJ keeps the people apart as objects ``person_1``, ``person_2``, ..., and has
+texture coordinates; PLY, which has one mesh a file, tells people by colour.
 """
 
 from collections.abc import Sequence
@@ -11,28 +10,37 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from kouros.export.people import CAMERA_TO_FILE, PosedPerson, colour_of, require_people
+from kouros.export.people import PosedPerson, colour_of, require_people
+from kouros.pipeline.upright import World
 
 
-def obj_bytes(people: Sequence[PosedPerson]) -> bytes:
+def obj_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
     """A Wavefront OBJ file.
 
     Raises:
         ValueError: there is nobody.
     """
     require_people(people)
-    lines = ["# kouros: metres, y up, the photo's camera at the origin looking along -z"]
+    lines = ["# kouros: metres, y up"]
     offset = 1  # OBJ counts from 1, through all objects
+    texture_offset = 1
     for index, person in enumerate(people):
-        vertices, faces = _vertices(person), person.body.faces.numpy()
+        body, vertices = person.body, _vertices(person, world, index)
+        faces = body.faces.numpy() + offset
         lines.append(f"o person_{index + 1}")
         lines.append(_rows("v %.6f %.6f %.6f", vertices))
-        lines.append(_rows("f %d %d %d", faces + offset))
+        if body.uv is not None and body.uv_faces is not None:
+            lines.append(_rows("vt %.6f %.6f", body.uv.numpy()))
+            corners = np.stack([faces, body.uv_faces.numpy() + texture_offset], axis=-1)
+            lines.append(_rows("f %d/%d %d/%d %d/%d", corners.reshape(-1, 6)))
+            texture_offset += len(body.uv)
+        else:
+            lines.append(_rows("f %d %d %d", faces))
         offset += len(vertices)
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
-def ply_bytes(people: Sequence[PosedPerson]) -> bytes:
+def ply_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
     """A binary PLY file with a colour a vertex.
 
     Raises:
@@ -42,7 +50,7 @@ def ply_bytes(people: Sequence[PosedPerson]) -> bytes:
     meshes = []
     for index, person in enumerate(people):
         color = np.rint(255 * np.array([*colour_of(index), 1.0])).astype(np.uint8)
-        vertices = _vertices(person)
+        vertices = _vertices(person, world, index)
         meshes.append(
             trimesh.Trimesh(
                 vertices=vertices,
@@ -55,8 +63,8 @@ def ply_bytes(people: Sequence[PosedPerson]) -> bytes:
     return bytes(data)
 
 
-def _vertices(person: PosedPerson) -> Float[np.ndarray, "vertices 3"]:
-    return person.vertices.detach().double().numpy() @ CAMERA_TO_FILE.T
+def _vertices(person: PosedPerson, world: World, index: int) -> Float[np.ndarray, "vertices 3"]:
+    return world.place(person.vertices.detach().cpu(), index).double().numpy()
 
 
 def _rows(pattern: str, values: np.ndarray) -> str:

@@ -1,16 +1,29 @@
-"""What a person must offer to be exported, and the axes that 3D files use."""
+"""What a person must offer to be exported, and in which space files have people."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from kouros.body import BodyModel
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.pipeline.person import Reprojection
+from kouros.pipeline.upright import World, world_of
 from kouros.render.shading import PERSON_COLOURS, Colour
+
+Space = Literal["world", "camera"]
+"""Of 3D files: an upright world with its floor at height 0, or the photo's camera at the origin, looking along -z."""
+
+
+def world_in(space: Space, people: Sequence["PosedPerson"]) -> World:
+    """Where files have people.
+
+    Raises:
+        ValueError: there is nobody.
+    """
+    require_people(people)
+    return world_of(people) if space == "world" else World.of_camera(len(people))
 
 
 @runtime_checkable
@@ -78,14 +91,8 @@ class PosedPerson(Protocol):
         """Camera space."""
 
 
-CAMERA_TO_FILE = np.diag([1.0, -1.0, -1.0])
-"""From camera space (y down, z forward) to the axes of our 3D files, which are glTF's: x right, y up, z
-backward, so that the photo's camera sits at the origin and looks along -z. A half turn about x: handedness
-stays."""
-
-
 def colour_of(person: int) -> Colour:
-    """sRGB colour, [0, 1], of the person of that number: the same in meshes and pictures."""
+    """sRGB colour, [0, 1], of the person of that number: the same in pictures and in PLY."""
     return PERSON_COLOURS[person % len(PERSON_COLOURS)]
 
 

@@ -1,5 +1,5 @@
-"""The picture to look at first: the photo with the people drawn over it, and beside it the people from
-their left."""
+"""The picture to look at first: the photo with the people drawn over it, and beside it the people from their left, as
+they stand in the world."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kouros.export.people import PosedPerson, colour_of, require_people
+from kouros.pipeline.upright import World
 from kouros.render.shading import overlay, side_view
 
 MAX_SIDE = 1024
@@ -17,7 +18,11 @@ _GAP = 6
 
 
 def overlay_picture(
-    pixels: UInt8[np.ndarray, "height width 3"], people: Sequence[PosedPerson], *, max_side: int = MAX_SIDE
+    pixels: UInt8[np.ndarray, "height width 3"],
+    people: Sequence[PosedPerson],
+    world: World,
+    *,
+    max_side: int = MAX_SIDE,
 ) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:
     """Overlay on the left, view from the side on the right, at most ``max_side`` pixels a panel.
 
@@ -33,6 +38,7 @@ def overlay_picture(
     meshes = [(person.vertices, person.body.faces) for person in people]
     colours = [colour_of(i) for i in range(len(people))]
     over = overlay(photo, meshes, camera, colours)
+    meshes = [(world.level(person.vertices, k), person.body.faces) for k, person in enumerate(people)]
     side = side_view(meshes, camera, (height, _side_width(width, height)), colours)
     gap = np.full((height, _GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([over, gap, side], axis=1)

@@ -17,6 +17,12 @@ top-left corner of the top-left pixel):
                                         the person's size; NaN: the body has no such points
 ``distance_spread``  (N,)               standard deviation of the distance from the camera, as a share of it, by what
                                         is known of lens and height; NaN: unknown
+``joints_world``     (N, 24, 3)         metres, in the world of the meshes: y up, the floor at height 0
+``world_size``       (N,)               by how much each person is larger there, about the camera, than in camera space
+``on_floor``         (N,) bool          who touches the floor
+``T_world_camera``   (4, 4)             from camera space to the world, of what has size 1
+``up_uncertainty``   () float32         radians: expected angle between that world's up and the true one; NaN: the files
+                                        are in camera space (``--space camera``), in the axes of 3D files
 ``focal_length``     () float32         pixels, of the whole image
 ``principal_point``  (2,)              pixels
 ``image_size``       (2,) int32         width, height
@@ -35,22 +41,23 @@ from kouros import __version__
 from kouros.body.keypoints import keypoint_set
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.export.people import PosedPerson, colour_of, require_people
+from kouros.pipeline.upright import World
 
 _PLACES = 5  # digits after the point in JSON: 10 micrometres, a hundred-thousandth of a pixel
 
 
-def npz_bytes(people: Sequence[PosedPerson]) -> bytes:
+def npz_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
     """An NPZ file with the arrays that this module's docstring lists; it needs no pickle to be read.
 
     Raises:
         ValueError: there is nobody, or the people are from images of different sizes.
     """
     buffer = io.BytesIO()
-    np.savez(buffer, **result_arrays(people))  # type: ignore[arg-type]
+    np.savez(buffer, **result_arrays(people, world))  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-def result_arrays(people: Sequence[PosedPerson]) -> dict[str, np.ndarray]:
+def result_arrays(people: Sequence[PosedPerson], world: World) -> dict[str, np.ndarray]:
     """The arrays of the NPZ file by their key.
 
     Raises:
@@ -76,6 +83,11 @@ def result_arrays(people: Sequence[PosedPerson]) -> dict[str, np.ndarray]:
         "distance_spread": np.array(
             [np.nan if p.distance_spread is None else p.distance_spread for p in people], dtype=np.float32
         ),
+        "joints_world": np.stack([_numpy(world.place(p.joints.detach(), i)) for i, p in enumerate(people)]),
+        "world_size": _numpy(world.sizes),
+        "on_floor": world.on_floor.numpy(),
+        "T_world_camera": _numpy(world.T_world_camera),
+        "up_uncertainty": np.array(world.uncertainty, dtype=np.float32),
         "focal_length": _numpy(first.camera.focal_length),
         "principal_point": _numpy(first.camera.principal_point),
         "image_size": np.array(first.image_size, dtype=np.int32),
@@ -83,17 +95,18 @@ def result_arrays(people: Sequence[PosedPerson]) -> dict[str, np.ndarray]:
     }
 
 
-def json_bytes(people: Sequence[PosedPerson], *, image: str | None = None, **extra: Any) -> bytes:
+def json_bytes(people: Sequence[PosedPerson], world: World, *, image: str | None = None, **extra: Any) -> bytes:
     """A JSON file of the same numbers as plain lists, with names and units.
 
     Args:
+        world: in which the meshes stand.
         image: where the photo is, for whoever reads the file.
         extra: further entries at the top level, as they are.
 
     Raises:
         ValueError: as `result_arrays`; or a number is not finite, which JSON cannot hold.
     """
-    arrays = result_arrays(people)
+    arrays = result_arrays(people, world)
     sets = sorted({p.keypoint_set for p in people})
     document = {
         "version": __version__,
@@ -103,11 +116,19 @@ def json_bytes(people: Sequence[PosedPerson], *, image: str | None = None, **ext
         "conventions": {
             "camera": "x right, y down, z forward, at the origin",
             "pixels": "(0, 0) is the top-left corner of the top-left pixel",
+            "world": "y up, floor at height 0; T_world_camera leads there from the camera, after a person's world_size"
+            if world.has_floor
+            else "the camera's, y up, z backward",
             "global_orient, body_pose": "rotation vectors; global_orient leads from body to camera space",
         },
         "camera": {
             "focal_length": _rounded(arrays["focal_length"]),
             "principal_point": _rounded(arrays["principal_point"]),
+        },
+        "world": {
+            "T_world_camera": _rounded(arrays["T_world_camera"]),
+            "up_in_camera": _rounded(_numpy(world.up)),
+            "up_uncertainty_degrees": _rounded(np.degrees(arrays["up_uncertainty"])) if world.has_floor else None,
         },
         "joint_names": list(JOINT_NAMES),
         "keypoint_names": {name: list(keypoint_set(name).names) for name in sets},
@@ -131,6 +152,9 @@ def _person(arrays: Mapping[str, np.ndarray], i: int, person: PosedPerson) -> di
         "transl": _rounded(arrays["transl"][i]),
         "joints_3d": _rounded(arrays["joints_3d"][i]),
         "joints_2d": _rounded(arrays["joints_2d"][i]),
+        "joints_world": _rounded(arrays["joints_world"][i]),
+        "world_size": _rounded(arrays["world_size"][i]),
+        "on_floor": bool(arrays["on_floor"][i]),
         "keypoint_set": person.keypoint_set,
         "keypoints_2d": _rounded(_numpy(person.keypoints_detected)),
     }
