@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from kouros.batched import Batched
 from kouros.body.keypoints import LSP14, SMPL24, KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
-from kouros.body.parameters import Bodies
+from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.surface.atlas import UvAtlas, UvSampler, joint_assignment, uv_atlas, uv_sampler
 from kouros.body.surface.symmetry import MeshMirror, mesh_mirror
 from kouros.data.augment import AugmentConfig
@@ -37,6 +37,7 @@ from kouros.data.mocap.recombination import Draws, PoseBank, drawn_poses
 from kouros.data.mocap.source import MocapSource
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream
+from kouros.fitting.schedules.joints_fit import FEWEST, known_joints, placed_at
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.alignment import align
 from kouros.geometry.cameras import WeakPerspectiveCamera, nominal_crop_camera, perspective_translation
@@ -987,6 +988,73 @@ class Ik(_Later):
 def _mean(values: Tensor) -> Float[Tensor, ""]:
     """Of nobody, 0."""
     return values.sum() / max(1, values.numel())
+
+
+class JointsToBodies:
+    """The second module alone: joints of any keypoint set, some of which may be missing, to bodies.
+
+    Joints go to LSP's by their names. What a set does not have (the neck of COCO's) is inpainted like any other that is
+    missing. Where the root is, which no set marks as the body has it, is found with the pose, in a few rounds.
+    """
+
+    _ROUNDS = 3
+
+    def __init__(self, network: IkNetwork, body: BodyModel) -> None:
+        self.network, self.body = network.eval(), body
+        with torch.no_grad():
+            rest = body.keypoint_positions(LSP14.name) - body.joint_template[0]
+        self._rest = rest[0]
+
+    @torch.no_grad()
+    def __call__(self, set_name: str, joints: Float[Tensor, "people points 3"]) -> BodyParameters:
+        """Pose, shape and place.
+
+        Args:
+            joints: metres, camera axes, NaN where they are not known.
+
+        Raises:
+            ValueError: as `kouros.fitting.schedules.joints_fit.known_joints`; or somebody has no joint that is among
+                LSP's.
+        """
+        known_joints(joints, set_name)
+        given = joints.new_full((len(joints), len(LSP14), 3), torch.nan)
+        ours, theirs = zip(*lsp_places(set_name), strict=True)
+        given[:, list(ours)] = joints[:, list(theirs)]
+        known = given.isfinite().all(dim=-1)
+        few = (known.sum(dim=1) < FEWEST).nonzero()[:, 0].tolist()
+        if few:
+            raise ValueError(
+                f"Person {few[0]} has {int(known[few[0]].sum())} joints that the network knows: hips, knees, ankles, "
+                f"shoulders, elbows, wrists, neck and head; at least {FEWEST} are needed."
+            )
+        weight = known.to(given)
+        seen = torch.where(known[..., None], given, 0.0)
+        moved = align(self._rest.expand_as(seen), seen, weight, with_scale=False).translation
+        hips = known[:, _LSP_HIPS].all(dim=1)[:, None]
+        root = torch.where(hips, seen[:, _LSP_HIPS].mean(dim=1), moved)
+        answer = self.network(seen - root[:, None], known)
+        for _ in range(self._ROUNDS - 1):
+            off = (weight[..., None] * (seen - root[:, None] - answer.joints)).sum(1) / weight.sum(1, keepdim=True)
+            root = root + off
+            answer = self.network(seen - root[:, None], known)
+        pose = rotmat_to_rotvec(answer.rotations).flatten(1)
+        return placed_at(self.body, set_name, joints, BodyParameters(pose, answer.betas, torch.zeros_like(root)))
+
+
+_LSP_HIPS = [LSP14.index(f"{side}_hip_lsp") for side in ("left", "right")]
+_ALSO_CALLED = {"neck": ("neck_3dhp", "thorax_h36m"), "head_top": ("head_top_h36m",)}
+
+
+def lsp_places(set_name: str) -> list[tuple[int, int]]:
+    """Which of LSP's joints another set has by name: places in LSP's, and in the set."""
+    there = {name.removesuffix("_lsp"): place for place, name in enumerate(keypoint_set(set_name).names)}
+    found = []
+    for place, name in enumerate(LSP14.names):
+        plain = name.removesuffix("_lsp")
+        same = next((n for n in (plain, *_ALSO_CALLED.get(plain, ())) if n in there), None)
+        if same is not None:
+            found.append((place, there[same]))
+    return found
 
 
 # ---- the third module: inpainting in UV space (3.3)
