@@ -41,7 +41,7 @@ from kouros.data.mocap.recombination import Draws
 from kouros.data.mocap.source import MocapSource
 from kouros.data.stream import StreamConfig, TrainingStream
 from kouros.data.synthetic import SyntheticSource
-from kouros.fitting.schedules.joints_fit import fit_to_joints
+from kouros.fitting.schedules.joints_fit import FEWEST, fit_to_joints
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.inverse_kinematics import IkSizes
 from kouros.systems.best_of_both_worlds import (
@@ -53,6 +53,7 @@ from kouros.systems.best_of_both_worlds import (
     Uvi,
     UviConfig,
     UviLosses,
+    lsp_places,
 )
 from kouros.systems.lifter_samples import drawn_betas, in_camera_axes
 from kouros.systems.table import SYSTEMS
@@ -182,9 +183,8 @@ def joints(given: argparse.Namespace) -> None:
             generator = torch.Generator().manual_seed(3)
             spoiled = exact + 0.01 * torch.randn(exact.shape, generator=generator)
             hidden = torch.rand(exact.shape[:2], generator=generator) < missing
-            hidden &= (~hidden).sum(1, keepdim=True) > 0
-            few = (~hidden).sum(1) < 6
-            hidden[few] = False
+            named = [place for _, place in lsp_places(set_name)]
+            hidden[(~hidden[:, named]).sum(1) < FEWEST] = False
             spoiled[hidden] = torch.nan
             ways = {
                 "IK": partial(alone, set_name, spoiled),

@@ -15,6 +15,7 @@ from kouros.data.crops import CropTransform
 from kouros.data.dense import Look, Wants
 from kouros.data.dense_drawn import MapDrawer
 from kouros.data.mocap.source import MocapSource
+from kouros.data.schema import Sample, TableInfo
 from kouros.fitting.schedules.fits_store import Augmentation
 from kouros.geometry.cameras import (
     SPIN_CROP_SIZE,
@@ -317,6 +318,52 @@ def test_joints_are_spoiled_as_much_as_is_said(free_body, samples: Path):
     assert float((sample.joints - sample.true_joints).std()) == pytest.approx(0.05, rel=0.05)
 
 
+def test_inverse_kinematics_learns_from_what_the_first_module_finds_too(free_body, drawer, samples: Path):
+    config = IkConfig(network=SMALL_IK, maps=SMALL_MAPS, first=Path("runs/maps"), surface="points", pictured=0.5)
+    system = build(config, free_body).train()
+    torch.nn.init.constant_(system.maps.head.answer.bias, 0.3)
+    torch.nn.init.normal_(system.maps.head.answer.weight, std=0.1)
+    assert not system.maps.training
+    step = system.training_step(people(drawer, Wants()))
+    step.losses[0].backward()
+    assert all(p.grad is None for p in system.maps.parameters())
+    assert system.network.gik.network[0].weight.grad.abs().sum() > 0
+    stream = system.batches.stream([MocapSource(samples / "mocap"), TwoPeople()], None, 16, 0)
+    kinds = [type(stream[step]) for step in range(12)]
+    assert kinds.count(Batch) in range(2, 11)
+    assert len(next(b for b in map(stream.__getitem__, range(12)) if isinstance(b, Batch))) == 2  # of 16
+
+
+def test_crops_in_which_nobody_is_seen_teach_inverse_kinematics_nothing(free_body, drawer):
+    config = IkConfig(network=SMALL_IK, maps=SMALL_MAPS, first=Path("runs/maps"))
+    system = build(config, free_body).train()
+    torch.nn.init.constant_(system.maps.head.answer.bias, -9.0)
+    step = system.training_step(people(drawer, Wants()))
+    step.losses[0].backward()
+    assert step.losses[0].item() == 0.0
+    assert all(not p.grad.any() for p in system.network.parameters())
+
+
+class TwoPeople:
+    """Grey pictures of two people of whom only the pose is known."""
+
+    info = TableInfo("grey", "train", "")
+
+    def __len__(self) -> int:
+        return 2
+
+    def sample(self, row: int) -> Sample:
+        pose = np.full(72, 0.1 * row, np.float32)
+        box = {"box_center": np.array([32.0, 32.0]), "box_size": 60.0}
+        return Sample(str(row), image_size=(64, 64), pose=pose, betas=np.zeros(10, np.float32), **box)
+
+    def image(self, row: int) -> np.ndarray:
+        return np.full((64, 64, 3), 128, np.uint8)
+
+    def has(self, name: str) -> bool:
+        return name in ("pose", "betas")
+
+
 def test_the_mesh_begins_as_that_of_inverse_kinematics(free_body):
     system = build(SMALL, free_body)
     image = torch.rand(2, 3, CROP, CROP, generator=torch.Generator().manual_seed(0))
@@ -432,6 +479,10 @@ def test_runs_that_do_not_fit_together_are_named(free_body, tmp_path: Path):
     read_starts(fits, None)
     assert_close(fits.maps.head.answer.weight, maps.head.answer.weight)
     assert_close(fits.ik.gik.network[0].weight, ik.network.gik.network[0].weight)
+    goes_on = build(IkConfig(network=SMALL_IK, maps=SMALL_MAPS, first=first, recorded=second), free_body, seed=1)
+    read_starts(goes_on, None)
+    assert_close(goes_on.maps.head.answer.weight, maps.head.answer.weight)
+    assert_close(goes_on.network.gik.network[0].weight, ik.network.gik.network[0].weight)
     other = replace(SMALL, first=first, second=second, ik=replace(SMALL_IK, width=32))
     with pytest.raises(ValueError, match="does not fit this system"):
         read_starts(build(other, free_body), None)

@@ -31,8 +31,10 @@ class LightUNet(nn.Module):
         self.begin = _layers(inputs, width)
         self.down = nn.ModuleList(_layers(a, b) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_layers(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.finest = _layers(width, width)
-        self.answer = nn.Conv2d(width, outputs, 1)
+        # Half as wide where there are four times as many places.
+        self.narrow = nn.Conv2d(width, width // 2, 1)
+        self.finest = nn.Sequential(*_around(width // 2))
+        self.answer = nn.Conv2d(width // 2, outputs, 1)
         nn.init.zeros_(self.answer.weight)
         assert self.answer.bias is not None
         nn.init.zeros_(self.answer.bias)
@@ -46,7 +48,7 @@ class LightUNet(nn.Module):
             x = down(nn.functional.avg_pool2d(x, 2))
         for up, skip in zip(self.up, reversed(skips), strict=True):
             x = up(torch.cat([enlarged(x, (skip.shape[-2], skip.shape[-1])), skip], dim=1))
-        return self.answer(self.finest(enlarged(x, (2 * x.shape[-2], 2 * x.shape[-1]))))
+        return self.answer(self.finest(enlarged(self.narrow(x), (2 * x.shape[-2], 2 * x.shape[-1]))))
 
 
 def _rounded(width: float) -> int:
@@ -54,13 +56,16 @@ def _rounded(width: float) -> int:
 
 
 def _layers(inputs: int, outputs: int) -> nn.Sequential:
-    """Two convolutions, the first mixing, the second, depthwise and pointwise, looking around."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.GroupNorm(_GROUPS, outputs),
-        nn.ReLU(),
-        nn.Conv2d(outputs, outputs, 5, padding=2, groups=outputs, bias=False),
-        nn.Conv2d(outputs, outputs, 1, bias=False),
-        nn.GroupNorm(_GROUPS, outputs),
+    """Two convolutions, the first mixing, the second looking around."""
+    mixing = (nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.GroupNorm(_GROUPS, outputs), nn.ReLU())
+    return nn.Sequential(*mixing, *_around(outputs))
+
+
+def _around(width: int) -> tuple[nn.Module, ...]:
+    """A depthwise convolution and a pointwise one."""
+    return (
+        nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
+        nn.Conv2d(width, width, 1, bias=False),
+        nn.GroupNorm(_GROUPS, width),
         nn.ReLU(),
     )

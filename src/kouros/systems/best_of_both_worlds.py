@@ -164,6 +164,8 @@ class IkConfig:
     """The first module, where its answers are learned from."""
     first: Path | None = None
     """Its run; without one only motion capture teaches."""
+    recorded: Path | None = None
+    """A run of this module, such as one of motion capture alone, to begin with."""
     pictured: float = 0.25
     """Share of the steps that learn from its answers, where there are pictures to give some."""
     losses: IkLosses = field(default_factory=IkLosses)
@@ -847,8 +849,10 @@ class Ik(_Later):
         """Nothing is read."""
 
     def starts(self) -> Sequence[Start]:
-        """The first module's weights."""
-        return () if self.config.first is None else (Start(self.config.first, {"maps.": ""}),)
+        """The first module's weights, and those of a run of this one."""
+        first, recorded = self.config.first, self.config.recorded
+        maps = () if first is None else (Start(first, {"maps.": ""}),)
+        return maps if recorded is None else (*maps, Start(recorded, {"network.": "network."}))
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam."""
@@ -860,6 +864,8 @@ class Ik(_Later):
         """Eq. 3, of joints that were spoiled, or of those that the first module finds."""
         with torch.no_grad():
             sample = self.sample(batch)
+        if len(sample.joints) < 2:  # of whom alone normalisation can say nothing
+            return Step((torch.stack([0 * p.sum() for p in self.network.parameters()]).sum(),), {})
         answer = self.network(sample.joints, sample.known)
         terms = self.losses(answer, sample)
         total = torch.stack([getattr(self.config.losses, name) * term for name, term in terms.items()]).sum()
