@@ -6,20 +6,22 @@
     python benchmarks/best_of_both_worlds.py report --out work          # Table 4
     python benchmarks/best_of_both_worlds.py judge --val val --out work --system best-of-both-worlds
     python benchmarks/best_of_both_worlds.py joints --mocap MOCAP --out work --system best-of-both-worlds
+    python benchmarks/best_of_both_worlds.py curve --val val --out work --people 60
     python benchmarks/best_of_both_worlds.py floor --mocap MOCAP        # what regressed joints are off by
 
 ``train`` trains every variant by the package's engine: maps with and without occluders before people, and of 24
 joints; inverse kinematics with and without noise and masking; inpainting with and without either world and the symmetry
 loss. All are judged by the same people of ``--val``, each behind an occluder (HKMR's shapes, degrees 1 to 5).
 ``joints`` fits held-out motion capture by the second module alone, by Levenberg-Marquardt, and by both, with a growing
-share of joints missing. Runs that are there are not made again; every result is a JSON line in ``work/results.jsonl``.
+share of joints missing; ``curve`` shows people behind a bar that rises from the feet to all systems with weights. Runs
+that are there are not made again; every result is a JSON line in ``work/results.jsonl``.
 """
 
 import argparse
 import json
 import time
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,15 +41,19 @@ from kouros.body.skeleton import JOINT_NAMES
 from kouros.data.augment import AugmentConfig, Spread
 from kouros.data.mocap.recombination import Draws
 from kouros.data.mocap.source import MocapSource
+from kouros.data.occlusion import FILL
 from kouros.data.stream import StreamConfig, TrainingStream
 from kouros.data.synthetic import SyntheticSource
+from kouros.evaluation.metrics.pose import procrustes_errors
 from kouros.fitting.schedules.joints_fit import FEWEST, fit_to_joints
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.inverse_kinematics import IkSizes
+from kouros.pipeline.open import reconstructor_of
 from kouros.systems.best_of_both_worlds import (
     OCCLUDED,
     Dmp,
     DmpConfig,
+    Ik,
     IkConfig,
     JointsToBodies,
     Uvi,
@@ -56,6 +62,7 @@ from kouros.systems.best_of_both_worlds import (
     lsp_places,
 )
 from kouros.systems.lifter_samples import drawn_betas, in_camera_axes
+from kouros.systems.measures import Sum
 from kouros.systems.table import SYSTEMS
 from kouros.training.engine import TrainingData, train
 from kouros.training.options import EngineOptions
@@ -102,24 +109,26 @@ def train_all(given: argparse.Namespace) -> None:
     )
     for seed in range(given.seeds):
         names: dict[str, Path] = {}
-        for name, config in FIRST.items():
-            names[name] = run(given.out, name, seed, config, TrainingData([people]), replace(looking, seed=seed))
-        for name, config in SECOND.items():
+        for name, maps in FIRST.items():
+            names[name] = run(given.out, name, seed, maps, TrainingData([people]), replace(looking, seed=seed))
+        for name, ik in SECOND.items():
             # Variants are told apart by motion capture alone, as the paper tells them.
-            names[name] = run(given.out, name, seed, config, TrainingData([mocap]), replace(moving, seed=seed))
+            names[name] = run(given.out, name, seed, ik, TrainingData([mocap]), replace(moving, seed=seed))
         for name, config in THIRD.items():
-            config = replace(config, first=names["DMP-14"], second=names["IK-14"])
-            names[name] = run(given.out, name, seed, config, TrainingData([people]), replace(looking, seed=seed))
+            behind_both = replace(config, first=names["DMP-14"], second=names["IK-14"])
+            names[name] = run(given.out, name, seed, behind_both, TrainingData([people]), replace(looking, seed=seed))
         val, rows = SyntheticSource(given.val), given.people
         for name in FIRST:
-            note(given.out, seed, judged_maps(load_run(names[name], body), val, rows), name)
-        whole = {name: load_run(names[name], body) for name in THIRD}
-        for name, system in whole.items():
-            note(given.out, seed, judged(system, val, rows), name)
+            first = load_run(names[name], body)
+            assert isinstance(first, Dmp)
+            note(given.out, seed, judged_maps(first, val, rows), name)
+        for name in THIRD:
+            note(given.out, seed, judged(whole(str(names[name])), val, rows), name)
+        system = whole(str(names["UVI-14"]))
         for name in SECOND:
-            system = whole["UVI-14"]
-            assert isinstance(system, Uvi)
-            system.ik.load_state_dict(load_run(names[name], body).network.state_dict())
+            second = load_run(names[name], body)
+            assert isinstance(second, Ik)
+            system.ik.load_state_dict(second.network.state_dict())
             note(given.out, seed, judged(system, val, rows, ("ik", "pa_ik", "ik_mesh")), name)
 
 
@@ -130,7 +139,7 @@ def run(out: Path, name: str, seed: int, config: Any, data: TrainingData, option
     return folder
 
 
-def behind(system: Dmp | Uvi, val: SyntheticSource, people: int, augment: AugmentConfig) -> TrainingStream:
+def behind(system: Dmp | Uvi, val: SyntheticSource, augment: AugmentConfig) -> TrainingStream:
     return TrainingStream([val], None, 32, StreamConfig(system.crop_size, augment, system.wants, seed=7))
 
 
@@ -139,7 +148,7 @@ def judged(
 ) -> dict[str, float]:
     """`Uvi.errors` of people behind occluders, means, millimetres."""
     sums: dict[str, list[Tensor]] = defaultdict(list)
-    stream = behind(system, val, people, augment)
+    stream = behind(system, val, augment)
     for step in range(people // 32):
         for key, values in system.errors(stream[step]).items():
             sums[key].append(values.nanmean(dim=1))
@@ -148,11 +157,12 @@ def judged(
 
 def judged_maps(system: Dmp, val: SyntheticSource, people: int) -> dict[str, float]:
     """`Dmp.measures` of the same people."""
-    stream, totals = behind(system, val, people, BEHIND), {}
+    stream = behind(system, val, BEHIND)
+    totals: dict[str, Sum] = {}
     for step in range(people // 32):
         for key, value in system.measures(stream[step]).items():
             totals[key] = totals[key] + value if key in totals else value
-    return {key: value.value for key, value in totals.items()}
+    return {key: value.value for key, value in totals.items() if value.value is not None}
 
 
 def note(out: Path, seed: int, numbers: Mapping[str, Any], name: str) -> None:
@@ -163,9 +173,17 @@ def note(out: Path, seed: int, numbers: Mapping[str, Any], name: str) -> None:
     print(line, flush=True)
 
 
+def whole(name: str) -> Uvi:
+    """A trained system: the packaged one, or that of a run."""
+    packaged = SYSTEMS[name].packaged if name in SYSTEMS else None
+    system = load_run(packaged or Path(name), kouros.load_body())
+    assert isinstance(system, Uvi)
+    return system
+
+
 def judge(given: argparse.Namespace) -> None:
     """A trained system's three modules, people in sight and behind occluders."""
-    system = load_run(SYSTEMS[given.system].packaged if given.system in SYSTEMS else Path(given.system))
+    system = whole(given.system)
     for what, augment in (("in sight", IN_SIGHT), ("behind occluders", BEHIND)):
         numbers = judged(system, SyntheticSource(given.val), given.people, augment=augment)
         note(given.out, 0, numbers, f"{given.system}, {what}")
@@ -174,7 +192,7 @@ def judge(given: argparse.Namespace) -> None:
 def joints(given: argparse.Namespace) -> None:
     """Held-out poses with joints missing: the second module, Levenberg-Marquardt, and one from the other."""
     body = kouros.load_body()
-    system = load_run(SYSTEMS[given.system].packaged if given.system in SYSTEMS else Path(given.system), body)
+    system = whole(given.system)
     alone, true = JointsToBodies(system.ik, body), held_out(given)
     meshes, places = true.posed_by(body).vertices, true.keypoints_by(body, LSP14.name)
     for set_name in ("lsp14", "coco17", "smpl24", "blazepose33"):
@@ -186,10 +204,10 @@ def joints(given: argparse.Namespace) -> None:
             named = [place for _, place in lsp_places(set_name)]
             hidden[(~hidden[:, named]).sum(1) < FEWEST] = False
             spoiled[hidden] = torch.nan
-            ways = {
+            ways: dict[str, Callable[[], BodyParameters]] = {
                 "IK": partial(alone, set_name, spoiled),
                 "LM": partial(fit_to_joints, body, set_name, spoiled),
-                "LM from IK": lambda n=set_name, s=spoiled: fit_to_joints(body, n, s, alone(n, s)),
+                "LM from IK": partial(one_from_the_other, alone, set_name, spoiled),
             }
             for name, way in ways.items():
                 way()
@@ -198,9 +216,16 @@ def joints(given: argparse.Namespace) -> None:
                 seconds = time.perf_counter() - began
                 apart = (found.keypoints_by(body, LSP14.name) - places).norm(dim=-1)
                 mesh = (found.posed_by(body).vertices - meshes).norm(dim=-1)
-                numbers = {"joints_mm": 1000 * float(apart.mean()), "mesh_mm": 1000 * float(mesh.mean())}
+                numbers: dict[str, Any] = {
+                    "joints_mm": 1000 * float(apart.mean()),
+                    "mesh_mm": 1000 * float(mesh.mean()),
+                }
                 numbers |= {"ms_a_person": 1000 * seconds / len(meshes), "set": set_name, "missing": missing}
                 note(given.out, 0, numbers, name)
+
+
+def one_from_the_other(alone: JointsToBodies, set_name: str, points: Tensor) -> BodyParameters:
+    return fit_to_joints(alone.body, set_name, points, alone(set_name, points))
 
 
 def held_out(given: argparse.Namespace) -> BodyParameters:
@@ -212,6 +237,35 @@ def held_out(given: argparse.Namespace) -> BodyParameters:
     root = in_camera_axes(rotations[:, 0], draw)
     pose = rotmat_to_rotvec(torch.cat([root[:, None], rotations[:, 1:]], dim=1)).flatten(1)
     return BodyParameters(pose, drawn_betas(draw), torch.tensor([[0.0, 0.0, 4.0]]).expand(len(rows), 3))
+
+
+def curve(given: argparse.Namespace) -> None:
+    """One person behind a bar that rises from the feet: PA-MPJPE of LSP's 14 joints, all systems side by side."""
+    source, body = SyntheticSource(given.val), kouros.load_body()
+    systems = {name: reconstructor_of(name) for name in ("default", "nbf", given.system)}
+    samples = [source.sample(row) for row in range(len(source))]
+    crowd = Counter(sample.image_path for sample in samples)
+    alone = [row for row, sample in enumerate(samples) if crowd[sample.image_path] == 1][: given.people]
+    for hidden in (0.0, 0.15, 0.3, 0.5, 0.65):
+        errors: dict[str, list[float]] = defaultdict(list)
+        for row in alone:
+            sample, photo = samples[row], source.image(row).copy()
+            x0, y0, x1, y1 = np.asarray(sample.bbox)
+            photo[int(y1 - hidden * (y1 - y0)) : int(y1) + 1, max(0, int(x0) - 8) : int(x1) + 8] = FILL
+            seen = systems["default"].see(photo)
+            middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+            near = [p for p in seen if np.abs((p.box[:2] + p.box[2:]) / 2 - middle).max() < (y1 - y0) / 2]
+            if not near:
+                continue
+            pose, betas = (torch.from_numpy(np.asarray(v)).float()[None] for v in (sample.pose, sample.betas))
+            true = body.keypoint_positions(LSP14.name, betas, pose[:, 3:], pose[:, :3])
+            for name, system in systems.items():
+                person = system.people(near[:1])[0]
+                if person is not None:
+                    errors[name].append(float(procrustes_errors(person.keypoints_3d(LSP14.name)[None], true).mean()))
+        for name, values in errors.items():
+            numbers = {"hidden": hidden, "pa_mpjpe": 1000 * mean(values), "found": len(values), "of": len(alone)}
+            note(given.out, 0, numbers, f"{name}, behind a bar")
 
 
 def floor(given: argparse.Namespace) -> None:
@@ -254,9 +308,12 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
+COMMANDS = {"train": train_all, "judge": judge, "joints": joints, "curve": curve, "floor": floor, "report": report}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("train", "judge", "joints", "floor", "report"))
+    parser.add_argument("what", choices=tuple(COMMANDS))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--val", type=Path)
     parser.add_argument("--mocap", type=Path)
@@ -269,7 +326,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=512, help="to be judged by")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    {"train": train_all, "judge": judge, "joints": joints, "floor": floor, "report": report}[given.what](given)
+    COMMANDS[given.what](given)
 
 
 if __name__ == "__main__":
