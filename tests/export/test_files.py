@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from numpy.testing import assert_allclose
 from PIL import Image
@@ -16,6 +17,7 @@ from kouros.export.meshes import obj_bytes, ply_bytes
 from kouros.export.pictures import overlay_picture
 from kouros.export.results import json_bytes, npz_bytes, result_arrays
 from kouros.files import write_files
+from kouros.systems.estimator import Estimate
 from kouros.pipeline.upright import World, world_of
 
 
@@ -70,6 +72,23 @@ def test_json_says_the_same_with_names(people, world: World):
         assert_allclose(person["joints_world"], arrays["joints_world"][i], atol=1e-5)
         assert_allclose(np.ravel(person["body_pose"]), arrays["pose"][i, 3:], atol=1e-5)
         assert len(document["keypoint_names"][person["keypoint_set"]]) == len(person["keypoints_2d"])
+
+
+def test_results_say_what_was_completed_and_the_overlay_draws_it_pale(people):
+    said = np.ones(24, dtype=np.float32)
+    said[JOINT_NAMES.index("left_knee")] = 0.2
+    hidden, whole = (
+        replace(people[1], estimate=Estimate(visibility=torch.from_numpy(v))) for v in (0 * said, np.ones_like(said))
+    )
+    partly = replace(people[1], estimate=Estimate(visibility=torch.from_numpy(said)))
+    (entry,) = json.loads(json_bytes([partly], world_of([partly])))["people"]
+    assert entry["completed"] == ["left_knee"] and entry["visibility"][JOINT_NAMES.index("left_knee")] == 0.2
+    assert_allclose(result_arrays([partly], world_of([partly]))["visibility"][0], said)
+    black = np.zeros((480, 640, 3), np.uint8)
+    pale, full = (overlay_picture(black, [p], world_of([p]))[:, :640].astype(float) for p in (hidden, whole))
+    drawn = full.any(-1)
+    assert pale[drawn].mean() > 1.2 * full[drawn].mean()
+    assert np.ptp(pale[drawn], axis=1).mean() < 0.5 * np.ptp(full[drawn], axis=1).mean()  # hardly any colour
 
 
 def test_people_with_different_keypoint_sets_are_padded_with_confidence_zero(people):

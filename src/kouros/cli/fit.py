@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fit:
-    """Fit bodies to 2D keypoints of another detector; no photo is needed.
+    """Fit bodies to 2D keypoints of another detector, or to 3D joints; no photo is needed.
 
-    Whose files they are is told by what is in them. For each image: NAME.glb (rigged, all people on one floor),
+    Whose files they are is told by what is in them. 3D joints are an NPZ with joints_3d (people, joints, 3): metres, x
+    right, y down, z forward, NaN where one is missing. For each image: NAME.glb (rigged, all people on one floor),
     NAME.npz and NAME.json. For each film: the same for every frame with people, in a folder NAME, and NAME.npz and
     NAME.json of the whole.
     """
@@ -118,6 +119,11 @@ class Fit:
         if path.is_dir():
             jobs.append(Job(path, lambda: self._fit_video(path, path, body, destinations)))
             return
+        from kouros.pipeline.joints import holds_joints
+
+        if holds_joints(path):
+            jobs.append(Job(path, lambda: self._fit_joints(path, body, destinations)))
+            return
         with collected() as notes:
             try:
                 images = self._reading.images(path)
@@ -181,6 +187,19 @@ class Fit:
             raise JobError(f"{place}: {error}") from None
         files = self._files(people, destinations.reference_to(place), self.space)
         return Done(len(people), save(files, place, destinations), worst_reprojection(people))
+
+    def _fit_joints(self, path: Path, body: "BodyModel | None", destinations: "Destinations") -> Done:
+        """Fit the people of a file of 3D joints."""
+        from kouros.pipeline.joints import people_from_joints, read_joints
+
+        try:
+            people = people_from_joints(read_joints(path, self.keypoint_set), body)
+        except ValueError as error:
+            raise JobError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+        except OSError as error:
+            raise JobError(f"{path}: this file cannot be read ({error.strerror or error}).") from None
+        files = self._files(people, destinations.reference_to(path), self.space)
+        return Done(len(people), save(files, path, destinations), worst_reprojection(people))
 
     def _files(self, people: "Sequence[Person]", image: str, space: Literal["world", "camera"]) -> dict[str, bytes]:
         from kouros.export.bundle import result_files

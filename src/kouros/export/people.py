@@ -75,6 +75,14 @@ class PosedPerson(Protocol):
         """How far the body is from ``keypoints_detected``; None: not known."""
 
     @property
+    def visibility(self) -> Float[Tensor, " 24"]:
+        """In [0, 1], of each joint: that it is seen; what is not was completed."""
+
+    @property
+    def vertices_seen(self) -> Float[Tensor, " vertices"]:
+        """The same of each vertex."""
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Width and height, pixels."""
 

@@ -9,6 +9,7 @@ top-left corner of the top-left pixel):
 ``transl``           (N, 3) float32     metres, camera space
 ``joints_3d``        (N, 24, 3)         metres, camera space; names in ``joint_names``
 ``joints_2d``        (N, 24, 2)         the same in the photo, pixels
+``visibility``       (N, 24)            in [0, 1], of each joint: that the photo shows it; below 0.5 it was completed
 ``keypoints_2d``     (N, K, 3)          as detected: x, y in pixels, confidence (0: padding)
 ``keypoint_set``     (N,) str           of ``keypoints_2d``, a name in `kouros.body.keypoints`
 ``boxes``            (N, 4)             x0, y0, x1, y1, pixels
@@ -75,6 +76,7 @@ def result_arrays(people: Sequence[PosedPerson], world: World) -> dict[str, np.n
         "joints_3d": np.stack([_numpy(p.joints) for p in people]),
         "joints_2d": np.stack([_numpy(points) for points in joints_2d]),
         "joint_names": np.array(JOINT_NAMES),
+        "visibility": np.stack([_numpy(p.visibility) for p in people]),
         "keypoints_2d": _padded([_numpy(p.keypoints_detected) for p in people]),
         "keypoint_set": np.array([p.keypoint_set for p in people]),
         "boxes": np.stack([_numpy(p.box) for p in people]),
@@ -155,6 +157,8 @@ def _person(arrays: Mapping[str, np.ndarray], i: int, person: PosedPerson) -> di
         "joints_world": _rounded(arrays["joints_world"][i]),
         "world_size": _rounded(arrays["world_size"][i]),
         "on_floor": bool(arrays["on_floor"][i]),
+        "visibility": _rounded(arrays["visibility"][i]),
+        "completed": [name for name, seen in zip(JOINT_NAMES, arrays["visibility"][i], strict=True) if seen < 0.5],
         "keypoint_set": person.keypoint_set,
         "keypoints_2d": _rounded(_numpy(person.keypoints_detected)),
     }

@@ -59,6 +59,12 @@ class LightHead(nn.Module):
         Raises:
             ValueError: another number of maps.
         """
+        return self.answer(self.drawn(maps, size))
+
+    def drawn(
+        self, maps: Sequence[Float[Tensor, "batch _channels _rows _columns"]], size: tuple[int, int]
+    ) -> Float[Tensor, "batch features height width"]:
+        """What the answer is read off: features of each pixel; as `forward` otherwise."""
         if len(maps) != len(self.narrow):
             raise ValueError(f"The head was made for {len(self.narrow)} feature maps and got {len(maps)}.")
         narrow = [layer(seen) for layer, seen in zip(self.narrow, maps, strict=True)]
@@ -67,7 +73,7 @@ class LightHead(nn.Module):
             here = torch.stack([n for n, stride in zip(narrow, self.strides, strict=True) if stride == level]).sum(0)
             x = refine(here if x is None else here + enlarged(x, (here.shape[-2], here.shape[-1])))
         assert x is not None
-        return self.answer(self.draw(enlarged(x, size)))
+        return self.draw(enlarged(x, size))
 
 
 class _Refinement(nn.Module):

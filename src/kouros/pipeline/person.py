@@ -12,6 +12,7 @@ from kouros.body.model import BodyOutput
 from kouros.body.parameters import Bodies
 from kouros.fitting.schedules.mesh import fit_to_mesh
 from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
+from kouros.pipeline.visibility import by_confidence, inside
 from kouros.render.maps import DenseMaps
 from kouros.systems.estimator import Estimate, PersonInPhoto
 
@@ -126,10 +127,21 @@ class Person:
         center = (self.crop_box[:2] + self.crop_box[2:]) / 2
         return weak_perspective_of(self.transl, self.camera, center, self.crop_box[2] - self.crop_box[0])
 
+    @cached_property
+    def visibility(self) -> Float[Tensor, " 24"]:
+        """In [0, 1], of each joint: that it is in the picture and nothing hides it. What is not seen was completed.
+
+        Of systems that do not say it, by the confidences of ``keypoints_detected``.
+        """
+        said = self.estimate.visibility
+        if said is None:
+            said = by_confidence(self.keypoints_detected, self.keypoint_set)
+        return said * inside(self.camera.project(self.joints), self.image_size)
+
     @property
-    def visibility(self) -> Float[Tensor, " 24"] | None:
-        """In [0, 1], of each joint: that it is in the picture and nothing hides it; None: the system does not say."""
-        return self.estimate.visibility
+    def vertices_seen(self) -> Float[Tensor, " vertices"]:
+        """The same of each vertex: by the joints that it follows."""
+        return self.body.weights @ self.visibility
 
     @property
     def uncertainty(self) -> Float[Tensor, " 24"] | None:

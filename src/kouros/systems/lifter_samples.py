@@ -77,6 +77,19 @@ class Seen(Batched):
     """As in `kouros.data.detections.Detections`."""
 
 
+def in_camera_axes(root: Float[Tensor, "batch 3 3"], draw: Draws) -> Float[Tensor, "batch 3 3"]:
+    """Roots given in a world with y up, as cameras see them: all headings (the front more often), from 30 degrees below
+    to 60 above the horizon, some rolled."""
+    heading = torch.atan2(root[:, 0, 2], root[:, 2, 2])
+    frontal = about(1, draw.normal() * 0.6 - heading) @ root
+    root = torch.where(draw.chance(0.3)[:, None, None], frontal, root)
+    pitch = torch.deg2rad((draw.normal() * 15 + 8).clamp(-30, 60))
+    pitch = torch.where(draw.chance(0.2), torch.deg2rad(draw.uniform(-30.0, 60.0)), pitch)
+    roll = torch.where(draw.chance(0.08), draw.uniform(-math.pi, math.pi), 0.09 * draw.normal())
+    flip = torch.diag(root.new_tensor([1.0, -1.0, -1.0]))
+    return about(2, roll) @ about(0, pitch) @ flip @ root
+
+
 def seen_through_cameras(
     rotations: Float[Tensor, "batch 24 3 3"], betas: Float[Tensor, "batch 10"], points: BodyPoints, draw: Draws
 ) -> tuple[Seen, Float[Tensor, "batch 33 3"]]:
@@ -86,15 +99,7 @@ def seen_through_cameras(
     All headings (the front more often), camera from 30 degrees below to 60 above the horizon, some of them
     rolled, 1.2 to 25 metres away, up to 35 degrees off the optical axis.
     """
-    root = rotations[:, 0]
-    heading = torch.atan2(root[:, 0, 2], root[:, 2, 2])
-    frontal = about(1, draw.normal() * 0.6 - heading) @ root
-    root = torch.where(draw.chance(0.3)[:, None, None], frontal, root)
-    pitch = torch.deg2rad((draw.normal() * 15 + 8).clamp(-30, 60))
-    pitch = torch.where(draw.chance(0.2), torch.deg2rad(draw.uniform(-30.0, 60.0)), pitch)
-    roll = torch.where(draw.chance(0.08), draw.uniform(-math.pi, math.pi), 0.09 * draw.normal())
-    flip = torch.diag(root.new_tensor([1.0, -1.0, -1.0]))
-    root = about(2, roll) @ about(0, pitch) @ flip @ root
+    root = in_camera_axes(rotations[:, 0], draw)
     off, around = draw.uniform(0.0, 1.0).square() * math.radians(35), draw.uniform(-math.pi, math.pi)
     direction = torch.stack([off.sin() * around.cos(), 0.6 * off.sin() * around.sin(), off.cos()], -1)
     direction = torch.nn.functional.normalize(direction, dim=-1)

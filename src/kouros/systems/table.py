@@ -70,6 +70,18 @@ SYSTEMS: Mapping[str, SystemEntry] = {
             "nbf", "Neural Body Fitting", "kouros.systems.nbf", "NbfConfig",
             "from body parts to a body, the second of two stages",
         ),
+        SystemEntry(
+            "best-of-both-worlds-maps", "The Best of Both Worlds, maps", "kouros.systems.best_of_both_worlds",
+            "DmpConfig", "from pictures to dense maps, the first of three modules",
+        ),
+        SystemEntry(
+            "best-of-both-worlds-ik", "The Best of Both Worlds, IK", "kouros.systems.best_of_both_worlds",
+            "IkConfig", "from joints to a body, the second of three modules",
+        ),
+        SystemEntry(
+            "best-of-both-worlds", "The Best of Both Worlds", "kouros.systems.best_of_both_worlds",
+            "UviConfig", "maps, inverse kinematics, and inpainting in UV space, which learns last",
+        ),
     )
 }  # fmt: skip
 
