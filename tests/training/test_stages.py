@@ -144,11 +144,11 @@ class Posed(CropSystem):
         return replace(estimate, bodies=Bodies(torch.zeros(len(image), 72), betas, transl, camera))
 
 
-def _train(config, out: Path, *, source=None, validation=None, **given) -> Outcome:
+def _train(config, out: Path, *, source=None, validation=None, start=None, **given) -> Outcome:
     options = EngineOptions(**({"max_steps": 4, "batch_size": 8, "workers": 0, "pictures_every": 0} | given))
     source = source or Boxed()
     data = TrainingData((source,), validation=validation or {}, names=("toy people",))
-    return train(config, body(), data, out, options)
+    return train(config, body(), data, out, options, start=start)
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +264,19 @@ def test_a_packed_chain_answers_as_the_chain_does(tmp_path: Path, known: None, m
     picture = torch.rand(2, 3, SIZE, SIZE)
     assert_close(small.predict(picture).bodies.betas, whole.predict(picture).bodies.betas, atol=2e-3, rtol=2e-3)
     assert main(["models", "pack", str(tmp_path / "chain"), "--out", str(tmp_path / "first")]) == 1
+
+
+def test_a_packed_run_can_be_trained_on(tmp_path: Path, known: None):
+    """Whoever has the weights that come with kouros, and no checkpoint."""
+    _train(BrightConfig(), tmp_path / "first")
+    assert main(["models", "pack", str(tmp_path / "first"), "--out", str(tmp_path / "packed")]) == 0
+    _train(BrightConfig(), tmp_path / "next", start=tmp_path / "packed", max_steps=1)
+    kept, going_on = (read_weights(tmp_path / run / "weights.pt").tensors for run in ("first", "next"))
+    _train(BrightConfig(), tmp_path / "anew", max_steps=1)
+    anew = read_weights(tmp_path / "anew" / "weights.pt").tensors
+    name = "backbone.2.weight"
+    assert not torch.equal(going_on[name], kept[name])
+    assert (going_on[name] - kept[name]).norm() < 0.6 * (anew[name] - kept[name]).norm()
 
 
 def test_stages_that_cannot_be_chained_are_refused(tmp_path: Path, known: None, capsys):

@@ -38,7 +38,7 @@ class _TrainSystem:
     resume: Flag = False
     """Go on where the run in --out stopped; begin one where there is none."""
     start: Path | None = None
-    """A run of the same configuration, or its weights.pt, to begin with."""
+    """A run of the same configuration, packed or not, or its weights.pt, to begin with."""
     body: Path | None = None
     """A licensed SMPL file (.pkl or .npz); without it the free body."""
 

@@ -46,6 +46,16 @@ def load_packed(system: nn.Module, path: Path) -> None:
         ValueError: it is no such file, or of another system; the system stays as it was.
         OSError: it cannot be read.
     """
+    load_learned(system, read_packed(system, path), str(path))
+
+
+def read_packed(system: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The weights in a file that `write_packed` wrote, with those of the system's trunks that were not written.
+
+    Raises:
+        ValueError: it is no such file.
+        OSError: it cannot be read.
+    """
     try:
         arrays = read_all_npz(path)
     except ArchiveError as error:
@@ -58,7 +68,7 @@ def load_packed(system: nn.Module, path: Path) -> None:
         check_finite(tensors)
     except TensorFileError as error:
         raise ValueError(f"{path} cannot be used: {error}; pack the run again.") from None
-    load_learned(system, _published(system) | tensors, str(path))
+    return _published(system) | tensors
 
 
 def _published(system: nn.Module) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kouros.sentences import some
 from kouros.systems.system import System
+from kouros.training.packed_weights import read_packed
 from kouros.training.runs import RunFolder
 from kouros.training.weights import learned_state, load_learned, read_weights
 
@@ -85,7 +86,7 @@ def read_starts(system: System, whole: Path | None) -> list[Taken]:
     """Read and check what a run begins with: its system's `starts`, and last what replaces all of it.
 
     Args:
-        whole: a run or weights of the same configuration.
+        whole: a run, packed or not, or weights of the same configuration.
 
     Raises:
         ValueError: a file does not fit.
@@ -93,7 +94,8 @@ def read_starts(system: System, whole: Path | None) -> list[Taken]:
     """
     taken = [load_partial(system, _tensors(s.weights), s.take, str(s.weights)) for s in system.starts()]
     if whole is not None:
-        tensors = _tensors(whole)
+        packed = RunFolder(whole).packed
+        tensors = read_packed(system, packed) if packed.is_file() else _tensors(whole)
         load_learned(system, tensors, str(whole))
         taken.append(Taken(str(whole), tensors, (), ()))
     return taken
