@@ -2,13 +2,14 @@
 
 A picture hardly says how far away a limb is, but its neighbours in time say that it cannot have leapt. All frames of a
 person are fitted together: each by whatever objective a single frame has, all with the same betas, tied by the
-accelerations of the joints in space and, weakly, of the joints' rotations (which the positions do not fix). An
+accelerations of the joints in space and, weakly, of the joints' rotations (which the positions do not fix). Feet either
+stand or move: their speed is weighed robustly, so that who is nearly still is held and who steps is free. An
 acceleration ties three frames, so the normal equations are a band of three blocks a frame, bordered by the betas: one
 Levenberg-Marquardt step costs the same for every frame, however many there are. Long videos are fitted in windows that
 overlap, so that memory does not grow with them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from kouros.batched import concatenate
 from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.linearization import NormalEquations, Objective, add_up_normal
 from kouros.fitting.solvers.damping import GIVEN_UP, nielsen
-from kouros.fitting.terms.kinematics import KeypointKinematics
+from kouros.fitting.terms.kinematics import KeypointKinematics, LinearKeypoints
 
 _FRAME = POSE_SIZE + 3
 """Unknowns of a frame: its pose and translation."""
@@ -38,6 +39,10 @@ class SmoothConfig:
     itself by shrinking the body and its distance (4 instead of 24 doubles the error of the distance)."""
     turning: float = 40.0
     """Of a joint's rotation vector, radians a second squared."""
+    standing: float = 0.04
+    """Of a foot that stands, metres a second."""
+    stepping: float = 0.25
+    """Speed, metres a second, from which on a foot is rather moving than standing (Geman-McClure scale)."""
     largest_gap: float = 0.5
     """Seconds without a frame after which nothing is known of the motion."""
     window: int = 900
@@ -64,6 +69,9 @@ def fit_sequence(
     start: BodyParameters,
     times: Float[Tensor, " frames"],
     config: SmoothConfig | None = None,
+    *,
+    feet: Sequence[int] = (),
+    betas: Float[Tensor, " betas"] | None = None,
 ) -> SequenceResult:
     """Fit the frames of one person together.
 
@@ -72,6 +80,8 @@ def fit_sequence(
         joints: the points whose accelerations count, such as the set ``smpl24``.
         start: each frame's own fit; the betas' median is where the common ones begin.
         times: of the frames, seconds, increasing; frames may be missing.
+        feet: of ``joints``, those that stand still on the floor or move.
+        betas: of the person, where they are known; default: fitted to the first window.
 
     Raises:
         ValueError: times do not increase; the objective is not finite at the start.
@@ -80,14 +90,15 @@ def fit_sequence(
     if bool((times[1:] <= times[:-1]).any()):
         raise ValueError("the times of a sequence's frames must increase from frame to frame.")
     # Not Tensor.median, which is wrong for expanded tensors.
-    betas = start.betas[: config.window].quantile(0.5, dim=0, keepdim=True)
-    kept, cost, decided = [], 0.0, False
+    median = start.betas[: config.window].quantile(0.5, dim=0, keepdim=True)
+    kept, cost, decided = [], 0.0, betas is not None
+    shape = median if betas is None else betas[None].to(median)
     for window in _windows(len(times), config):
         rows = torch.arange(window.first, window.last)
-        problem = _Problem(objective(rows), joints, times[rows].double(), config, free_betas=not decided)
-        begin = replace(start[rows.to(start.pose.device)], betas=betas.expand(len(rows), -1))
+        problem = _Problem(objective(rows), joints, times[rows].double(), config, tuple(feet), free_betas=not decided)
+        begin = replace(start[rows.to(start.pose.device)], betas=shape.expand(len(rows), -1))
         fitted, window_cost = _minimized(problem, begin)
-        betas, decided = fitted.betas[:1], True
+        shape, decided = fitted.betas[:1], True
         kept.append(fitted[torch.arange(window.keep_first, window.keep_last) - window.first])
         cost += window_cost
     return SequenceResult(concatenate(kept).canonical(), cost)
@@ -184,6 +195,7 @@ class _Problem:
     joints: KeypointKinematics
     times: Tensor
     config: SmoothConfig
+    feet: tuple[int, ...] = ()
     free_betas: bool = True
 
     def __post_init__(self) -> None:
@@ -213,12 +225,41 @@ class _Problem:
             betas_gradient=gradient[:, of_betas].sum(0),
             cost=alone.cost.double().sum(),
         )
+        linear = self.joints.linearize(at)
         if len(unknowns) >= _REACH:
-            self._add_smoothness(at, state, of_frame, of_betas)
+            self._add_smoothness(at, linear, state, of_frame, of_betas)
+        if self.feet and len(unknowns) > 1:
+            self._add_standing(linear, state, of_frame, of_betas)
         return _State(state, self.free_betas)
 
-    def _add_smoothness(self, at: BodyParameters, sums: "_Sums", of_frame: list[int], of_betas: slice) -> None:
-        linear = self.joints.linearize(at)
+    def _add_standing(self, linear: LinearKeypoints, sums: "_Sums", of_frame: list[int], of_betas: slice) -> None:
+        """Speeds of the feet, Geman-McClure: ``k s / (k + s)`` of the squared residual ``s``."""
+        feet, passed = list(self.feet), self.times[1:] - self.times[:-1]
+        scale = torch.where(passed <= self.config.largest_gap, 1 / (passed * self.config.standing), 0.0)[:, None, None]
+        points = linear.points[:, feet].double()
+        jacobian = linear.jacobian[:, feet].double()
+        residual = scale * (points[1:] - points[:-1])
+        squared = residual.square().sum(-1)
+        k = (self.config.stepping / self.config.standing) ** 2
+        root = (k / (k + squared))[..., None]  # of the weight of Gauss and Newton
+        residual = (root * residual).flatten(1)
+        later = (root * scale)[..., None] * jacobian[1:]
+        earlier = -(root * scale)[..., None] * jacobian[:-1]
+        later, earlier = later.flatten(1, 2), earlier.flatten(1, 2)
+        common = (later + earlier)[:, :, of_betas]
+        before, after = earlier[:, :, of_frame], later[:, :, of_frame]
+        sums.next[:-1] += before.mT @ after
+        for rows, blocks in ((slice(None, -1), before), (slice(1, None), after)):
+            sums.diagonal[rows] += blocks.mT @ blocks
+            sums.border[rows] += blocks.mT @ common
+            sums.gradient[rows] += (residual[:, None] @ blocks)[:, 0]
+        sums.corner += (common.mT @ common).sum(0)
+        sums.betas_gradient += (residual[:, None] @ common)[:, 0].sum(0)
+        sums.cost += 0.5 * (k * squared / (k + squared)).sum()
+
+    def _add_smoothness(
+        self, at: BodyParameters, linear: LinearKeypoints, sums: "_Sums", of_frame: list[int], of_betas: slice
+    ) -> None:
         jacobian = linear.jacobian.flatten(1, 2).double() / self.config.acceleration
         turns = at.pose[:, 3:].double() / self.config.turning
         values = torch.cat([linear.points.flatten(1).double() / self.config.acceleration, turns], dim=1)
