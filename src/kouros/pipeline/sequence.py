@@ -242,6 +242,7 @@ def fitted_together(
     evidence: FitConfig | None = None,
     *,
     betas: Float[Tensor, " betas"] | None = None,
+    held: int = 0,
 ) -> Bodies:
     """One person's frames as one motion of one body.
 
@@ -252,6 +253,7 @@ def fitted_together(
         evidence: how far keypoints and the start's points in space are trusted, where the pictures were seen; then feet
             stand or step, too. Default: the keypoints are all there is.
         betas: of the person, where they are known.
+        held: so many frames at the beginning stay as the start has them.
 
     Raises:
         ValueError: as `fit_sequence`.
@@ -268,6 +270,7 @@ def fitted_together(
         config,
         feet=() if evidence is None else FEET,
         betas=betas,
+        held=held,
     )
     return Bodies.of(found.parameters, start.camera)
 

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from kouros.batched import concatenate
 from kouros.body import BodyModel
 from kouros.body.parameters import Bodies, BodyParameters
 from kouros.data.crops import square_around
@@ -50,7 +51,7 @@ class VideoConfig:
     """How a film is seen, and how people move."""
 
     follow: FollowConfig = field(default_factory=FollowConfig)
-    motion: SmoothConfig = field(default_factory=lambda: SmoothConfig(window=240, overlap=60))
+    motion: SmoothConfig = field(default_factory=lambda: SmoothConfig(window=400, overlap=200))
     evidence: FitConfig = field(default_factory=lambda: replace(DETECTED, landmark_sigma=(0.06, 0.06, 0.06)))
     """Trust in the detected keypoints and in each frame's own points in space, over time."""
     smooth: bool = True
@@ -196,6 +197,8 @@ class _Rows:
     set_name: str = ""
     betas: Tensor | None = None
     """Once a live film's first window has decided on them."""
+    answered: Bodies | None = None
+    """Of a live film: the last window's frames that were answered."""
     first_sides: dict[int, bool] = field(default_factory=dict)
     """Which sides the last window took, by frame."""
 
@@ -268,11 +271,11 @@ class VideoReconstructor:
         """How many frames came so far."""
         return len(self._times)
 
-    def push(self, pixels: UInt8[np.ndarray, "height width 3"], time: float | None = None) -> list[SeenFrame]:
+    def push(self, pixels: np.ndarray, time: float | None = None) -> list[SeenFrame]:
         """The next frame, RGB; returns those that are finished by now, in order (live), or none.
 
         Args:
-            pixels: all frames have the same size.
+            pixels: (height, width, 3) uint8; all frames have the same size.
             time: seconds, later than the frame before.
 
         Raises:
@@ -407,9 +410,10 @@ class VideoReconstructor:
         times: Tensor,
         betas: Tensor | None = None,
         motion: SmoothConfig | None = None,
+        held: int = 0,
     ) -> Bodies:
-        motion, evidence = motion or self.config.motion, self.config.evidence
-        return fitted_together(self._body, keypoints, rows.set_name, start, times, motion, evidence, betas=betas)
+        how = motion or self.config.motion, self.config.evidence
+        return fitted_together(self._body, keypoints, rows.set_name, start, times, *how, betas=betas, held=held)
 
     def _answers(self) -> list[SeenFrame]:
         """Of a live film: the frames of windows that are full, or of the rest once it has ended."""
@@ -420,17 +424,17 @@ class VideoReconstructor:
             if last < self._window_first + window and not self._ended:
                 break
             self._estimate()
-            keep = last if self._ended and last == len(self._times) else last - overlap // 2
-            parts = [(k, t) for k, rows in self._rows.items() if (t := self._window(k, rows, last)) is not None]
+            keep = last if self._ended and last == len(self._times) else last - overlap
+            parts = [(k, t) for k, rows in self._rows.items() if (t := self._window(k, rows, last, keep)) is not None]
             for number in range(self._answered, keep):
                 people = [(k, t.person(row)) for k, t in parts if (row := t.row_of(number)) is not None]
                 answers.append(SeenFrame(number, self._times[number], tuple(people)))
-            self._answered, self._window_first = keep, max(last - overlap, 0)
+            self._answered, self._window_first = keep, max(keep - 2, 0)
             for rows in self._rows.values():
                 rows.forget(self._window_first)
         return answers
 
-    def _window(self, number: int, rows: _Rows, last: int) -> Track | None:
+    def _window(self, number: int, rows: _Rows, last: int, keep: int) -> Track | None:
         end = int(np.searchsorted(rows.frames, last))
         if not end:
             return None
@@ -438,8 +442,13 @@ class VideoReconstructor:
         bodies, keypoints = self._righted(rows, some, rows.first_sides.get(rows.frames[0]))
         if self.config.smooth:
             times = torch.tensor(rows.times[some], dtype=torch.float64)
-            bodies = self._fitted(bodies, keypoints, rows, times, rows.betas)
+            held = int(np.searchsorted(rows.frames, self._answered)) if rows.answered is not None else 0
+            if rows.answered is not None and held:
+                known = rows.answered[torch.arange(len(rows.answered.pose) - held, len(rows.answered.pose))]
+                bodies = concatenate([known, bodies[torch.arange(held, end)]])
+            bodies = self._fitted(bodies, keypoints, rows, times, rows.betas, held=held)
             rows.betas = bodies.betas[0]
+            rows.answered = bodies[torch.arange(int(np.searchsorted(rows.frames[:end], keep)))]
         return self._tracked(number, rows, some, bodies, keypoints)
 
 

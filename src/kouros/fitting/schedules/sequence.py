@@ -39,7 +39,7 @@ class SmoothConfig:
     itself by shrinking the body and its distance (4 instead of 24 doubles the error of the distance)."""
     turning: float = 40.0
     """Of a joint's rotation vector, radians a second squared."""
-    standing: float = 0.04
+    standing: float = 0.12
     """Of a foot that stands, metres a second."""
     stepping: float = 0.25
     """Speed, metres a second, from which on a foot is rather moving than standing (Geman-McClure scale)."""
@@ -48,7 +48,8 @@ class SmoothConfig:
     window: int = 900
     """Frames fitted at once, at 0.7 MB each; of longer videos, the first so many decide on the betas."""
     overlap: int = 60
-    """Frames that neighbouring windows have in common; each window's result counts up to the middle of them."""
+    """Frames at a window's end that count only in the next one, because what follows them is to be heard first. The
+    next one begins where they do, after two frames that are held as they were found, so that nothing is torn."""
     iterations: int = 15
     tolerance: float = 1e-4
 
@@ -72,6 +73,7 @@ def fit_sequence(
     *,
     feet: Sequence[int] = (),
     betas: Float[Tensor, " betas"] | None = None,
+    held: int = 0,
 ) -> SequenceResult:
     """Fit the frames of one person together.
 
@@ -82,6 +84,7 @@ def fit_sequence(
         times: of the frames, seconds, increasing; frames may be missing.
         feet: of ``joints``, those that stand still on the floor or move.
         betas: of the person, where they are known; default: fitted to the first window.
+        held: so many frames at the beginning stay as they are given.
 
     Raises:
         ValueError: times do not increase; the objective is not finite at the start.
@@ -91,13 +94,21 @@ def fit_sequence(
         raise ValueError("the times of a sequence's frames must increase from frame to frame.")
     # Not Tensor.median, which is wrong for expanded tensors.
     median = start.betas[: config.window].quantile(0.5, dim=0, keepdim=True)
-    kept, cost, decided = [], 0.0, betas is not None
+    kept: list[BodyParameters] = []
+    cost, decided, before, first = 0.0, betas is not None, start, 0
     shape = median if betas is None else betas[None].to(median)
     for window in _windows(len(times), config):
         rows = torch.arange(window.first, window.last)
-        problem = _Problem(objective(rows), joints, times[rows].double(), config, tuple(feet), free_betas=not decided)
+        held = max(held - window.first, window.keep_first - window.first)
+        problem = _Problem(
+            objective(rows), joints, times[rows].double(), config, tuple(feet), held, free_betas=not decided
+        )
         begin = replace(start[rows.to(start.pose.device)], betas=shape.expand(len(rows), -1))
+        if kept:  # go on from what the window before has found
+            known = before[torch.arange(window.first - first, len(before.pose))]
+            begin = concatenate([known, begin[torch.arange(len(known.pose), len(rows))]])
         fitted, window_cost = _minimized(problem, begin)
+        before, first = fitted, window.first
         shape, decided = fitted.betas[:1], True
         kept.append(fitted[torch.arange(window.keep_first, window.keep_last) - window.first])
         cost += window_cost
@@ -114,11 +125,13 @@ class _Window:
 
 def _windows(frames: int, config: SmoothConfig) -> list[_Window]:
     """Ranges that overlap, and the share of each in the result."""
-    stride = max(1, config.window - config.overlap)
-    firsts = list(range(0, max(1, frames - config.overlap), stride))
-    lasts = [min(first + config.window, frames) for first in firsts]
-    cuts = [0, *((last + following) // 2 for last, following in zip(lasts, firsts[1:], strict=False)), frames]
-    return [_Window(*bounds) for bounds in zip(firsts, lasts, cuts, cuts[1:], strict=False)]
+    windows, first, keep = [], 0, 0
+    while keep < frames:
+        last = min(first + config.window, frames)
+        until = frames if last == frames else max(last - config.overlap, keep + 1)
+        windows.append(_Window(first, last, keep, until))
+        first, keep = max(until - _REACH + 1, 0), until
+    return windows
 
 
 def _minimized(problem: "_Problem", begin: BodyParameters) -> tuple[BodyParameters, float]:
@@ -196,6 +209,7 @@ class _Problem:
     times: Tensor
     config: SmoothConfig
     feet: tuple[int, ...] = ()
+    held: int = 0
     free_betas: bool = True
 
     def __post_init__(self) -> None:
@@ -230,6 +244,7 @@ class _Problem:
             self._add_smoothness(at, linear, state, of_frame, of_betas)
         if self.feet and len(unknowns) > 1:
             self._add_standing(linear, state, of_frame, of_betas)
+        state.hold(self.held)
         return _State(state, self.free_betas)
 
     def _add_standing(self, linear: LinearKeypoints, sums: "_Sums", of_frame: list[int], of_betas: slice) -> None:
@@ -294,6 +309,12 @@ class _Sums:
     gradient: Float[Tensor, "frames 75"]
     betas_gradient: Float[Tensor, " betas"]
     cost: Float[Tensor, ""]
+
+    def hold(self, count: int) -> None:
+        """Let no step move the first frames."""
+        for blocks in (self.diagonal, self.next, self.second, self.border, self.gradient):
+            blocks[:count] = 0
+        self.diagonal[:count] = torch.eye(_FRAME, dtype=self.diagonal.dtype)
 
 
 @dataclass(frozen=True)
