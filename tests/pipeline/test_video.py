@@ -16,7 +16,6 @@ from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.notes import InputWarning
 from kouros.pipeline.sequence import FEET, fitted_together
-from kouros.pipeline.standing import world_of
 from kouros.pipeline.video import FAST, VideoConfig, VideoReconstructor, standing
 
 FRAMES = 60
@@ -121,8 +120,8 @@ def test_windows_find_what_the_whole_finds(samples: Path, free_body):
 def test_up_is_where_heads_are_and_the_floor_is_under_the_feet(walk, seen):
     film, video = walk[0], seen.video()
     up = film.scenes[0].shot.world_to_camera[:, 1]  # the world's y in the camera
-    assert video.world.seen
-    assert np.degrees(np.arccos(video.world.T_world_camera[1, :3] @ up)) < 6
+    assert video.world.has_floor
+    assert np.degrees(np.arccos(video.world.up.double().numpy() @ up)) < 6
     (track,) = video.tracks
     feet = track.in_world(video.world)[:, list(FEET)][track.contacts]
     assert abs(np.median(feet[:, 1]) - 0.05) < 0.05
@@ -160,7 +159,7 @@ def test_who_comes_up_for_a_moment_is_left_out_and_said(walk):
     reconstructor.finish()
     with pytest.warns(InputWarning, match="left out: 1 who could be followed for less than"):
         video = reconstructor.video()
-    assert video.tracks == () and len(video.times) == 33 and not video.world.seen
+    assert video.tracks == () and len(video.times) == 33 and not video.world.has_floor
     assert video.frame(2).people == ()
 
 
@@ -196,27 +195,3 @@ def test_frames_that_cannot_belong_to_a_film_are_refused():
     nothing.finish()
     with pytest.raises(ValueError, match="no frame"):
         nothing.video()
-
-
-def _standing_joints(lean: float) -> np.ndarray:
-    """Two who stand upright on a floor 1.4 m below a camera that looks down by ``lean``."""
-    names = np.zeros((2, 24, 3))
-    names[:, :, 1] = 1.4 - 0.9
-    names[:, [7, 8], 1], names[:, [10, 11], 1] = 1.4 - 0.08, 1.4 - 0.02
-    names[:, [1, 2], 1], names[:, 12, 1] = 1.4 - 0.9, 1.4 - 1.45
-    names[0] += [-1, 0, 3]
-    names[1] += [1, 0, 5]
-    c, s = np.cos(lean), np.sin(lean)
-    return names @ np.array([[1, 0, 0], [0, c, s], [0, -s, c]])
-
-
-@pytest.mark.parametrize("lean", [0.0, 0.4, -0.3])
-def test_the_world_of_people_who_stand_is_theirs_whatever_the_camera_does(lean: float):
-    joints = _standing_joints(lean)
-    world = world_of([(joints, np.ones((2, 4), dtype=bool))])
-    placed = world.of_camera(joints)
-    np.testing.assert_allclose(placed[:, [10, 11], 1], 0.02, atol=1e-6)
-    np.testing.assert_allclose(placed[:, 12, 1], 1.45, atol=1e-6)
-    turn = world.T_world_camera[:3, :3]
-    np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-9)
-    assert np.linalg.det(turn) > 0 and placed[0, 0, 2] > placed[1, 0, 2]  # nearer people have more z

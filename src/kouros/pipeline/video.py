@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kouros.batched import concatenate
@@ -33,7 +33,7 @@ from kouros.pipeline.person import Person
 from kouros.pipeline.reconstructor import Reconstructor, default_body, default_estimator
 from kouros.pipeline.sequence import FEET, fitted_together
 from kouros.pipeline.sides import chosen_sides, exchanged
-from kouros.pipeline.standing import World, world_of
+from kouros.pipeline.upright import World, world_of
 from kouros.systems.estimator import PersonInPhoto, assumed_camera
 from kouros.systems.refined import DETECTED
 
@@ -43,6 +43,8 @@ _SHAPE_STRETCHES, _SHAPE_FRAMES = 5, 48
 """How many stretches of how many frames decide on a person's shape."""
 _STANDS = 0.15
 """Metres a second: a slower foot stands."""
+_TELLING = 8
+"""Frames of each person that tell where the floor is."""
 _POSED_AT_ONCE = 256
 
 
@@ -142,8 +144,8 @@ class Track:
         return row if row < len(self) and self.frames[row] == frame else None
 
     def in_world(self, world: World) -> Float[np.ndarray, "frames 24 3"]:
-        """The joints in the world."""
-        return world.of_camera(self.joints)
+        """The joints in a world that has a size for each track of the film."""
+        return world.place(torch.from_numpy(self.joints), self.number).numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +175,16 @@ class Video:
 
     @cached_property
     def world(self) -> World:
-        """Where up is and where the floor lies, as the people stand on it."""
-        return world_of([(t.joints, t.contacts) for t in self.tracks])
+        """Where up is and where the floor lies, as the people stand on it; with one size for each track."""
+        told = [(track.number, track.person(row)) for track in self.tracks for row in _telling(track)]
+        if not told:
+            return World.of_camera(0)
+        found = world_of([person for _, person in told])
+        whose = torch.tensor([number for number, _ in told])
+        tracks = [whose == track.number for track in self.tracks]
+        sizes = torch.stack([found.sizes[mine].median() for mine in tracks])
+        on_floor = torch.stack([found.on_floor[mine].any() for mine in tracks])
+        return replace(found, sizes=sizes, on_floor=on_floor)
 
     def frame(self, number: int) -> SeenFrame:
         """Who is in a frame of the film."""
@@ -525,6 +535,13 @@ def standing(
     least[:-1] = speed
     least[1:] = np.minimum(least[1:], speed)
     return least < _STANDS
+
+
+def _telling(track: Track) -> list[int]:
+    """Some of a track's frames that tell where the floor is: spread over those in which a foot stands, if any."""
+    rows = np.flatnonzero(track.contacts.any(axis=1))
+    rows = rows if len(rows) else np.arange(len(track))
+    return [int(row) for row in np.unique(rows[np.linspace(0, len(rows) - 1, _TELLING).astype(int)])]
 
 
 def _usable(person: DetectedPerson) -> bool:
