@@ -348,7 +348,8 @@ class VideoReconstructor:
 
     def _estimate(self) -> None:
         """The people who wait, each frame alone: as they were read, and with their sides exchanged."""
-        assert not self._waiting or (self._size is not None and self._camera is not None)
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, []
         usable = [w for w in waiting if _usable(w[2].person)]
         seen = self._people([w[2].person for w in usable])
