@@ -1,4 +1,4 @@
-"""Files of a film's people say the same motion: read back by plain readers of each format, joints lie where they were."""
+"""Files of a film's people say the same motion: read back by plain readers, joints lie where they were."""
 
 import io
 import json

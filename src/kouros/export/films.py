@@ -175,7 +175,7 @@ class _Sound:
                 if packet.dts is None or self._out is None:
                     continue
                 time = float(packet.pts * packet.time_base)
-                if time < self._start or (self._end is not None and time >= self._end):
+                if (self._start and time < self._start) or (self._end is not None and time >= self._end):
                     continue
                 shift = round(self._start / packet.time_base)
                 packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
