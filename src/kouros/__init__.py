@@ -10,18 +10,43 @@ from kouros.forks import survive_forks
 
 if TYPE_CHECKING:
     from kouros.body import BodyModel, load_body
-    from kouros.pipeline import Person, Reconstructor, fit, reconstruct
+    from kouros.pipeline import (
+        Person,
+        Reconstructor,
+        Track,
+        Video,
+        VideoReconstructor,
+        fit,
+        reconstruct,
+        reconstruct_video,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["BodyModel", "Person", "Reconstructor", "__version__", "fit", "load_body", "reconstruct"]
+__all__ = [
+    "BodyModel",
+    "Person",
+    "Reconstructor",
+    "Track",
+    "Video",
+    "VideoReconstructor",
+    "__version__",
+    "fit",
+    "load_body",
+    "reconstruct",
+    "reconstruct_video",
+]
 
 _HOMES = {
     "BodyModel": "kouros.body",
     "load_body": "kouros.body",
     "Person": "kouros.pipeline",
     "Reconstructor": "kouros.pipeline",
+    "Track": "kouros.pipeline",
+    "Video": "kouros.pipeline",
+    "VideoReconstructor": "kouros.pipeline",
     "fit": "kouros.pipeline",
     "reconstruct": "kouros.pipeline",
+    "reconstruct_video": "kouros.pipeline",
 }
 
 survive_forks()

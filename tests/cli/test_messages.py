@@ -37,6 +37,13 @@ kouros reconstruct a.jpg --out letter.jpg
 kouros reconstruct a.jpg --keypoints k.json --boxes 0 0 9 9
 kouros reconstruct a.jpg b.jpg --boxes 0 0 9 9
 kouros reconstruct wall.png --keypoints nobody.json
+kouros reconstruct missing.mp4
+kouros reconstruct letter.mp4 folder --fps 25
+kouros reconstruct letter.mp4 --start 2 --end 1
+kouros reconstruct letter.mp4 --start -1
+kouros reconstruct letter.mp4 --every 0
+kouros reconstruct letter.mp4 --fps 0
+kouros reconstruct letter.mp4 --boxes 0 0 9 9
 kouros fit
 kouros fit nobody.json
 kouros fit missing.json --image-size 640 480
@@ -97,7 +104,8 @@ def here(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "letter.jpg").write_text("Dear Sir or Madam")
+    for name in ("letter.jpg", "letter.mp4"):
+        (tmp_path / name).write_text("Dear Sir or Madam")
     (tmp_path / "nobody.json").write_text(json.dumps({"people": []}))
     (tmp_path / "short.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": [100.0, 100.0, 0.9] * 24}]}))
     Image.fromarray(np.full((200, 300, 3), 180, np.uint8)).save(tmp_path / "wall.png")

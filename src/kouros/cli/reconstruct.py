@@ -1,8 +1,9 @@
-"""``kouros reconstruct``: photos in, rigged meshes, numbers and overlay pictures out."""
+"""``kouros reconstruct``: photos and films in; rigged and animated meshes, numbers and overlay pictures out."""
 
 import sys
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +11,7 @@ import tyro
 
 from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, follow, run_job, worst_reprojection
 from kouros.cli.cameras import CameraGiven, camera_given, check_heights_given
+from kouros.cli.films import SUFFIXES, FilmOptions, MotionFormat, part_of, reconstruct_film
 from kouros.cli.keypoints import check_keypoint_set, people_of_photo
 from kouros.cli.usage import Flag, UsageError
 from kouros.cli.workers import in_processes
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Find the people in photos and write posed, shaped 3D bodies of them.
+    """Find the people in photos and films and write posed, shaped 3D bodies of them.
 
     For each photo: NAME.glb (rigged, all people on one floor, with the photo's camera), NAME.overlay.png, NAME.npz
-    and NAME.json.
+    and NAME.json. For each film (mp4, mov, mkv, avi, webm, a GIF that moves; with --fps a folder of numbered pictures):
+    NAME.glb (animated), NAME.person_1.bvh, NAME.person_1_poses.npz (as AMASS has them), NAME.person_1.csv, NAME.jsonl,
+    NAME.npz, NAME.json and NAME.overlay.mp4.
     """
 
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")]
-    """Photos, or folders of photos (sub-folders are not searched)."""
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|FILM")]
+    """Photos, folders of photos (sub-folders are not searched), films."""
     out: Path = Path("results")
     """Folder for the results; made where it is missing."""
     format: tuple[Literal["glb", "obj", "ply"], ...] = ("glb",)
@@ -75,6 +79,24 @@ class Reconstruct:
     """How that map numbers the parts: lip, atr, pascal, bodypix, or one of ours (parts12, parts24, ...)."""
     body: Path | None = None
     """A licensed SMPL file (.pkl or .npz); without it the free body, or the run's."""
+    fps: float | None = None
+    """Pictures a second: folders are films then; of a film, in place of what its file says."""
+    start: float = 0.0
+    """Of films, seconds from which on they count."""
+    end: float | None = None
+    """Of films, seconds at which they end."""
+    every: int = 1
+    """Of films, take every so-manyth frame."""
+    fast: Flag = False
+    """Of films, fewer looks a frame: quicker, less exact."""
+    smooth: bool = True
+    """Of films, fit each person's frames together: one shape, no jumps, feet that stand."""
+    motion: tuple[MotionFormat, ...] = ("glb", "bvh", "amass", "csv", "jsonl")
+    """Of films, formats of the motion; trc is OpenSim's markers."""
+    bvh_names: Literal["smpl", "mixamo", "cmu", "vrm", "unreal"] = "smpl"
+    """Of films, whose names the joints of a BVH have."""
+    side_by_side: Flag = False
+    """Of films, show the people from their left beside the overlay."""
     skip_existing: Flag = False
     """Leave photos alone whose results are all there already."""
     workers: int = 1
@@ -90,10 +112,14 @@ class Reconstruct:
         """Do it; returns the exit status."""
         self._check()
         from kouros.data.images import ImageError, find_images
+        from kouros.data.video import is_film
 
+        films = [p for p in dict.fromkeys(self.images) if (p.is_dir() and self.fps is not None) or is_film(p)]
+        if films:
+            self._check_films()
         sources: dict[Path, tuple[str, ...]] = {}
         failed = []
-        for path in self.images:
+        for path in (p for p in self.images if p not in films):
             with collected() as notes:
                 try:
                     found = find_images([path])
@@ -120,7 +146,44 @@ class Reconstruct:
         else:
             reconstructor = None if self.parts or not photos else self._reconstructor()
             outcomes = (self._outcome(photo, reconstructor, destinations) for photo in photos)
-        return follow([photo.path for photo in photos], outcomes, reporting, failed=failed)
+        alone = not photos and len(films) == 1  # then there is room for the frames' own progress
+        moving = (self._film_outcome(film, alone, reporting) for film in films)
+        return follow([*(p.path for p in photos), *films], chain(outcomes, moving), reporting, failed=failed)
+
+    def _film_outcome(self, path: Path, alone: bool, reporting: Reporting) -> Outcome:
+        from kouros.export.destinations import Destinations
+
+        destinations = Destinations(self.out, SUFFIXES)
+        options = FilmOptions(
+            part=part_of(self.start, self.end, self.every),
+            frame_rate=self.fps,
+            camera=self._camera,
+            body=load_body_of(self.body),
+            max_people=self.max_people,
+            tiles=self.tiles,
+            fast=self.fast,
+            smooth=self.smooth,
+            overlay=self.overlay,
+            side_by_side=self.side_by_side,
+            formats=self.motion,
+            rig=self.rig,
+            bvh_names=self.bvh_names,
+            quiet=self.quiet or self.json or not alone,
+        )
+        place = self.out / destinations.name_for(path)
+        run = partial(reconstruct_film, path, place, destinations.reference_to(path), options)
+        return run_job(Job(path, run), reporting)
+
+    def _check_films(self) -> None:
+        part_of(self.start, self.end, self.every)
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise UsageError(f"--fps must be a positive number of frames a second, not {self.fps}.")
+        of_photos = {
+            "--keypoints": self.keypoints, "--boxes": self.boxes, "--parts": self.parts, "--height": self.height,
+            "--refine": self.refine, "--system": self.system != "default",
+        }  # fmt: skip
+        if given := [name for name, value in of_photos.items() if value]:
+            raise UsageError(f"{given[0]} is for photos; films are followed by the default system.")
 
     def _outcome(self, photo: "_Photo", reconstructor: "Reconstructor | None", destinations: "Destinations") -> Outcome:
         run = partial(self._reconstruct, photo, reconstructor, destinations)
@@ -128,7 +191,7 @@ class Reconstruct:
 
     def _check(self) -> None:
         if not self.images:
-            raise UsageError("no photo is given; name photos or folders of photos.")
+            raise UsageError("no photo or film is given; name photos, folders of photos, or films.")
         if self.keypoints and self.boxes:
             raise UsageError("--keypoints and --boxes both say where the people are; give one of them.")
         if self.workers < 1:

@@ -94,6 +94,21 @@ class Find:
         size = self.look.next_region.size / REGION_MARGIN
         return Body(self.fused.points[_BODY], self.fused.confidence[_BODY], size)
 
+    def is_of(self, place: Place) -> bool:
+        """Whether a place is the one where somebody was found, up to the detectors' usual scatter."""
+        for known in (self.place.region, self.seen.region, self.look.next_region):
+            apart = math.hypot(place.region.x - known.x, place.region.y - known.y)
+            if apart < 0.15 * known.size and 1 / 1.5 < place.region.size / known.size < 1.5:
+                return True
+        return False
+
+    def is_plausible(self, image: Pyramid) -> bool:
+        """Whether enough of a body is to be seen to call it a person, and not a mere speck."""
+        body = self.body
+        inside = ((body.points >= 0) & (body.points <= [image.width, image.height])).all(axis=1)
+        seen = inside & (body.confidence > _SEEN)
+        return bool(seen.sum() >= _MIN_VISIBLE_POINTS) and float(np.ptp(body.points[seen], axis=0).max()) > 6.0
+
 
 class PoseDetector:
     """The four networks that find people, loaded once: MediaPipe Pose's two, MoveNet MultiPose and Thunder.
@@ -166,9 +181,18 @@ class PoseDetector:
         region = landmark_region(seen.points, seen.confidence)
         return _judged(place, seen, self.look(image, place.region if region is None else region))
 
+    def look_on(self, image: Pyramid, place: Place) -> Find:
+        """Both networks once, where somebody known should be: for the next frame of a film."""
+        seen = self._thunder.look(image, place.region)
+        region = landmark_region(seen.points, seen.confidence)
+        return _judged(place, seen, self.look(image, place.region if region is None else region))
+
     def look_closely(self, image: Pyramid, find: Find, crops: int) -> DetectedPerson:
-        """A find as a person: BlazePose's landmarks from several crops, averaged, with Thunder's keypoints."""
-        looks = [self.look(image, region) for region in crop_variations(find.look.next_region, crops)]
+        """A find as a person: BlazePose's landmarks from several crops, averaged, with Thunder's keypoints.
+
+        With no crops the find's own look is what there is.
+        """
+        looks = [self.look(image, region) for region in crop_variations(find.look.next_region, crops)] or [find.look]
         averaged = average(looks)
         fused = fuse(find.seen.points, find.seen.confidence, averaged.points, averaged.confidence)
         keypoints = np.column_stack([fused.points, fused.confidence])
@@ -242,7 +266,7 @@ def find_people(
     finds: list[Find] = []
     for place in detector.find_places(pyramid, tiles=tiles):
         # Detectors propose the same person many times; one sure find of them is enough.
-        if any(find.presence > _ALREADY and _shown_by(place, find) for find in finds):
+        if any(find.presence > _ALREADY and find.is_of(place) for find in finds):
             continue
         find = detector.look_at(pyramid, place, min_score, [f for f in finds if f.presence > _ALREADY])
         if find is not None:
@@ -250,7 +274,7 @@ def find_people(
     kept: list[Find] = []
     for find in sorted(finds, key=lambda find: -find.presence):
         others = [other.body for other in kept]
-        if find.presence >= min_score and _plausible(find.body, pyramid) and not already_found(find.body, others):
+        if find.presence >= min_score and find.is_plausible(pyramid) and not already_found(find.body, others):
             kept.append(find)
     if max_people is not None:
         kept = sorted(kept, key=lambda find: -find.body.size)[:max_people]
@@ -331,15 +355,6 @@ def _holds(box: Sequence[float], point: Float[np.ndarray, "2"]) -> bool:
     return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
-def _shown_by(place: Place, find: Find) -> bool:
-    """Whether a place is the one where somebody was found, up to the detectors' usual scatter."""
-    for known in (find.place.region, find.seen.region, find.look.next_region):
-        apart = math.hypot(place.region.x - known.x, place.region.y - known.y)
-        if apart < 0.15 * known.size and 1 / 1.5 < place.region.size / known.size < 1.5:
-            return True
-    return False
-
-
 def _checked_image(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "height width 3"]:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(
@@ -351,10 +366,3 @@ def _checked_image(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "heigh
 def _check_crops(crops: int) -> None:
     if not 1 <= crops <= MAX_CROPS:
         raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {crops}.")
-
-
-def _plausible(body: Body, image: Pyramid) -> bool:
-    """Whether enough of a body is to be seen to call it a person, and not a mere speck."""
-    inside = ((body.points >= 0) & (body.points <= [image.width, image.height])).all(axis=1)
-    seen = inside & (body.confidence > _SEEN)
-    return bool(seen.sum() >= _MIN_VISIBLE_POINTS) and float(np.ptp(body.points[seen], axis=0).max()) > 6.0

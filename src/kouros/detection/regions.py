@@ -81,6 +81,11 @@ class Pyramid:
         self._levels = [image]
 
     @property
+    def full(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The image itself."""
+        return self._levels[0]
+
+    @property
     def width(self) -> int:
         """Pixels of the full image."""
         return self._levels[0].shape[1]

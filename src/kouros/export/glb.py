@@ -54,7 +54,7 @@ def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl
         ValueError: there is nobody.
     """
     require_people(people)
-    writer = _Writer(rig)
+    writer = GlbWriter(rig)
     writer.add_camera(people[0], world)
     for index, person in enumerate(people):
         writer.add_person(person, world, index)
@@ -137,7 +137,7 @@ def _rig(body: BodyModel) -> RiggedMesh:
 
 
 @dataclass(frozen=True, eq=False)
-class _Bones:
+class Bones:
     """Where the bones of a skeleton are: the root, then the joints."""
 
     axes: Float[np.ndarray, "25 3 3"]
@@ -160,11 +160,11 @@ class _Figure:
 
     vertices: Float[np.ndarray, "vertices 3"]
     """Shaped T-pose with the present pose's blend shapes, as large as the person is in the world."""
-    bound: _Bones
+    bound: Bones
     """In the T-pose of the mesh."""
-    posed: _Bones
+    posed: Bones
     """In the world, as in the photo."""
-    at_rest: _Bones
+    at_rest: Bones
     """In the world, the T-pose where the person stands."""
 
     @staticmethod
@@ -190,9 +190,9 @@ class _Figure:
         standing = (rest - under) @ heading.T + root
         return _Figure(
             size * mesh.double().numpy() - under,
-            _Bones(np.concatenate([np.eye(3)[None], axes]), np.concatenate([np.zeros((1, 3)), rest - under])),
-            _Bones(np.concatenate([heading[None], in_world @ axes]), np.concatenate([root[None], places])),
-            _Bones(np.concatenate([heading[None], heading @ axes]), np.concatenate([root[None], standing])),
+            Bones(np.concatenate([np.eye(3)[None], axes]), np.concatenate([np.zeros((1, 3)), rest - under])),
+            Bones(np.concatenate([heading[None], in_world @ axes]), np.concatenate([root[None], places])),
+            Bones(np.concatenate([heading[None], heading @ axes]), np.concatenate([root[None], standing])),
         )
 
 
@@ -203,7 +203,7 @@ def _heading(pelvis: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
     return Rotation.from_rotvec([0.0, angle, 0.0]).as_matrix()
 
 
-class _Writer:
+class GlbWriter:
     """Builds one glTF document and its binary buffer."""
 
     def __init__(self, rig: RigNames) -> None:
@@ -222,11 +222,13 @@ class _Writer:
         self._start: int | None = None
 
     def finish(self) -> bytes:
+        """The file."""
         self._gltf.buffers = [pygltflib.Buffer(byteLength=self._offset)]
         self._gltf.set_binary_blob(b"".join(self._chunks))
         return b"".join(self._gltf.save_to_bytes())
 
     def add_camera(self, person: PosedPerson, world: World) -> None:
+        """Where the picture was taken, with the field of view of the person's picture."""
         width, height = person.image_size
         focal_length = float(person.camera.focal_length)
         perspective = pygltflib.Perspective(
@@ -240,6 +242,7 @@ class _Writer:
         self._add_to_scene(pygltflib.Node(camera=0, name="photo_camera", translation=place, rotation=quaternion))
 
     def add_person(self, person: PosedPerson, world: World, index: int) -> None:
+        """A mesh with its skeleton; ``index`` is the person's place among the world's."""
         name = f"person_{index + 1}"
         mesh, figure = RiggedMesh.of(person.body), _Figure.of(person, world, index)
         skin = self._add_skin(name, figure)
@@ -288,22 +291,28 @@ class _Writer:
         )
         return len(self._gltf.skins) - 1
 
-    def _animate(self, animation: pygltflib.Animation, first: int, bones: _Bones) -> None:
+    def _animate(self, animation: pygltflib.Animation, first: int, bones: Bones) -> None:
         """Hold a pose for one frame; bones do not grow, so only the root and the pelvis are moved."""
         if self._start is None:
             self._start = self._add_array(np.zeros((1, 1), "<f4"), pygltflib.SCALAR)
             self._gltf.accessors[self._start].min = self._gltf.accessors[self._start].max = [0.0]
         rotations, places = bones.local()
         for bone in range(_NUM_BONES):
-            self._add_channel(animation, first + bone, "rotation", rotations[bone], pygltflib.VEC4)
+            self._add_channel(animation, first + bone, "rotation", rotations[[bone]], pygltflib.VEC4, self._start)
         for bone in (0, 1):
-            self._add_channel(animation, first + bone, "translation", places[bone], pygltflib.VEC3)
+            self._add_channel(animation, first + bone, "translation", places[[bone]], pygltflib.VEC3, self._start)
 
     def _add_channel(
-        self, animation: pygltflib.Animation, node: int, path: str, value: Float[np.ndarray, " numbers"], kind: str
+        self,
+        animation: pygltflib.Animation,
+        node: int,
+        path: str,
+        values: Float[np.ndarray, "keys numbers"],
+        kind: str,
+        times: int,
     ) -> None:
-        output = self._add_array(value[None].astype("<f4"), kind)
-        animation.samplers.append(pygltflib.AnimationSampler(input=self._start, output=output))
+        output = self._add_array(values.astype("<f4"), kind)
+        animation.samplers.append(pygltflib.AnimationSampler(input=times, output=output))
         target = pygltflib.AnimationChannelTarget(node=node, path=path)
         animation.channels.append(pygltflib.AnimationChannel(sampler=len(animation.samplers) - 1, target=target))
 

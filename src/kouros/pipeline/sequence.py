@@ -21,8 +21,9 @@ from kouros.body.parameters import Bodies
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.detection import DetectedPerson
 from kouros.detection.usable import MINIMUM_KEYPOINTS, usable_people
+from kouros.fitting.schedules.keypoint_fit import FitConfig
 from kouros.fitting.schedules.sequence import SmoothConfig, fit_sequence
-from kouros.fitting.schedules.synergy import Cues, Synergy
+from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig
 from kouros.fitting.terms.evidence import Evidence
 from kouros.fitting.terms.kinematics import KeypointKinematics
 from kouros.notes import note
@@ -35,6 +36,8 @@ from kouros.priors.gmm import load_gmm
 from kouros.systems.estimator import PersonInPhoto
 from kouros.systems.refined import on_keypoints_of
 
+FEET = tuple(JOINT_NAMES.index(f"{side}_{part}") for part in ("ankle", "foot") for side in ("left", "right"))
+"""Joints that stand on the floor or step."""
 _CHUNK = 128
 """Frames estimated at a time."""
 
@@ -223,19 +226,56 @@ def _smoothed(people: list[Person], times: Float[Tensor, " frames"], config: Smo
     frame: over time it is worth less than the motion (39 mm of MPJPE without it against 46 mm with it on held-out
     motion capture).
     """
-    body = people[0].body
     keypoints = torch.stack([p.keypoints_detected for p in people])
-    fitted_set, keypoints = on_keypoints_of(keypoints, people[0].keypoint_set, body)
     start = stack([p.parameters for p in people])
-    cues = Cues(Evidence(keypoints, fitted_set, start.camera)).cleaned()
-    synergy = synergy_for(body, fitted_set)
-    joints = KeypointKinematics(body, "smpl24")
-    together = fit_sequence(lambda rows: synergy.objective(cues[rows]), joints, start, times, config).parameters
-    moved = Bodies.of(together, start.camera)
-    return [p.moved(moved[i]) for i, p in enumerate(people)]
+    together = fitted_together(people[0].body, keypoints, people[0].keypoint_set, start, times, config)
+    return [p.moved(together[i]) for i, p in enumerate(people)]
+
+
+def fitted_together(
+    body: BodyModel,
+    keypoints: Float[Tensor, "frames points 3"],
+    set_name: str,
+    start: Bodies,
+    times: Float[Tensor, " frames"],
+    config: SmoothConfig,
+    evidence: FitConfig | None = None,
+    *,
+    betas: Float[Tensor, " betas"] | None = None,
+    held: int = 0,
+) -> Bodies:
+    """One person's frames as one motion of one body.
+
+    Args:
+        keypoints: pixels and confidence.
+        start: each frame's own fit.
+        times: seconds, increasing.
+        evidence: how far keypoints and the start's points in space are trusted, where the pictures were seen; then feet
+            stand or step, too. Default: the keypoints are all there is.
+        betas: of the person, where they are known.
+        held: so many frames at the beginning stay as the start has them.
+
+    Raises:
+        ValueError: as `fit_sequence`.
+    """
+    fitted_set, keypoints = on_keypoints_of(keypoints, set_name, body)
+    synergy = synergy_for(body, fitted_set, evidence or FitConfig())
+    points = synergy.kinematics.points(start) if evidence is not None else None
+    cues = Cues(Evidence(keypoints, fitted_set, start.camera, points)).cleaned()
+    found = fit_sequence(
+        lambda rows: synergy.objective(cues[rows]),
+        KeypointKinematics(body, "smpl24"),
+        start,
+        times,
+        config,
+        feet=() if evidence is None else FEET,
+        betas=betas,
+        held=held,
+    )
+    return Bodies.of(found.parameters, start.camera)
 
 
 @lru_cache(maxsize=8)
-def synergy_for(body: BodyModel, set_name: str) -> Synergy:
+def synergy_for(body: BodyModel, set_name: str, config: FitConfig) -> Synergy:
     """The objective of a body's frames with the packaged prior, prepared once."""
-    return Synergy(body, set_name, load_gmm())
+    return Synergy(body, set_name, load_gmm(), SynergyConfig(keypoints=config))

@@ -79,13 +79,14 @@ class Stage:
 
     @torch.no_grad()
     def picture(
-        self, scene: Scene, staged: Staged | None = None, *, soft_as: int | None = None
+        self, scene: Scene, staged: Staged | None = None, *, soft_as: int | None = None, room: float | None = None
     ) -> UInt8[np.ndarray, "size size 3"]:
         """The photo, RGB.
 
         Args:
             soft_as: the lens blurs as in a picture of so many pixels a side; default: its own size, so that pictures
                 of all sizes are equally soft.
+            room: metres around the origin that are free of walls; default: as the people need.
 
         Raises:
             kouros.data.images.ImageError: the background's file cannot be read.
@@ -99,7 +100,7 @@ class Stage:
         lighting = drawn_lighting(scene.shot.world_to_camera, scene.rng(_LIGHT))
         camera = _camera(scene)
         lit = shade(staged.vertices, staged.faces, camera, (size, size), albedo, lighting=lighting)[0].numpy()
-        picture = self._background(scene, staged)
+        picture = self._background(scene, staged, room)
         picture = picture * (1 - lit[..., 3:]) + lit[..., :3]
         return _through_lens(picture, scene.rng(_LENS), size if soft_as is None else soft_as)
 
@@ -156,12 +157,13 @@ class Stage:
             if seen and who[2] != people[who[0]][1] and z < farthest[who[0]]
         ]
 
-    def _background(self, scene: Scene, staged: Staged) -> Float[np.ndarray, "size size 3"]:
+    def _background(self, scene: Scene, staged: Staged, room: float | None) -> Float[np.ndarray, "size size 3"]:
         rng, shot = scene.rng(_BACKGROUND), scene.shot
         if self._backgrounds is not None:
             return self._backgrounds.drawn((scene.size, scene.size), rng)
         points = staged.vertices[0, ::50].numpy() - shot.world_to_camera[:, 3]
-        room = float(np.abs((points @ shot.world_to_camera[:, :3])[:, [0, 2]]).max(initial=1.0))
+        needed = float(np.abs((points @ shot.world_to_camera[:, :3])[:, [0, 2]]).max(initial=1.0))
+        room = needed if room is None else room
         picture = drawn_background(
             shot.world_to_camera, shot.focal, shot.center, (scene.size, scene.size), rng, room=min(room, 12.0)
         )

@@ -2,13 +2,14 @@
 
 A picture hardly says how far away a limb is, but its neighbours in time say that it cannot have leapt. All frames of a
 person are fitted together: each by whatever objective a single frame has, all with the same betas, tied by the
-accelerations of the joints in space and, weakly, of the joints' rotations (which the positions do not fix). An
+accelerations of the joints in space and, weakly, of the joints' rotations (which the positions do not fix). Feet either
+stand or move: their speed is weighed robustly, so that who is nearly still is held and who steps is free. An
 acceleration ties three frames, so the normal equations are a band of three blocks a frame, bordered by the betas: one
 Levenberg-Marquardt step costs the same for every frame, however many there are. Long videos are fitted in windows that
 overlap, so that memory does not grow with them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from kouros.batched import concatenate
 from kouros.body.parameters import POSE_SIZE, BodyParameters
 from kouros.fitting.linearization import NormalEquations, Objective, add_up_normal
 from kouros.fitting.solvers.damping import GIVEN_UP, nielsen
-from kouros.fitting.terms.kinematics import KeypointKinematics
+from kouros.fitting.terms.kinematics import KeypointKinematics, LinearKeypoints
 
 _FRAME = POSE_SIZE + 3
 """Unknowns of a frame: its pose and translation."""
@@ -38,12 +39,17 @@ class SmoothConfig:
     itself by shrinking the body and its distance (4 instead of 24 doubles the error of the distance)."""
     turning: float = 40.0
     """Of a joint's rotation vector, radians a second squared."""
+    standing: float = 0.12
+    """Of a foot that stands, metres a second."""
+    stepping: float = 0.25
+    """Speed, metres a second, from which on a foot is rather moving than standing (Geman-McClure scale)."""
     largest_gap: float = 0.5
     """Seconds without a frame after which nothing is known of the motion."""
     window: int = 900
     """Frames fitted at once, at 0.7 MB each; of longer videos, the first so many decide on the betas."""
     overlap: int = 60
-    """Frames that neighbouring windows have in common; each window's result counts up to the middle of them."""
+    """Frames at a window's end that count only in the next one, because what follows them is to be heard first. The
+    next one begins where they do, after two frames that are held as they were found, so that nothing is torn."""
     iterations: int = 15
     tolerance: float = 1e-4
 
@@ -64,6 +70,10 @@ def fit_sequence(
     start: BodyParameters,
     times: Float[Tensor, " frames"],
     config: SmoothConfig | None = None,
+    *,
+    feet: Sequence[int] = (),
+    betas: Float[Tensor, " betas"] | None = None,
+    held: int = 0,
 ) -> SequenceResult:
     """Fit the frames of one person together.
 
@@ -72,6 +82,9 @@ def fit_sequence(
         joints: the points whose accelerations count, such as the set ``smpl24``.
         start: each frame's own fit; the betas' median is where the common ones begin.
         times: of the frames, seconds, increasing; frames may be missing.
+        feet: of ``joints``, those that stand still on the floor or move.
+        betas: of the person, where they are known; default: fitted to the first window.
+        held: so many frames at the beginning stay as they are given.
 
     Raises:
         ValueError: times do not increase; the objective is not finite at the start.
@@ -80,14 +93,23 @@ def fit_sequence(
     if bool((times[1:] <= times[:-1]).any()):
         raise ValueError("the times of a sequence's frames must increase from frame to frame.")
     # Not Tensor.median, which is wrong for expanded tensors.
-    betas = start.betas[: config.window].quantile(0.5, dim=0, keepdim=True)
-    kept, cost, decided = [], 0.0, False
+    median = start.betas[: config.window].quantile(0.5, dim=0, keepdim=True)
+    kept: list[BodyParameters] = []
+    cost, decided, before, first = 0.0, betas is not None, start, 0
+    shape = median if betas is None else betas[None].to(median)
     for window in _windows(len(times), config):
         rows = torch.arange(window.first, window.last)
-        problem = _Problem(objective(rows), joints, times[rows].double(), config, free_betas=not decided)
-        begin = replace(start[rows.to(start.pose.device)], betas=betas.expand(len(rows), -1))
+        held = max(held - window.first, window.keep_first - window.first)
+        problem = _Problem(
+            objective(rows), joints, times[rows].double(), config, tuple(feet), held, free_betas=not decided
+        )
+        begin = replace(start[rows.to(start.pose.device)], betas=shape.expand(len(rows), -1))
+        if kept:  # go on from what the window before has found
+            known = before[torch.arange(window.first - first, len(before.pose))]
+            begin = concatenate([known, begin[torch.arange(len(known.pose), len(rows))]])
         fitted, window_cost = _minimized(problem, begin)
-        betas, decided = fitted.betas[:1], True
+        before, first = fitted, window.first
+        shape, decided = fitted.betas[:1], True
         kept.append(fitted[torch.arange(window.keep_first, window.keep_last) - window.first])
         cost += window_cost
     return SequenceResult(concatenate(kept).canonical(), cost)
@@ -103,11 +125,13 @@ class _Window:
 
 def _windows(frames: int, config: SmoothConfig) -> list[_Window]:
     """Ranges that overlap, and the share of each in the result."""
-    stride = max(1, config.window - config.overlap)
-    firsts = list(range(0, max(1, frames - config.overlap), stride))
-    lasts = [min(first + config.window, frames) for first in firsts]
-    cuts = [0, *((last + following) // 2 for last, following in zip(lasts, firsts[1:], strict=False)), frames]
-    return [_Window(*bounds) for bounds in zip(firsts, lasts, cuts, cuts[1:], strict=False)]
+    windows, first, keep = [], 0, 0
+    while keep < frames:
+        last = min(first + config.window, frames)
+        until = frames if last == frames else max(last - config.overlap, keep + 1)
+        windows.append(_Window(first, last, keep, until))
+        first, keep = max(until - _REACH + 1, 0), until
+    return windows
 
 
 def _minimized(problem: "_Problem", begin: BodyParameters) -> tuple[BodyParameters, float]:
@@ -184,6 +208,8 @@ class _Problem:
     joints: KeypointKinematics
     times: Tensor
     config: SmoothConfig
+    feet: tuple[int, ...] = ()
+    held: int = 0
     free_betas: bool = True
 
     def __post_init__(self) -> None:
@@ -213,12 +239,42 @@ class _Problem:
             betas_gradient=gradient[:, of_betas].sum(0),
             cost=alone.cost.double().sum(),
         )
+        linear = self.joints.linearize(at)
         if len(unknowns) >= _REACH:
-            self._add_smoothness(at, state, of_frame, of_betas)
+            self._add_smoothness(at, linear, state, of_frame, of_betas)
+        if self.feet and len(unknowns) > 1:
+            self._add_standing(linear, state, of_frame, of_betas)
+        state.hold(self.held)
         return _State(state, self.free_betas)
 
-    def _add_smoothness(self, at: BodyParameters, sums: "_Sums", of_frame: list[int], of_betas: slice) -> None:
-        linear = self.joints.linearize(at)
+    def _add_standing(self, linear: LinearKeypoints, sums: "_Sums", of_frame: list[int], of_betas: slice) -> None:
+        """Speeds of the feet, Geman-McClure: ``k s / (k + s)`` of the squared residual ``s``."""
+        feet, passed = list(self.feet), self.times[1:] - self.times[:-1]
+        scale = torch.where(passed <= self.config.largest_gap, 1 / (passed * self.config.standing), 0.0)[:, None, None]
+        points = linear.points[:, feet].double()
+        jacobian = linear.jacobian[:, feet].double()
+        residual = scale * (points[1:] - points[:-1])
+        squared = residual.square().sum(-1)
+        k = (self.config.stepping / self.config.standing) ** 2
+        root = (k / (k + squared))[..., None]  # of the weight of Gauss and Newton
+        residual = (root * residual).flatten(1)
+        later = (root * scale)[..., None] * jacobian[1:]
+        earlier = -(root * scale)[..., None] * jacobian[:-1]
+        later, earlier = later.flatten(1, 2), earlier.flatten(1, 2)
+        common = (later + earlier)[:, :, of_betas]
+        before, after = earlier[:, :, of_frame], later[:, :, of_frame]
+        sums.next[:-1] += before.mT @ after
+        for rows, blocks in ((slice(None, -1), before), (slice(1, None), after)):
+            sums.diagonal[rows] += blocks.mT @ blocks
+            sums.border[rows] += blocks.mT @ common
+            sums.gradient[rows] += (residual[:, None] @ blocks)[:, 0]
+        sums.corner += (common.mT @ common).sum(0)
+        sums.betas_gradient += (residual[:, None] @ common)[:, 0].sum(0)
+        sums.cost += 0.5 * (k * squared / (k + squared)).sum()
+
+    def _add_smoothness(
+        self, at: BodyParameters, linear: LinearKeypoints, sums: "_Sums", of_frame: list[int], of_betas: slice
+    ) -> None:
         jacobian = linear.jacobian.flatten(1, 2).double() / self.config.acceleration
         turns = at.pose[:, 3:].double() / self.config.turning
         values = torch.cat([linear.points.flatten(1).double() / self.config.acceleration, turns], dim=1)
@@ -253,6 +309,12 @@ class _Sums:
     gradient: Float[Tensor, "frames 75"]
     betas_gradient: Float[Tensor, " betas"]
     cost: Float[Tensor, ""]
+
+    def hold(self, count: int) -> None:
+        """Let no step move the first frames."""
+        for blocks in (self.diagonal, self.next, self.second, self.border, self.gradient):
+            blocks[:count] = 0
+        self.diagonal[:count] = torch.eye(_FRAME, dtype=self.diagonal.dtype)
 
 
 @dataclass(frozen=True)
