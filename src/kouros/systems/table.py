@@ -70,6 +70,10 @@ SYSTEMS: Mapping[str, SystemEntry] = {
             "nbf", "Neural Body Fitting", "kouros.systems.nbf", "NbfConfig",
             "from body parts to a body, the second of two stages",
         ),
+        SystemEntry(
+            "holopose", "HoloPose", "kouros.systems.holopose", "HoloPoseConfig",
+            "parts vote for a body, which is brought to agree with keypoints and DensePose",
+        ),
     )
 }  # fmt: skip
 
