@@ -26,7 +26,7 @@ class Reconstruct:
     """Find the people in photos and write posed, shaped 3D bodies of them.
 
     For each photo: NAME.glb (rigged, all people on one floor, with the photo's camera), NAME.overlay.png, NAME.npz
-    and NAME.json.
+    and NAME.json; of a system that maps the skin, such as holopose, NAME.seen.png with what it saw.
     """
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")]
@@ -283,7 +283,7 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
         probe_folder(out)
     except OSError as error:
         raise UsageError(f"--out {out}: nothing can be written there ({error.strerror or error}).") from None
-    suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png"] if overlay else [])]
+    suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png", ".seen.png"] if overlay else [])]
     return Destinations(out, suffixes)
 
 
