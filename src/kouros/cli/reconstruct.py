@@ -68,6 +68,8 @@ class Reconstruct:
     """Of a training run: its newest weights, or its best by validation."""
     refine: Flag = False
     """Fit the system's bodies to the detected keypoints (the default's are)."""
+    dense: Flag = False
+    """Fit them also to the map of their skin that HoloPose draws (DensePose)."""
     parts: Path | None = None
     """A part map that another parser made of the photo (PNG of labels, or in its palette), for a system that looks at
     parts (nbf), in place of its own; for one photo."""
@@ -133,6 +135,8 @@ class Reconstruct:
             raise UsageError("--keypoints and --boxes both say where the people are; give one of them.")
         if self.workers < 1:
             raise UsageError(f"--workers must be at least 1, not {self.workers}.")
+        if self.dense and self.parts:
+            raise UsageError("--dense and --parts both say what the skin looks like; give one of them.")
         if self.max_people is not None and self.max_people < 1:
             raise UsageError(f"--max-people must be at least 1, not {self.max_people}.")
         self._camera  # noqa: B018  what is wrong with it is said before anything is computed
@@ -145,14 +149,14 @@ class Reconstruct:
 
     def _reconstructor(self) -> "Reconstructor":
         body = load_body_of(self.body)
-        if self.system == "default" and not self.refine:
+        if self.system == "default" and not self.refine and not self.dense:
             from kouros.pipeline.reconstructor import default_reconstructor
 
             return default_reconstructor(body)
         from kouros.pipeline.open import reconstructor_of
 
         try:
-            return reconstructor_of(self.system, body, which=self.which, refine=self.refine)
+            return reconstructor_of(self.system, body, which=self.which, refine=self.refine, dense=self.dense)
         except (OSError, ValueError) as error:
             raise UsageError(f"--system {self.system}: {error}") from None
 

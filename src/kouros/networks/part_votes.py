@@ -195,7 +195,7 @@ class _Votes(nn.Module):
         self.register_buffer("point", point, persistent=False)
         self.register_buffer("there", there, persistent=False)
         pairs = int(there.sum())
-        self.weight = nn.Parameter(torch.randn(pairs, channels, numbers) * 0.01 / channels**0.5)
+        self.weight = nn.Parameter(torch.randn(pairs, channels, numbers) * 0.1 / channels**0.5)
         self.bias = nn.Parameter(torch.zeros(pairs, numbers))
 
     point: Int[Tensor, "angles voters"]

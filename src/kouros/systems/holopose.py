@@ -278,6 +278,10 @@ class Heads(nn.Module):
                 self._light(channels, sum(outputs), stride)
                 for outputs, stride in ((self._fine, config.stride), (self._coarse, config.coarse_stride))
             )
+            # Begin by knowing nothing, but for the features, which are to tell something.
+            for head, rows in ((self.fine, sum(self._fine)), (self.coarse, self._coarse[0])):
+                with torch.no_grad():
+                    head.answer.weight[:rows] *= 0.01
 
     @property
     def appended(self) -> list[nn.Module]:
@@ -287,9 +291,6 @@ class Heads(nn.Module):
     def _light(self, channels: Sequence[int], outputs: int, stride: int) -> LightHead:
         kept = self._kept(stride)
         head = LightHead([channels[i] for i in kept], [self._strides[i] for i in kept], outputs, self.config.head_width)
-        nn.init.normal_(head.answer.weight, std=0.001)
-        if head.answer.bias is not None:
-            nn.init.zeros_(head.answer.bias)
         return head
 
     def _kept(self, stride: int) -> list[int]:
@@ -348,7 +349,7 @@ class PartRegressor(nn.Module):
         self.votes = PartVotes(config.features, near, experts, config.angles)
         self.norm = nn.LayerNorm(pooled)
         self.rest = nn.Linear(pooled, NUM_BETAS + 3)
-        nn.init.normal_(self.rest.weight, std=0.01 / pooled**0.5)
+        nn.init.normal_(self.rest.weight, std=0.01)
         nn.init.zeros_(self.rest.bias)
         self.register_buffer("mean_camera", MeanParameters.packaged().camera, persistent=False)
 
@@ -366,8 +367,9 @@ class PartRegressor(nn.Module):
         rotations = self.votes(features, there).rotations
         # Pictures that are no numbers have the mean's shape and place, as they have the resting pose.
         known = torch.isfinite(seen.whole).all(-1, keepdim=True)
-        numbers = self.rest(self.norm(torch.where(known, seen.whole, 0.0)))
-        numbers = torch.where(known, numbers, 0.0)
+        # Of length 1 for all, or one step of Adam would move the answer by as much as there are inputs.
+        pooled = self.norm(torch.where(known, seen.whole, 0.0)) / seen.whole.shape[1] ** 0.5
+        numbers = torch.where(known, self.rest(pooled), 0.0)
         # Positive whatever is said, so that nobody stands behind the camera.
         scale = self.mean_camera[:1] * numbers[:, NUM_BETAS : NUM_BETAS + 1].clamp(-2, 2).exp()
         shift = self.mean_camera[1:] + numbers[:, NUM_BETAS + 1 :]
@@ -812,6 +814,17 @@ def _aligned(points: Float[Tensor, "batch 24 3"], space: Float[Tensor, "batch 24
     ours, theirs, counted = points[enough], space[enough][..., :3], known[enough]
     moved = align(ours, theirs, counted.to(ours)).apply(ours) if len(ours) else ours
     return Sum.over((moved - theirs).norm(dim=-1), counted, 1e3, "3D head PA-MPJPE {:.1f} mm")
+
+
+def skin_estimator(system: HoloPose, body: BodyModel) -> Estimator:
+    """What HoloPose's heads say of people's skin, for others' fits: its own body is left at the single shot.
+
+    Args:
+        body: that fits are of.
+    """
+    looking = copy.copy(system)
+    looking.config = replace(system.config, agreement=replace(system.config.agreement, iterations=0))
+    return CropEstimator(looking, body, "HoloPose's DensePose head")
 
 
 class HoloPoseEstimator(CropEstimator):
