@@ -295,7 +295,12 @@ def with_shape(rotations: Tensor, known: Batch) -> Regressed:
 
 
 def regressors(system: HoloPose, options: argparse.Namespace) -> None:
-    train = pooled(system, batches(system, options.train, options.train_people, 1), found=False)
+    if options.keep is not None and options.keep.exists():
+        train = torch.load(options.keep, weights_only=False)  # written by this script
+    else:
+        train = pooled(system, batches(system, options.train, options.train_people, 1), found=False)
+        if options.keep is not None:
+            torch.save(train, options.keep)
     tests = {
         name: pooled(system, batches(system, options.val, options.people, 2, occluded), found=True)
         for name, occluded in (("clean", 0.0), ("occluded", 1.0))
@@ -404,6 +409,7 @@ def main() -> None:
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--train", type=Path)
     parser.add_argument("--run", type=Path, default=SYSTEMS["holopose"].packaged)
+    parser.add_argument("--keep", type=Path, help="file for what the trunk says of the people to learn from")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--people", type=int, default=200)
     parser.add_argument("--train-people", type=int, default=2000)
