@@ -29,12 +29,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--system", default="default")
     parser.add_argument("--refine", action="store_true")
+    parser.add_argument("--dense", action="store_true")
     given = parser.parse_args()
     rows = np.load(given.folder / "annotations.npz")
     names = [str(n) for n in rows["joint_names"]]
     places = [COCO17.index(n) for n in names]
     hips = [names.index(f"{side}_hip") for side in ("left", "right")]
-    reconstructor = reconstructor_of(given.system, refine=given.refine)
+    reconstructor = reconstructor_of(given.system, refine=given.refine, dense=given.dense)
     errors: list[dict[str, object]] = []
     for image in sorted(set(map(str, rows["image"]))):
         mine = [i for i, name in enumerate(rows["image"]) if str(name) == image]

@@ -1,4 +1,4 @@
-"""The losses that SPIN and HKMR share, on cases worked out by hand."""
+"""The losses that systems share, and SPIN's, on cases worked out by hand."""
 
 import math
 
@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from kouros.body.keypoints import SPIN49
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.estimates import Regressed
-from kouros.systems.losses import betas_loss, mean_where, rotation_loss
-from kouros.systems.spin import LossWeights, camera_loss, keypoint_loss_2d, keypoint_loss_3d, regressed_keypoints
+from kouros.systems.losses import betas_loss, mean_where, regressed_keypoints, rotation_loss
+from kouros.systems.spin import LossWeights, camera_loss, keypoint_loss_2d, keypoint_loss_3d
 
 
 def _seen(count: int = 2) -> torch.Tensor:

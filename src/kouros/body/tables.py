@@ -6,6 +6,7 @@ joint's frame: a hundred points to transform instead of seven thousand, with the
 such a sum too, of one pair: its rest position, moved by its own transform.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,21 @@ class KeypointTables:
     pose: Float[Tensor, "pairs 3 features"]
     weight: Float[Tensor, " pairs"]
     num_keypoints: int
+
+    def only(self, points: Sequence[int]) -> "KeypointTables":
+        """The tables of some of the keypoints, in the order in which they are named."""
+        place = self.keypoint.new_full((self.num_keypoints,), -1)
+        place[list(points)] = torch.arange(len(points), device=place.device)
+        kept = place[self.keypoint] >= 0
+        return KeypointTables(
+            keypoint=place[self.keypoint][kept],
+            joint=self.joint[kept],
+            anchor=self.anchor[kept],
+            shape=self.shape[kept],
+            pose=self.pose[kept],
+            weight=self.weight[kept],
+            num_keypoints=len(points),
+        )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Reconstruct:
     """Find the people in photos and films and write posed, shaped 3D bodies of them.
 
     For each photo: NAME.glb (rigged, all people on one floor, with the photo's camera), NAME.overlay.png, NAME.npz
-    and NAME.json. For each film (mp4, mov, mkv, avi, webm, a GIF that moves; with --fps a folder of numbered pictures):
+    and NAME.json; of a system that maps the skin, such as holopose, NAME.seen.png with what it saw.
+    For each film (mp4, mov, mkv, avi, webm, a GIF that moves; with --fps a folder of numbered pictures):
     NAME.glb (animated), NAME.person_1.bvh, NAME.person_1_poses.npz (as AMASS has them), NAME.person_1.csv, NAME.jsonl,
     NAME.npz, NAME.json and NAME.overlay.mp4.
     """
@@ -72,6 +73,8 @@ class Reconstruct:
     """Of a training run: its newest weights, or its best by validation."""
     refine: Flag = False
     """Fit the system's bodies to the detected keypoints (the default's are)."""
+    dense: Flag = False
+    """Fit them also to the map of their skin that HoloPose draws (DensePose)."""
     parts: Path | None = None
     """A part map that another parser made of the photo (PNG of labels, or in its palette), for a system that looks at
     parts (nbf), in place of its own; for one photo."""
@@ -196,6 +199,8 @@ class Reconstruct:
             raise UsageError("--keypoints and --boxes both say where the people are; give one of them.")
         if self.workers < 1:
             raise UsageError(f"--workers must be at least 1, not {self.workers}.")
+        if self.dense and self.parts:
+            raise UsageError("--dense and --parts both say what the skin looks like; give one of them.")
         if self.max_people is not None and self.max_people < 1:
             raise UsageError(f"--max-people must be at least 1, not {self.max_people}.")
         self._camera  # noqa: B018  what is wrong with it is said before anything is computed
@@ -208,14 +213,14 @@ class Reconstruct:
 
     def _reconstructor(self) -> "Reconstructor":
         body = load_body_of(self.body)
-        if self.system == "default" and not self.refine:
+        if self.system == "default" and not self.refine and not self.dense:
             from kouros.pipeline.reconstructor import default_reconstructor
 
             return default_reconstructor(body)
         from kouros.pipeline.open import reconstructor_of
 
         try:
-            return reconstructor_of(self.system, body, which=self.which, refine=self.refine)
+            return reconstructor_of(self.system, body, which=self.which, refine=self.refine, dense=self.dense)
         except (OSError, ValueError) as error:
             raise UsageError(f"--system {self.system}: {error}") from None
 
@@ -346,7 +351,7 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
         probe_folder(out)
     except OSError as error:
         raise UsageError(f"--out {out}: nothing can be written there ({error.strerror or error}).") from None
-    suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png"] if overlay else [])]
+    suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png", ".seen.png"] if overlay else [])]
     return Destinations(out, suffixes)
 
 

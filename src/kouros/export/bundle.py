@@ -12,9 +12,12 @@ from kouros.export.people import PosedPerson, Space, world_in
 from kouros.export.pictures import overlay_picture, png_bytes
 from kouros.export.results import json_bytes, npz_bytes
 from kouros.export.rigs import RigNames
+from kouros.export.seen import seen_picture, who_was_seen
 
 MeshFormat = Literal["glb", "obj", "ply"]
 OVERLAY_SUFFIX = ".overlay.png"
+SEEN_SUFFIX = ".seen.png"
+"""Of systems that say what they see of the skin."""
 
 
 def result_files(
@@ -49,6 +52,8 @@ def result_files(
     files: dict[str, bytes] = {f".{name}": writers[name]() for name in dict.fromkeys(formats)}
     if pixels is not None:
         files[OVERLAY_SUFFIX] = png_bytes(overlay_picture(pixels, people, world))
+        if seen := who_was_seen(people):
+            files[SEEN_SUFFIX] = png_bytes(seen_picture(pixels, seen))
     files[".npz"] = npz_bytes(people, world)
     files[".json"] = json_bytes(people, world, image=image, focal_length_source=focal_source)
     return files

@@ -44,15 +44,18 @@ def coloured_labels(labels: Int[Tensor, "batch rows columns"], parts: PartSet) -
     return in_colours(label_shares(labels, parts), part_colours(parts))
 
 
-def heatmaps(points: Float[Tensor, "batch points 3"], size: int) -> Float[Tensor, "batch points size size"]:
+def heatmaps(
+    points: Float[Tensor, "batch points 3"], size: int, width: float = _JOINT_WIDTH
+) -> Float[Tensor, "batch points size size"]:
     """A Gaussian of height 1 around each known point, nothing of the others.
 
     Args:
         points: x, y in crop coordinates, and confidence.
+        width: standard deviation, in sides of the picture.
     """
     at = (torch.arange(size, dtype=points.dtype, device=points.device) + 0.5) / size
     place, known = (points[..., :2] + 1) / 2, points[..., 2] > 0
-    across, down = (torch.exp(-0.5 * ((at - place[..., i, None]) / _JOINT_WIDTH) ** 2) for i in (0, 1))
+    across, down = (torch.exp(-0.5 * ((at - place[..., i, None]) / width) ** 2) for i in (0, 1))
     return down[..., :, None] * across[..., None, :] * known[..., None, None]
 
 

@@ -26,7 +26,12 @@ Which = Literal["last", "best"]
 
 
 def open_estimator(
-    system: str | Path, body: BodyModel | None = None, *, which: Which = "last", refine: bool = False
+    system: str | Path,
+    body: BodyModel | None = None,
+    *,
+    which: Which = "last",
+    refine: bool = False,
+    dense: bool = False,
 ) -> Estimator:
     """The estimator that a user names.
 
@@ -36,6 +41,7 @@ def open_estimator(
         body: of its bodies; default: that of the run, or the free one.
         which: of a run's weights: the newest, or the best by validation.
         refine: fit its bodies to the detected keypoints.
+        dense: and to the map of the skin that the packaged HoloPose draws.
 
     Raises:
         ValueError: there is no such system, it has no weights yet, or files are damaged or do not fit.
@@ -46,23 +52,43 @@ def open_estimator(
         if str(system) in (*WITHOUT_TRAINING, *SYSTEMS)
         else _in_files(Path(system), body, which)
     )
-    if not refine:
+    if not refine and not dense:
         return estimator
-    return Refined(estimator, DETECTED if isinstance(estimator, LearnedStart) else ANY_START)
+    if dense and isinstance(estimator, Refined):
+        return Refined(estimator.start, DETECTED, f"{estimator.name}, with skin", _skin(estimator.body))
+    skin = _skin(estimator.body) if dense else None
+    return Refined(estimator, DETECTED if isinstance(estimator, LearnedStart) else ANY_START, skin=skin)
+
+
+def _skin(body: BodyModel | None) -> Estimator:
+    """Who maps people's skin."""
+    from kouros.systems.holopose import HoloPose, skin_estimator  # systems are loaded where somebody asks for them
+
+    entry = SYSTEMS["holopose"]
+    if entry.packaged is None or body is None:
+        raise ValueError("no weights of HoloPose come with this kouros, so nobody maps the skin; leave dense out.")
+    system = load_run(entry.packaged, default_body())
+    assert isinstance(system, HoloPose)
+    return skin_estimator(system, body)
 
 
 @lru_cache(maxsize=4)
 def reconstructor_of(
-    system: str | Path, body: BodyModel | None = None, *, which: Which = "last", refine: bool = False
+    system: str | Path,
+    body: BodyModel | None = None,
+    *,
+    which: Which = "last",
+    refine: bool = False,
+    dense: bool = False,
 ) -> Reconstructor:
     """What makes people with a system, loaded once.
 
     Raises:
         ValueError, OSError: as `open_estimator`.
     """
-    if system == "default" and not refine:
+    if system == "default" and not refine and not dense:
         return default_reconstructor(body)
-    estimator = open_estimator(system, body, which=which, refine=refine)
+    estimator = open_estimator(system, body, which=which, refine=refine, dense=dense)
     if estimator.body is None:
         raise ValueError(f"{system} gives points and no bodies, so it makes no people; choose another system.")
     return Reconstructor(default_detector(), estimator, estimator.body)

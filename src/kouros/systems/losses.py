@@ -1,6 +1,8 @@
-"""What the losses of SPIN and HKMR share: which points data sets annotate, means over those whom something is known
-of, and the parameters' part, which is the same in both.
+"""What the losses of several systems share: which points data sets annotate, where regressed bodies have them, means
+over those whom something is known of, and the parameters' part.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -9,7 +11,8 @@ from torch import Tensor, nn
 
 from kouros.body.keypoints import OPENPOSE25, SPIN49
 from kouros.body.model import BodyModel
-from kouros.networks.estimates import NUM_BETAS
+from kouros.geometry.cameras import SPIN_CROP_SIZE, nominal_crop_camera
+from kouros.networks.estimates import NUM_BETAS, Regressed
 from kouros.systems.estimator import Estimate
 
 ANNOTATED = slice(len(OPENPOSE25), None)
@@ -20,6 +23,30 @@ HIPS = (SPIN49.index("right_hip_lsp"), SPIN49.index("left_hip_lsp"))
 def to_crop_coordinates(pixels: Float[Tensor, "batch points 2"], crop_size: int) -> Float[Tensor, "batch points 2"]:
     """Pixels of a crop as numbers from -1 to 1."""
     return 2 * pixels / crop_size - 1
+
+
+@dataclass(frozen=True)
+class RegressedKeypoints:
+    """Where regressed bodies have SPIN's 49 keypoints."""
+
+    space: Float[Tensor, "batch 49 3"]
+    """Metres, in camera axes, relative to the body's origin."""
+    picture: Float[Tensor, "batch 49 2"]
+    """Crop coordinates, -1 to 1."""
+
+
+def regressed_keypoints(body: BodyModel, regressed: Regressed) -> RegressedKeypoints:
+    """Keypoints of bodies seen by SPIN's pinhole (focal length 5000 on a crop of 224), without the mesh."""
+    space = body.keypoint_positions(
+        SPIN49.name,
+        betas=regressed.betas,
+        global_orient=regressed.rotations[:, 0],
+        body_pose=regressed.rotations[:, 1:],
+        pose2rot=False,
+    )
+    transl = regressed.transl
+    pixels = nominal_crop_camera(len(transl), transl).project(space + transl[:, None])
+    return RegressedKeypoints(space, to_crop_coordinates(pixels, SPIN_CROP_SIZE))
 
 
 def annotated_error_3d(

@@ -56,6 +56,7 @@ from kouros.render.maps import DenseMaps
 from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.chain import Chain
 from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator, PersonInPhoto, in_photo
+from kouros.systems.layer_maps import LayerMapsSystem
 from kouros.systems.losses import ANNOTATED, HIPS, mean_where, require_regressable, to_crop_coordinates
 from kouros.systems.measures import Best, Sum
 from kouros.systems.pictures import people_sheet, sheet
@@ -210,7 +211,7 @@ _DRAWN = 8
 """People in pictures for the log."""
 
 
-class Parts(CropSystem):
+class Parts(LayerMapsSystem):
     """Pictures in, body parts out."""
 
     needs = ()
@@ -260,26 +261,12 @@ class Parts(CropSystem):
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch labels rows columns"]:
         """Scores of the background and each part."""
         side = self.wants.map_size(image.shape[-1])
-        return self.head(self._layer_maps(image), (side, side))
-
-    def features(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch numbers"]:
-        """The maps that the head stands on, one after the other."""
-        return torch.cat([seen.flatten(1) for seen in self._layer_maps(image)], dim=1)
-
-    def _layer_maps(self, image: Float[Tensor, "batch 3 size size"]) -> list[Tensor]:
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
-            return self.backbone.layer_maps(image)
+        return self.head(self.layer_maps(image), (side, side))
 
     def _scores(self, batch: Batch) -> Float[Tensor, "batch labels rows columns"]:
         """Of a batch to learn from, which may bring its features."""
-        if batch.features is None:
-            return self(batch.image)
-        sides = [self.crop_size // stride for stride in self.backbone.layer_strides]
-        shapes = [(c, side, side) for c, side in zip(self.backbone.layer_channels, sides, strict=True)]
-        flat = batch.features.split([math.prod(shape) for shape in shapes], dim=1)
-        maps = [numbers.unflatten(1, shape) for numbers, shape in zip(flat, shapes, strict=True)]
         side = self.wants.map_size(self.crop_size)
-        return self.head(maps, (side, side))
+        return self.head(self.seen_maps(batch), (side, side))
 
     def training_step(self, batch: Batch) -> Step:
         """Cross entropy, mean over all pixels of those whose parts are known."""

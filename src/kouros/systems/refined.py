@@ -1,7 +1,10 @@
-"""The fit on top of any estimator: its bodies are where it begins, the detector's keypoints what it explains."""
+"""The fit on top of any estimator: its bodies are where it begins, the detector's keypoints what it explains, and the
+skin's map where somebody draws one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -11,7 +14,10 @@ from kouros.batched import stack
 from kouros.body.keypoints import BLAZEPOSE33, OPENPOSE25, KeypointSet
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
+from kouros.body.surface.charts import Charts, build_charts
 from kouros.fitting.schedules.keypoint_fit import FitConfig, KeypointFitter
+from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig
+from kouros.fitting.terms.densepose import DenseEvidence, evidence_of_iuv
 from kouros.fitting.terms.evidence import Evidence
 from kouros.priors.gmm import load_gmm
 from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, by_keypoint_set, in_photo_camera
@@ -22,6 +28,9 @@ see docs/results/learned_start.md."""
 
 ANY_START = replace(DETECTED, landmark_sigma=(0.1, 0.1, 0.1))
 """The same for a start of which nothing was measured: regressors' joints are some ten centimetres off."""
+
+SKIN_POINTS = 120
+"""Pixels of a map of the skin that count."""
 
 
 class Refined:
@@ -34,6 +43,7 @@ class Refined:
         start: an estimator that answers with bodies.
         config: how far keypoints and start are trusted.
         name: as tables print it; default: the start's, and that it is fitted.
+        skin: an estimator that maps people's skin (`kouros.render.maps.DenseMaps.iuv`), to be explained as well.
 
     Raises:
         ValueError: the start gives no bodies.
@@ -43,7 +53,13 @@ class Refined:
     points_3d: KeypointSet | None = None
     points_2d: KeypointSet | None = None
 
-    def __init__(self, start: Estimator, config: FitConfig = ANY_START, name: str | None = None) -> None:
+    def __init__(
+        self,
+        start: Estimator,
+        config: FitConfig = ANY_START,
+        name: str | None = None,
+        skin: Estimator | None = None,
+    ) -> None:
         if start.body is None:
             raise ValueError(
                 f"{start.name} gives points and no bodies, so there is nothing that a fit could begin with."
@@ -51,8 +67,9 @@ class Refined:
         self._body = start.body
         self.body: BodyModel | None = start.body
         self.start, self.name = start, name or f"{start.name}, fitted"
-        self._config = config
+        self._config, self._skin = config, skin
         self._fitters: dict[str, KeypointFitter] = {}
+        self._synergies: dict[str, Synergy] = {}
 
     def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
         """The start's answers, refined; None where it has none."""
@@ -77,9 +94,36 @@ class Refined:
         fitter = self._fitter(set_name)
         # The start has weighed the detector's landmarks; what it makes of them is the better evidence of depth.
         evidence = Evidence(keypoints, set_name, cameras, fitter.kinematics.points(start))
-        fitted = Bodies.of(fitter.fit(evidence, start).parameters, cameras)
+        parameters = fitter.fit(evidence, start).parameters
+        if self._skin is not None:
+            dense = self._skin_evidence(people, self._skin.estimate(people))
+            parameters = self._synergy(set_name).refine(Cues(evidence, dense), parameters).parameters
+        fitted = Bodies.of(parameters, cameras)
         # A mesh that parameters did not make has been replaced by one that they made.
         return [replace(e, bodies=fitted[i], vertices=None, joints=None, camera=None) for i, e in enumerate(starts)]
+
+    def _skin_evidence(self, people: Sequence[PersonInPhoto], answers: Sequence[Estimate | None]) -> DenseEvidence:
+        """Pixels of the photo and what they show of the skin; of confidence 0 for whom nobody has mapped."""
+        maps, squares = [], []
+        for person, answer in zip(people, answers, strict=True):
+            iuv = None if answer is None or answer.dense is None else answer.dense.iuv
+            square = None if answer is None else answer.square
+            center = [*person.crop_center.tolist(), float(person.crop_side)]
+            squares.append(torch.tensor(center) if square is None else square)
+            maps.append(iuv)
+        largest = max((len(iuv) for iuv in maps if iuv is not None), default=1)
+        nothing = torch.zeros(largest, largest, 3)
+        together = torch.stack([nothing if iuv is None else iuv for iuv in maps])
+        return evidence_of_iuv(self._charts, together, torch.stack(squares).float(), SKIN_POINTS)
+
+    @cached_property
+    def _charts(self) -> Charts:
+        return build_charts(self._body)
+
+    def _synergy(self, set_name: str) -> Synergy:
+        if set_name not in self._synergies:
+            self._synergies[set_name] = Synergy(self._body, set_name, load_gmm(), SynergyConfig(keypoints=self._config))
+        return self._synergies[set_name]
 
     def _fitter(self, set_name: str) -> KeypointFitter:
         if set_name not in self._fitters:

@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from kouros.body.keypoints import SPIN49
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
 from kouros.data.augment import SPIN_AUGMENTATION, AugmentConfig
@@ -23,7 +22,6 @@ from kouros.data.batch import Batch
 from kouros.fitting.schedules.fits_store import FitCriteria, FitsStore
 from kouros.fitting.schedules.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits
 from kouros.fitting.terms.keypoints import usable_keypoints
-from kouros.geometry.cameras import SPIN_CROP_SIZE, nominal_crop_camera
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.backbones import Backbone, build_backbone
 from kouros.networks.estimates import MeanParameters, Regressed
@@ -37,6 +35,7 @@ from kouros.systems.losses import (
     betas_loss,
     mean_where,
     predicted,
+    regressed_keypoints,
     require_regressable,
     rotation_loss,
     to_crop_coordinates,
@@ -149,30 +148,6 @@ class SpinConfig:
 
 # ---- Eq. 1 and 3: losses. As SPIN weighs them every loss is a mean of squares; keypoints in the picture are in crop
 # coordinates, -1 to 1, and weighted by their confidences.
-
-
-@dataclass(frozen=True)
-class RegressedKeypoints:
-    """Where regressed bodies have SPIN's 49 keypoints."""
-
-    space: Float[Tensor, "batch 49 3"]
-    """Metres, in camera axes, relative to the body's origin."""
-    picture: Float[Tensor, "batch 49 2"]
-    """Crop coordinates, -1 to 1."""
-
-
-def regressed_keypoints(body: BodyModel, regressed: Regressed) -> RegressedKeypoints:
-    """Keypoints of bodies seen by SPIN's pinhole (focal length 5000 on a crop of 224), without the mesh."""
-    space = body.keypoint_positions(
-        SPIN49.name,
-        betas=regressed.betas,
-        global_orient=regressed.rotations[:, 0],
-        body_pose=regressed.rotations[:, 1:],
-        pose2rot=False,
-    )
-    transl = regressed.transl
-    pixels = nominal_crop_camera(len(transl), transl).project(space + transl[:, None])
-    return RegressedKeypoints(space, to_crop_coordinates(pixels, SPIN_CROP_SIZE))
 
 
 def keypoint_loss_2d(

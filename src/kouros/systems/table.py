@@ -71,6 +71,10 @@ SYSTEMS: Mapping[str, SystemEntry] = {
             "from body parts to a body, the second of two stages",
         ),
         SystemEntry(
+            "holopose", "HoloPose", "kouros.systems.holopose", "HoloPoseConfig",
+            "parts vote for a body, which is brought to agree with keypoints and DensePose",
+        ),
+        SystemEntry(
             "best-of-both-worlds-maps", "The Best of Both Worlds, maps", "kouros.systems.best_of_both_worlds",
             "DmpConfig", "from pictures to dense maps, the first of three modules",
         ),

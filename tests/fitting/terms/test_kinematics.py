@@ -107,3 +107,11 @@ def test_a_system_moves_its_kinematics_and_does_not_save_them(body):
     assert_close(points.linearize_in_torch(half_exact).points, moved, atol=1e-5, rtol=0)
     found = system["skin"].points(points_on_mesh(single, face, corners.float()), half_exact)
     assert_close(found.double(), skin, atol=1e-5, rtol=0)
+
+
+def test_what_is_learned_through_no_rotation_at_all_is_finite():
+    rotvec = torch.zeros(2, 3, requires_grad=True)
+    at = exponential_map(rotvec)
+    (at.matrix * torch.arange(9.0).view(3, 3)).sum().backward()
+    # d(e x)/d v at zero: the antisymmetric part alone.
+    assert_close(rotvec.grad, torch.tensor([[2.0, -4.0, 2.0]]).expand(2, 3))

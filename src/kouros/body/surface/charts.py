@@ -9,7 +9,7 @@ the palm or sole in u < 0.5, the back or instep in u > 0.5. The chart of a right
 mirrored: the mirror image of (part, u, v) is (mirror part, 1 - u, v). v grows towards the body's root, or up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -102,6 +102,24 @@ class Charts:
             directions=directions.unflatten(-1, (3, -1)),
             weights=rest[..., 3:],
         )
+
+    def covers(self, part: Int[Tensor, "*points"], uv: Float[Tensor, "*points 2"]) -> Bool[Tensor, "*points"]:
+        """Whether (part, u, v) is on its chart as finely as the grid knows: any node around it is.
+
+        Where it is not, no vertex is near, and HoloPose ignores such points. False for the background and for NaN.
+        """
+        there = (part >= 1) & (part <= len(DENSEPOSE24)) & torch.isfinite(uv).all(-1)
+        place = torch.where(there[..., None], uv, 0.0)
+        inside = ((place >= 0) & (place <= 1)).all(-1)
+        low = (place.clamp(0, 1) * (GRID - 1)).floor().clamp(max=GRID - 2).long()
+        chart = torch.where(there, part, 1) - 1
+        nodes = [self.valid[chart, low[..., 1] + j, low[..., 0] + i] for i in (0, 1) for j in (0, 1)]
+        return there & inside & torch.stack(nodes).any(0)
+
+    def to(self, device: torch.device) -> "Charts":
+        """The same on another device."""
+        tables = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
+        return Charts(**tables)
 
     def locate(
         self, part: Int[Tensor, " points"], uv: Float[Tensor, "points 2"]

@@ -51,6 +51,8 @@ class SynergyConfig:
     """Geman-McClure scale of the dense points, in standard deviations."""
     dense_total: float = 40.0
     """What all dense points of a person count together, in points: their errors are not independent."""
+    reprojection: bool = True
+    """Off, 2D keypoints only say how large people are in the picture (the paper's Table 3)."""
     beta_bound: float = 2.0
     """``b`` of ``L_beta``, the paper's value."""
     beta_weight: float = 10.0
@@ -89,14 +91,19 @@ class Synergy:
     set_name: str
     prior: GaussianMixture
     config: SynergyConfig = field(default_factory=SynergyConfig)
+    points: tuple[int, ...] | None = None
+    """Which of the set's keypoints the cues have; default: all."""
 
     def __post_init__(self) -> None:
         tables = detector_tables(self.body.keypoint_tables(self.set_name), self.set_name)
+        names = keypoint_set(self.set_name).names
+        if self.points is not None:
+            tables, names = tables.only(self.points), tuple(names[point] for point in self.points)
         self.kinematics = KeypointKinematics(self.body, self.set_name, tables)
         self.surface = SurfaceKinematics(self.body)
         self.prior = self.prior.to(self.body.v_template)
         self.limits = load_limits().to(self.body.v_template)
-        config, names = self.config.keypoints, keypoint_set(self.set_name).names
+        config = self.config.keypoints
         self._terms = config.terms(importance_of(names, config.minor_weight, self.body.v_template))
 
     def refine(
@@ -159,7 +166,7 @@ class Synergy:
         of_keypoints = BodyObjective(
             self.kinematics,
             self.prior,
-            self._terms.reprojection(evidence, size),
+            self._terms.reprojection(evidence, size) if config.reprojection else None,
             None if evidence.landmarks_3d is None else self._terms.landmarks(evidence, config.keypoints.landmark_sigma),
             limits=self.limits,
             mixture_weight=config.keypoints.pose_prior,

@@ -105,6 +105,46 @@ def dense_evidence(
     )
 
 
+def evidence_of_iuv(
+    charts: Charts,
+    iuv: Float[Tensor, "batch rows columns 3"],
+    square: Float[Tensor, "batch 3"],
+    count: int,
+    confidence: Float[Tensor, "batch rows columns"] | None = None,
+) -> DenseEvidence:
+    """Some pixels of each person's map of the skin, spread evenly over all that show the person.
+
+    Places that are on no chart are left out, as the paper does (Sec. 2.2). Differentiable in u, v and the confidence.
+
+    Args:
+        charts: of the body that is fitted.
+        iuv: the part, 0 for the background, and u, v on its chart.
+        square: that the maps show: centre x and y, and side, pixels of the photo.
+        count: how many of each person.
+        confidence: of each pixel; default: 1.
+    """
+    rows, columns = iuv.shape[1:3]
+    flat = iuv.flatten(1, 2)
+    part = flat[..., 0].detach().nan_to_num(0.0).round().long()
+    good = charts.covers(part, flat[..., 1:].detach())
+    total = good.sum(1, keepdim=True)
+    # The k-th of the good pixels, for as many k as are wanted, at even distances; all of them where they are few.
+    wanted = torch.arange(count, device=iuv.device)[None]
+    step = (total / count).clamp(min=1.0)
+    rank = (wanted * step).floor().long()
+    cell = torch.searchsorted(good.long().cumsum(1), rank + 1).clamp(max=rows * columns - 1)
+    there = rank < total
+    row, column = cell // columns, cell % columns
+    at = torch.stack([(column + 0.5) / columns - 0.5, (row + 0.5) / rows - 0.5], dim=-1).to(flat)
+    return dense_evidence(
+        charts,
+        square[:, None, :2] + square[:, None, 2:] * at,
+        torch.where(there, part.gather(1, cell), 0),
+        flat[..., 1:].gather(1, cell[..., None].expand(-1, -1, 2)),
+        None if confidence is None else confidence.flatten(1).gather(1, cell),
+    )
+
+
 def _usable(pixels: Tensor, part: Tensor, uv: Tensor, confidence: Tensor) -> Bool[Tensor, "batch points"]:
     near = (pixels.abs() < FARTHEST_PIXEL).all(-1)  # false for NaN too
     on_body = (part >= 1) & (part <= NUM_PARTS) & torch.isfinite(uv).all(-1)

@@ -33,11 +33,11 @@ class Rotations:
 def exponential_map(rotvec: Float[Tensor, "*batch 3"]) -> Rotations:
     """Rodrigues' formula and its right Jacobian, accurate also at and near zero."""
     squared = (rotvec * rotvec).sum(-1)
-    angle = squared.sqrt()
     near_zero = squared < 1e-6
     safe = torch.where(near_zero, 1.0, squared)
+    angle = safe.sqrt()  # of zero itself it would have no slope, and what is left out would still be learned from
     # Taylor series where the closed forms would divide zero by zero.
-    sinc = torch.where(near_zero, 1 - squared / 6, torch.sin(angle) / safe.sqrt())
+    sinc = torch.where(near_zero, 1 - squared / 6, torch.sin(angle) / angle)
     cosc = torch.where(near_zero, 0.5 - squared / 24, (1 - torch.cos(angle)) / safe)
     rest = torch.where(near_zero, 1 / 6 - squared / 120, (1 - sinc) / safe)
     cross = cross_matrix(rotvec)

@@ -1,0 +1,97 @@
+"""The picture of what a system saw in a photo, beside what it made of it: the skin's map and the joints it found."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from kouros.body.surface.parts import DENSEPOSE24
+from kouros.export.pictures import MAX_SIDE, photo_to_draw_on
+from kouros.systems.estimator import Estimate
+
+_MAP = 0.75
+"""How much of a pixel's colour is the map's."""
+_DOT = 160
+"""The photo's longer side in radii of a joint's dot."""
+
+
+@runtime_checkable
+class SeeingPerson(Protocol):
+    """A person of whom a system says what it saw; `kouros.Person` is one."""
+
+    @property
+    def estimate(self) -> Estimate:
+        """What it said."""
+
+
+def who_was_seen(people: Sequence[object]) -> list[Estimate]:
+    """Estimates that hold a map of the skin."""
+    found = [person.estimate for person in people if isinstance(person, SeeingPerson)]
+    return [e for e in found if e.dense is not None and e.dense.iuv is not None and e.square is not None]
+
+
+def seen_picture(
+    pixels: UInt8[np.ndarray, "height width 3"], seen: Sequence[Estimate], *, max_side: int = MAX_SIDE
+) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:
+    """Body parts in DensePose's colours, lighter where v is larger, and the joints that were found, over the photo.
+
+    Args:
+        seen: each with a map of the skin and its square.
+    """
+    drawn_on, factor = photo_to_draw_on(pixels, max_side)
+    photo = drawn_on.copy()
+    for estimate in seen:
+        assert estimate.dense is not None and estimate.dense.iuv is not None and estimate.square is not None
+        square = estimate.square.double().numpy() * factor
+        _paint(photo, estimate.dense.iuv.numpy(), square)
+    radius = max(2, round(max(photo.shape[:2]) / _DOT))
+    for estimate in seen:
+        if estimate.points_2d is not None:
+            _mark(photo, estimate.points_2d.numpy() * factor, _heights(estimate), radius)
+    return photo
+
+
+def _paint(
+    photo: UInt8[np.ndarray, "height width 3"],
+    iuv: Float[np.ndarray, "rows columns 3"],
+    square: Float[np.ndarray, "3"],
+) -> None:
+    rows, columns = iuv.shape[:2]
+    part = iuv[..., 0].round().astype(int)
+    shade = (0.45 + 0.55 * iuv[..., 2])[..., None]
+    colours = (DENSEPOSE24.colours[part] * shade).astype(np.uint8)
+    x, y, side = square
+    to_photo = np.array([[side / columns, 0, x - side / 2], [0, side / rows, y - side / 2]])
+    # OpenCV's pixels have their centres at whole numbers.
+    to_photo[:, 2] += to_photo[:, :2].sum(1) * 0.5 - 0.5
+    size = (photo.shape[1], photo.shape[0])
+    drawn = cv2.warpAffine(colours, to_photo, size, flags=cv2.INTER_NEAREST)
+    there = cv2.warpAffine((part > 0).astype(np.uint8), to_photo, size, flags=cv2.INTER_NEAREST) > 0
+    photo[there] = (_MAP * drawn[there] + (1 - _MAP) * photo[there]).astype(np.uint8)
+
+
+def _mark(
+    photo: UInt8[np.ndarray, "height width 3"],
+    points: Float[np.ndarray, "points 2"],
+    heights: Float[np.ndarray, " points"],
+    radius: int,
+) -> None:
+    for (x, y), height in zip(points, heights, strict=True):
+        if not (np.isfinite((x, y)).all() and height > 0):
+            continue
+        at = (round(float(x)), round(float(y)))
+        marked = photo.copy()
+        cv2.circle(marked, at, radius + 1, (255, 255, 255), -1, cv2.LINE_AA)
+        cv2.circle(marked, at, radius, (20, 20, 20), -1, cv2.LINE_AA)
+        cv2.addWeighted(marked, height, photo, 1 - height, 0, dst=photo)
+
+
+def _heights(estimate: Estimate) -> Float[np.ndarray, " points"]:
+    """How sure the system is of each joint, in [0, 1]: how high its heatmap is."""
+    assert estimate.points_2d is not None
+    if estimate.heatmaps is None:
+        return np.ones(len(estimate.points_2d))
+    height: np.ndarray = estimate.heatmaps.flatten(-2).amax(-1).nan_to_num(0.0).clamp(0, 1).double().numpy()
+    return height
