@@ -17,9 +17,10 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ from kouros.networks.part_votes import PartVotes
 from kouros.priors.rotation_experts import load_experts
 from kouros.render.rasterize import rasterize
 from kouros.systems.batches import CropBatches
-from kouros.systems.holopose import POINTS, HoloPose, Seen
+from kouros.systems.holopose import POINTS, HoloPose, PartRegressor, Seen
 from kouros.systems.losses import ANNOTATED, annotated_error_3d, regressed_keypoints, rotation_loss
 from kouros.systems.measures import COMMON14
 from kouros.systems.table import SYSTEMS
@@ -56,7 +57,10 @@ from kouros.training.runs import load_run
 STILL = AugmentConfig(flipped=0.0, turned=0.0, scale=Spread(0.0), colour=0.0)
 BATCH, PIXELS, LIMIT = 16, 40, 0.35
 """People a batch; judged pixels of the skin a person; metres beyond which geodesic distances need not be known."""
-CUES = {
+Cue = Literal["2d", "3d", "dense"]
+Solver = Literal["conjugate_gradients", "levenberg_marquardt"]
+SOLVERS: tuple[Solver, ...] = ("conjugate_gradients", "levenberg_marquardt")
+CUES: dict[str, tuple[Cue, ...]] = {
     "single shot": (), "2D": ("2d",), "3D": ("3d",), "DP": ("dense",), "2D+DP": ("2d", "dense"),
     "3D+DP": ("3d", "dense"), "2D+3D": ("2d", "3d"), "2D+3D+DP": ("2d", "3d", "dense"),
 }  # fmt: skip
@@ -162,7 +166,7 @@ def tables(system: HoloPose, options: argparse.Namespace) -> None:
          **measured_on_skin(curves["DensePose head"]), "ms_a_person": 0.0}
     )  # fmt: skip
     weights = system.config.agreement
-    for solver in ("conjugate_gradients", "levenberg_marquardt"):
+    for solver in SOLVERS:
         for name, cues in CUES.items():
             if solver != "conjugate_gradients" and name != "2D+3D+DP":
                 continue
@@ -241,6 +245,9 @@ def pooled(system: HoloPose, given: Sequence[Batch], found: bool) -> Pooled:
 class Regressor(nn.Module):
     """One of those that are compared, on standardised numbers of the trunk."""
 
+    middle: Tensor
+    spread: Tensor
+
     def __init__(self, system: HoloPose, kind: str, people: Pooled) -> None:
         super().__init__()
         self.kind, self.body = kind, kouros.load_body()
@@ -252,7 +259,7 @@ class Regressor(nn.Module):
         if kind == "hmr":
             self.votes: nn.Module = HmrRegressor(128)
         else:
-            near = torch.ones(24, 1, dtype=torch.bool) if kind == "linear" else system.regressor.votes.near
+            near = torch.ones(24, 1, dtype=torch.bool) if kind == "linear" else _parts(system)[1].near
             angles = kind.removeprefix("parts, ") if kind.startswith("parts, ") else "experts"
             self.votes = PartVotes(128, near, load_experts(), angles)  # type: ignore[arg-type]
 
@@ -342,7 +349,7 @@ def speed(system: HoloPose, options: argparse.Namespace) -> None:
             seen = system.look(maps)
             shot = system.regress(seen)
 
-            def agree(solver: str, iterations: int, seen: Seen = seen, shot: Regressed = shot) -> Callable[[], Any]:
+            def agree(solver: Solver, iterations: int, seen: Seen = seen, shot: Regressed = shot) -> Callable[[], Any]:
                 def agreed() -> Bodies:
                     agreement = replace(weights, solver=solver, iterations=iterations)
                     system.config = replace(system.config, agreement=agreement)
@@ -351,9 +358,9 @@ def speed(system: HoloPose, options: argparse.Namespace) -> None:
                 return agreed
 
             stages: dict[str, Callable[[], Any]] = {
-                "trunk": lambda images=images: system.layer_maps(images),
-                "heads": lambda maps=maps: system.look(maps),
-                "regressor": lambda seen=seen: system.regress(seen),
+                "trunk": partial(system.layer_maps, images),
+                "heads": partial(system.look, maps),
+                "regressor": partial(system.regress, seen),
                 "agreement, 20 of CG": agree("conjugate_gradients", 20),
                 "agreement, 1 of CG": agree("conjugate_gradients", 1),
                 "agreement, LM": agree("levenberg_marquardt", 20),
@@ -373,6 +380,13 @@ def speed(system: HoloPose, options: argparse.Namespace) -> None:
 # --- votes ------------------------------------------------------------------------------------------------------
 
 
+def _parts(system: HoloPose) -> tuple[PartRegressor, PartVotes]:
+    """The regressor whose parts vote, and their votes."""
+    regressor = system.regressor
+    assert isinstance(regressor, PartRegressor) and isinstance(regressor.votes, PartVotes)
+    return regressor, regressor.votes
+
+
 def votes(system: HoloPose, options: argparse.Namespace) -> None:
     """Which joints move which angles, and whose votes count for one person."""
     from matplotlib.figure import Figure
@@ -381,13 +395,14 @@ def votes(system: HoloPose, options: argparse.Namespace) -> None:
     one = batch[:1]
     seen = system.seen_of(one.image)
     with torch.no_grad():
-        features, there = system.regressor.pooled(seen, seen.joints[..., :2], system.found(seen))
-        shares = system.regressor.votes.shares(features, there)[0]
+        regressor, voting = _parts(system)
+        features, there = regressor.pooled(seen, seen.joints[..., :2], system.found(seen))
+        shares = voting.shares(features, there)[0]
     figure = Figure(figsize=(13, 5.4), dpi=100, layout="constrained")
     who, whose, person = figure.subplots(1, 3, width_ratios=[1, 1, 0.8])
-    near = system.regressor.votes.near.float()
+    near = voting.near.float()
     for axis, values, title in ((who, near, "who votes"), (whose, shares, "whose votes count, one person")):
-        axis.imshow(values.numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        axis.imshow(share.numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto")
         axis.set_xticks(range(24), POINTS.names, rotation=90, fontsize=7)
         axis.set_yticks(range(24), JOINT_NAMES, fontsize=7)
         axis.set_title(title)
