@@ -17,8 +17,8 @@ from kouros.export.meshes import obj_bytes, ply_bytes
 from kouros.export.pictures import overlay_picture
 from kouros.export.results import json_bytes, npz_bytes, result_arrays
 from kouros.files import write_files
-from kouros.systems.estimator import Estimate
 from kouros.pipeline.upright import World, world_of
+from kouros.systems.estimator import Estimate
 
 
 @pytest.fixture(scope="module")
