@@ -32,7 +32,8 @@ _KINDS = {"f": "fiub", "i": "iub", "u": "iub", "b": "b", "U": "US"}
 Wanted = tuple[tuple[int | None, ...] | None, str]
 """What an array must be: its shape (None: any size, or any shape), and its type, one of numpy's, or ``"text"``.
 
-Numbers are converted to the type, and those of floating point must be finite then: 1e39 is not in float32.
+Numbers are converted to the type, and those of floating point must be finite then: 1e39 is not in float32. With
+``"nan float32"`` they may be NaN, which stands for what is not known.
 """
 
 
@@ -215,6 +216,7 @@ def as_wanted(array: np.ndarray, wanted: Wanted, *, name: str = "the array") -> 
         ArchiveError: it has another shape or kind, or numbers that are not finite in that type.
     """
     shape, kind = wanted
+    may_be_unknown, kind = kind.startswith("nan "), kind.removeprefix("nan ")
     if shape is not None and not (
         len(shape) == array.ndim and all(want in (None, n) for want, n in zip(shape, array.shape, strict=True))
     ):
@@ -227,7 +229,7 @@ def as_wanted(array: np.ndarray, wanted: Wanted, *, name: str = "the array") -> 
         return array if array.dtype.kind == "U" else np.char.decode(array, "utf-8", "replace")
     with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(dtype, copy=False)
-    if dtype.kind == "f" and not np.isfinite(converted).all():
+    if dtype.kind == "f" and not (np.isfinite(converted) | (may_be_unknown & np.isnan(array))).all():
         raise ArchiveError(f"{name} holds numbers that are not finite")
     if dtype.kind in "iu" and not (converted == array).all():
         raise ArchiveError(f"{name} holds numbers too large for {kind}")

@@ -6,6 +6,7 @@ every array is checked for its shape and for NaN before anything is built from i
 
 import pickle
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,20 @@ def load_body(
     else:
         arrays = _smpl_body(file, num_betas, dtype, extra_regressor, h36m_regressor)
     return BodyModel(arrays, source)
+
+
+def shared_body(path: Path | None = None, num_betas: int | None = None) -> BodyModel:
+    """The body that `load_body` reads, read once in a process.
+
+    Raises:
+        FileNotFoundError, BodyFileError, ValueError: as `load_body`.
+    """
+    return _read_once(path, None if num_betas == DEFAULT_BETAS else num_betas)
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: Path | None, num_betas: int | None) -> BodyModel:
+    return load_body(path, num_betas=num_betas)
 
 
 class _File:

@@ -43,8 +43,8 @@ class Fit:
     file that names them by ours."""
     out: Path = Path("results")
     """Folder for the results; made where it is missing."""
-    format: tuple[Literal["glb", "obj", "ply"], ...] = ("glb",)
-    """Formats of the meshes; only GLB has a skeleton to pose."""
+    format: tuple[Literal["glb", "obj", "ply", "csv"], ...] = ("glb",)
+    """Formats of the meshes, of which only GLB has a skeleton to pose; csv: a table of measures and joint angles."""
     space: Literal["world", "camera"] = "world"
     """Where the meshes stand: upright on a floor, y up, or in the camera; the frames of a film in the camera always."""
     rig: Literal["smpl", "mixamo", "vrm", "unreal"] = "smpl"

@@ -38,8 +38,8 @@ class Reconstruct:
     """Photos, folders of photos (sub-folders are not searched), films."""
     out: Path = Path("results")
     """Folder for the results; made where it is missing."""
-    format: tuple[Literal["glb", "obj", "ply"], ...] = ("glb",)
-    """Formats of the meshes; only GLB has a skeleton to pose."""
+    format: tuple[Literal["glb", "obj", "ply", "csv"], ...] = ("glb",)
+    """Formats of the meshes, of which only GLB has a skeleton to pose; csv: a table of measures and joint angles."""
     space: Literal["world", "camera"] = "world"
     """Where the meshes stand: upright on a floor, y up, or in the photo's camera."""
     rig: Literal["smpl", "mixamo", "vrm", "unreal"] = "smpl"

@@ -10,11 +10,12 @@ from kouros.export.glb import glb_bytes
 from kouros.export.meshes import obj_bytes, ply_bytes
 from kouros.export.people import PosedPerson, Space, world_in
 from kouros.export.pictures import overlay_picture, png_bytes
-from kouros.export.results import json_bytes, npz_bytes
+from kouros.export.results import csv_bytes, json_bytes, npz_bytes
 from kouros.export.rigs import RigNames
 from kouros.export.seen import seen_picture, who_was_seen
 
-MeshFormat = Literal["glb", "obj", "ply"]
+MeshFormat = Literal["glb", "obj", "ply", "csv"]
+"""Of meshes; and a table of measurements and joint angles."""
 OVERLAY_SUFFIX = ".overlay.png"
 SEEN_SUFFIX = ".seen.png"
 """Of systems that say what they see of the skin."""
@@ -33,7 +34,7 @@ def result_files(
     """Contents of the files by their suffix, in the order in which they should appear.
 
     Args:
-        formats: of the meshes.
+        formats: of the meshes, and whether a table is wanted.
         pixels: the photo to draw the people over; None for no picture.
         image: where the photo is, for whoever reads the JSON.
         focal_source: what the focal length is from, for the same.
@@ -48,6 +49,7 @@ def result_files(
         "glb": lambda: glb_bytes(people, world, rig),
         "obj": lambda: obj_bytes(people, world),
         "ply": lambda: ply_bytes(people, world),
+        "csv": lambda: csv_bytes(people),
     }
     files: dict[str, bytes] = {f".{name}": writers[name]() for name in dict.fromkeys(formats)}
     if pixels is not None:

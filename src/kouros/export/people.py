@@ -1,7 +1,7 @@
 """What a person must offer to be exported, and in which space files have people."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -81,6 +81,17 @@ class PosedPerson(Protocol):
     @property
     def vertices_seen(self) -> Float[Tensor, " vertices"]:
         """The same of each vertex."""
+
+    @property
+    def uncertainty(self) -> Float[Tensor, " 24"] | None:
+        """Expected distance of each joint from the truth, metres; None: the system does not say."""
+
+    @property
+    def crop_box(self) -> Float[Tensor, "4"]:
+        """The square around the person: x0, y0, x1, y1, pixels."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers by name, as `kouros.Person.to_dict` has them."""
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -13,6 +13,9 @@ top-left corner of the top-left pixel):
 ``keypoints_2d``     (N, K, 3)          as detected: x, y in pixels, confidence (0: padding)
 ``keypoint_set``     (N,) str           of ``keypoints_2d``, a name in `kouros.body.keypoints`
 ``boxes``            (N, 4)             x0, y0, x1, y1, pixels
+``crop_boxes``       (N, 4)             the square around each that systems look at, likewise
+``uncertainty``      (N, 24)            expected distance of each joint from the truth, relative to the pelvis, metres;
+                                        NaN: the system does not say
 ``scores``           (N,)               in [0, 1]
 ``reprojection``     (N, 2)             mean distance of the body's points from ``keypoints_2d``: pixels, and share of
                                         the person's size; NaN: the body has no such points
@@ -31,6 +34,7 @@ top-left corner of the top-left pixel):
 ===================  =================  =================================================================
 """
 
+import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -40,11 +44,10 @@ import numpy as np
 
 from kouros import __version__
 from kouros.body.keypoints import keypoint_set
-from kouros.body.skeleton import JOINT_NAMES
+from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS
 from kouros.export.people import PosedPerson, colour_of, require_people
+from kouros.pipeline.person import rounded
 from kouros.pipeline.upright import World
-
-_PLACES = 5  # digits after the point in JSON: 10 micrometres, a hundred-thousandth of a pixel
 
 
 def npz_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
@@ -80,6 +83,8 @@ def result_arrays(people: Sequence[PosedPerson], world: World) -> dict[str, np.n
         "keypoints_2d": _padded([_numpy(p.keypoints_detected) for p in people]),
         "keypoint_set": np.array([p.keypoint_set for p in people]),
         "boxes": np.stack([_numpy(p.box) for p in people]),
+        "crop_boxes": np.stack([_numpy(p.crop_box) for p in people]),
+        "uncertainty": np.stack([_unknown() if p.uncertainty is None else _numpy(p.uncertainty) for p in people]),
         "scores": np.array([p.score for p in people], dtype=np.float32),
         "reprojection": np.array([_reprojection(p) for p in people], dtype=np.float32).reshape(-1, 2),
         "distance_spread": np.array(
@@ -114,7 +119,7 @@ def json_bytes(people: Sequence[PosedPerson], world: World, *, image: str | None
         "version": __version__,
         "image": image,
         "image_size": dict(zip(("width", "height"), arrays["image_size"].tolist(), strict=True)),
-        "units": {"length": "metre", "angle": "radian", "image": "pixel"},
+        "units": {"length": "metre", "rotation": "radian", "joint_angles": "degree", "image": "pixel"},
         "conventions": {
             "camera": "x right, y down, z forward, at the origin",
             "pixels": "(0, 0) is the top-left corner of the top-left pixel",
@@ -124,13 +129,13 @@ def json_bytes(people: Sequence[PosedPerson], world: World, *, image: str | None
             "global_orient, body_pose": "rotation vectors; global_orient leads from body to camera space",
         },
         "camera": {
-            "focal_length": _rounded(arrays["focal_length"]),
-            "principal_point": _rounded(arrays["principal_point"]),
+            "focal_length": rounded(arrays["focal_length"]),
+            "principal_point": rounded(arrays["principal_point"]),
         },
         "world": {
-            "T_world_camera": _rounded(arrays["T_world_camera"]),
-            "up_in_camera": _rounded(_numpy(world.up)),
-            "up_uncertainty_degrees": _rounded(np.degrees(arrays["up_uncertainty"])) if world.has_floor else None,
+            "T_world_camera": rounded(arrays["T_world_camera"]),
+            "up_in_camera": rounded(_numpy(world.up)),
+            "up_uncertainty_degrees": rounded(np.degrees(arrays["up_uncertainty"])) if world.has_floor else None,
         },
         "joint_names": list(JOINT_NAMES),
         "keypoint_names": {name: list(keypoint_set(name).names) for name in sets},
@@ -141,36 +146,49 @@ def json_bytes(people: Sequence[PosedPerson], world: World, *, image: str | None
 
 
 def _person(arrays: Mapping[str, np.ndarray], i: int, person: PosedPerson) -> dict[str, Any]:
+    of_the_photo = ("image_size", "camera", "body")
     return {
         "name": f"person_{i + 1}",
-        "score": _rounded(arrays["scores"][i]),
         "color": "#" + "".join(f"{round(255 * c):02x}" for c in colour_of(i)),
-        "box": _rounded(arrays["boxes"][i]),
-        "reprojection_error": _error(arrays["reprojection"][i]),
-        "distance_spread": None if person.distance_spread is None else _rounded(arrays["distance_spread"][i]),
-        "betas": _rounded(_numpy(person.betas)),
-        "global_orient": _rounded(arrays["pose"][i, :3]),
-        "body_pose": _rounded(arrays["pose"][i, 3:].reshape(-1, 3)),
-        "transl": _rounded(arrays["transl"][i]),
-        "joints_3d": _rounded(arrays["joints_3d"][i]),
-        "joints_2d": _rounded(arrays["joints_2d"][i]),
-        "joints_world": _rounded(arrays["joints_world"][i]),
-        "world_size": _rounded(arrays["world_size"][i]),
+        **{name: value for name, value in person.to_dict().items() if name not in of_the_photo},
+        "joints_world": rounded(arrays["joints_world"][i]),
+        "world_size": rounded(arrays["world_size"][i]),
         "on_floor": bool(arrays["on_floor"][i]),
-        "visibility": _rounded(arrays["visibility"][i]),
-        "completed": [name for name, seen in zip(JOINT_NAMES, arrays["visibility"][i], strict=True) if seen < 0.5],
-        "keypoint_set": person.keypoint_set,
-        "keypoints_2d": _rounded(_numpy(person.keypoints_detected)),
     }
+
+
+def csv_bytes(people: Sequence[PosedPerson]) -> bytes:
+    """A table of measurements (metres) and joint angles (degrees): a row a person, each value with its expected error.
+
+    Raises:
+        ValueError: there is nobody.
+    """
+    require_people(people)
+    rows = []
+    for i, person in enumerate(people):
+        known = person.to_dict()
+        row: dict[str, Any] = {"name": f"person_{i + 1}", "score": known["score"]}
+        for name, value in known["measurements"].items():
+            row[f"{name}_m"], row[f"{name}_m_error"] = value["metres"], value["expected_error"]
+        for joint, angles in known["joint_angles"].items():
+            for name, value in angles.items():
+                column = f"{joint}_{name}_deg"
+                row[column], row[f"{column}_error"] = value["degrees"], value["expected_error"]
+        rows.append(row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _unknown() -> np.ndarray:
+    return np.full(NUM_JOINTS, np.nan, np.float32)
 
 
 def _reprojection(person: PosedPerson) -> tuple[float, float]:
     found = person.reprojection
     return (np.nan, np.nan) if found is None else (found.pixels, found.share)
-
-
-def _error(pair: np.ndarray) -> dict[str, float] | None:
-    return dict(zip(("pixels", "share"), _rounded(pair), strict=True)) if np.isfinite(pair).all() else None
 
 
 def _dumps(document: dict[str, Any]) -> str:
@@ -190,10 +208,6 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
     """Stacked arrays that may differ in their first axis; zeros fill the shorter ones."""
     length = max(len(r) for r in rows)
     return np.stack([np.pad(r, [(0, length - len(r)), *[(0, 0)] * (r.ndim - 1)]) for r in rows])
-
-
-def _rounded(values: np.ndarray | np.floating) -> Any:
-    return np.round(np.asarray(values, dtype=np.float64), _PLACES).tolist()
 
 
 def _numpy(tensor: Any) -> np.ndarray:

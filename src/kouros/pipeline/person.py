@@ -1,17 +1,28 @@
 """One person of one photo: what was estimated, the camera that sees it, and what follows from the two."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kouros.archives import ArchiveError, read_npz
 from kouros.body import BodyModel
+from kouros.body.files import FREE_BODY, shared_body
+from kouros.body.joint_angles import JointAngles, joint_angles
+from kouros.body.keypoints import keypoint_set
+from kouros.body.measurements import Measurements, measure
 from kouros.body.model import BodyOutput
 from kouros.body.parameters import Bodies
+from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS
+from kouros.data.crops import square_around
 from kouros.fitting.schedules.mesh import fit_to_mesh
 from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
+from kouros.pipeline.expected_errors import angle_errors, measurement_errors
 from kouros.pipeline.visibility import by_confidence, inside
 from kouros.render.maps import DenseMaps
 from kouros.systems.estimator import Estimate, PersonInPhoto
@@ -31,7 +42,9 @@ class Reprojection:
 class Person:
     """A posed and shaped body, float32 on the CPU; camera space is OpenCV's, metres.
 
-    What is computed from the parameters (`vertices`, `joints`) is computed on first use and kept.
+    What is computed from the parameters (`vertices`, `joints`) is computed on first use and kept. A pickle holds the
+    parameters and where the body model is from, not the model: kilobytes, for whoever has the same body file. People
+    are equal whose numbers are.
     """
 
     parameters: Bodies
@@ -148,6 +161,30 @@ class Person:
         """Expected distance of each joint from the truth, relative to the pelvis, metres; None: likewise."""
         return self.estimate.uncertainty
 
+    @cached_property
+    def measurements(self) -> Measurements:
+        """Of the shape in the T-pose, metres. A photo tells little of sizes: see `measurement_errors`.
+
+        Raises:
+            ValueError: as `kouros.body.measurements.measure`.
+        """
+        return measure(self.body, self.betas)
+
+    @property
+    def measurement_errors(self) -> dict[str, float]:
+        """Expected absolute error of each of the `measurements`, metres: of adults, on drawn pictures."""
+        return measurement_errors()
+
+    @cached_property
+    def joint_angles(self) -> JointAngles:
+        """Degrees, by joint and by the names of `kouros.body.joint_angles.ANGLE_NAMES`."""
+        return joint_angles(self.body_pose)
+
+    @property
+    def joint_angle_errors(self) -> JointAngles:
+        """Expected absolute error of each of the `joint_angles`, degrees; it grows with `uncertainty`."""
+        return angle_errors(self.uncertainty)
+
     @property
     def dense(self) -> DenseMaps | None:
         """What each pixel of ``estimate.square`` shows of the person, by systems that draw such maps."""
@@ -186,6 +223,188 @@ class Person:
             KeyError: there is no such set, or the body has no regressor for it.
         """
         return self.camera.project(self.keypoints_3d(keypoint_set))
+
+    # ---- as a small value
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers by name, as plain lists that JSON can hold, rounded to a hundred-thousandth.
+
+        Lengths in metres, rotation vectors in radians, `joint_angles` in degrees, places in the picture in pixels.
+        """
+        errors, angle_errors = self.measurement_errors, self.joint_angle_errors
+        return {
+            "score": rounded(self.score),
+            "image_size": list(self.image_size),
+            "camera": {
+                "focal_length": rounded(self.camera.focal_length),
+                "principal_point": rounded(self.camera.principal_point),
+            },
+            "body": "free body" if self._own_body is None else str(self._own_body),
+            "box": rounded(self.box),
+            "crop_box": rounded(self.crop_box),
+            "reprojection_error": None
+            if self.reprojection is None
+            else {"pixels": rounded(self.reprojection.pixels), "share": rounded(self.reprojection.share)},
+            "distance_spread": None if self.distance_spread is None else rounded(self.distance_spread),
+            "betas": rounded(self.betas),
+            "global_orient": rounded(self.global_orient),
+            "body_pose": rounded(self.body_pose.reshape(-1, 3)),
+            "transl": rounded(self.transl),
+            "joints_3d": rounded(self.joints),
+            "joints_2d": rounded(self.camera.project(self.joints)),
+            "visibility": rounded(self.visibility),
+            "completed": [
+                n for n, seen in zip(JOINT_NAMES, self.visibility.tolist(), strict=True) if seen < _COMPLETED
+            ],
+            "uncertainty": None if self.uncertainty is None else rounded(self.uncertainty),
+            "keypoint_set": self.keypoint_set,
+            "keypoints_2d": rounded(self.keypoints_detected),
+            "measurements": {
+                name: {"metres": rounded(value), "expected_error": rounded(errors[name])}
+                for name, value in self.measurements.to_dict().items()
+            },
+            "joint_angles": {
+                joint: {
+                    name: {"degrees": rounded(value), "expected_error": rounded(angle_errors[joint][name])}
+                    for name, value in names.items()
+                }
+                for joint, names in self.joint_angles.items()
+            },
+        }
+
+    @staticmethod
+    def from_npz(path: str | Path, body: BodyModel | None = None) -> "list[Person]":
+        """The people of a results file (``photo.npz``), in its order.
+
+        Args:
+            body: the model that they were made with; default: the free body.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it holds something else, or the body has fewer betas.
+        """
+        try:
+            arrays = read_npz(path, _NPZ, optional=_NPZ_TOO)
+        except ArchiveError as error:
+            raise ValueError(f"{path} holds no people of kouros: {error}.") from None
+        model = body or shared_body()
+        count, given = arrays["betas"].shape
+        if given < model.num_betas:
+            raise ValueError(f"{path} has {given} betas a person, but the body has {model.num_betas}; pass its body.")
+        camera = PerspectiveCamera(
+            torch.from_numpy(arrays["focal_length"]), torch.from_numpy(arrays["principal_point"])
+        )
+        width, height = arrays["image_size"].tolist()
+        return [_person_of(arrays, row, model, camera, (width, height)) for row in range(count)]
+
+    def __repr__(self) -> str:
+        """One line."""
+        x0, y0, x1, y1 = (round(v) for v in self.box.tolist())
+        away = float(self.joints[0].norm())
+        off = "" if self.reprojection is None else f", {self.reprojection.pixels:.1f} px off"
+        return f"Person(score {self.score:.2f}, box {x0} {y0} {x1} {y1}, {away:.1f} m away{off})"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all numbers are the same in float32, and the body model is from the same file."""
+        return self._compared() == other._compared() if isinstance(other, Person) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Of what is compared."""
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[object, ...]:
+        tensors = (self.parameters.vector, self.camera.focal_length, self.camera.principal_point)
+        own = (self.crop_box, self.box, self.keypoints_detected)
+        said = (self.uncertainty, self.visibility, self.estimate.vertices, self.estimate.joints)
+        missed = (None, None) if self.reprojection is None else (self.reprojection.pixels, self.reprojection.share)
+        return (
+            *(None if t is None else t.numpy(force=True).tobytes() for t in (*tensors, *own, *said)),
+            *(None if v is None else np.float32(v) for v in (self.score, *missed, self.distance_spread)),
+            self.keypoint_set,
+            self.image_size,
+            id(self.body) if self.body.origin is None else (self.body.origin, self.body.num_betas),
+        )
+
+    @property
+    def _own_body(self) -> Path | None:
+        """The file of the body model, which other people have, too; None: the free body's."""
+        return None if self.body.origin == FREE_BODY else self.body.origin
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what can be computed again, and without the body model where a file holds it."""
+        state: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.body.origin is not None:
+            state["body"] = (self._own_body, self.body.num_betas)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Undo `__getstate__`."""
+        if not isinstance(state["body"], BodyModel):
+            state = {**state, "body": shared_body(*state["body"])}
+        self.__dict__.update(state)
+
+
+_PLACES = 5
+_COMPLETED = 0.5
+"""Joints less visible than this were completed by what the system knows of people."""
+_NPZ = {
+    "betas": ((None, None), "float32"),
+    "pose": ((None, 72), "float32"),
+    "transl": ((None, 3), "float32"),
+    "keypoints_2d": ((None, None, 3), "float32"),
+    "keypoint_set": ((None,), "text"),
+    "boxes": ((None, 4), "float32"),
+    "scores": ((None,), "float32"),
+    "focal_length": ((), "float32"),
+    "principal_point": ((2,), "float32"),
+    "image_size": ((2,), "int64"),
+}
+"""What people are made of again."""
+_NPZ_TOO = {
+    "crop_boxes": ((None, 4), "float32"),
+    "visibility": ((None, NUM_JOINTS), "float32"),
+    # Where nobody said them, people have NaN.
+    "uncertainty": ((None, NUM_JOINTS), "nan float32"),
+    "reprojection": ((None, 2), "nan float32"),
+    "distance_spread": ((None,), "nan float32"),
+}
+"""What newer files have as well."""
+
+
+def rounded(values: Any) -> Any:
+    """Numbers, an array or a tensor as plain numbers, to a hundred-thousandth: 10 micrometres."""
+    array = values.numpy(force=True) if isinstance(values, Tensor) else np.asarray(values)
+    return np.round(array.astype(np.float64), _PLACES).tolist()
+
+
+def _person_of(
+    arrays: dict[str, np.ndarray], row: int, body: BodyModel, camera: PerspectiveCamera, size: tuple[int, int]
+) -> Person:
+    def known(name: str) -> Tensor | None:
+        values = np.array(arrays[name][row] if name in arrays else np.nan, np.float32)
+        return torch.from_numpy(values) if np.isfinite(values).all() else None
+
+    own = {name: torch.from_numpy(arrays[name][row].copy()) for name in ("betas", "pose", "transl", "boxes")}
+    parameters = Bodies(own["pose"], own["betas"][: body.num_betas], own["transl"], camera)
+    set_name = str(arrays["keypoint_set"][row])
+    crop_box = known("crop_boxes")
+    if crop_box is None:
+        center, side = square_around(arrays["boxes"][row].astype(np.float64).reshape(2, 2))
+        crop_box = torch.from_numpy(np.concatenate([center - side / 2, center + side / 2])).float()
+    missed, spread = known("reprojection"), known("distance_spread")
+    return Person(
+        parameters=parameters,
+        crop_box=crop_box,
+        box=own["boxes"],
+        score=float(arrays["scores"][row]),
+        keypoints_detected=torch.from_numpy(arrays["keypoints_2d"][row, : len(keypoint_set(set_name))].copy()),
+        keypoint_set=set_name,
+        image_size=size,
+        body=body,
+        estimate=Estimate(bodies=parameters, visibility=known("visibility"), uncertainty=known("uncertainty")),
+        reprojection=None if missed is None else Reprojection(*missed.tolist()),
+        distance_spread=None if spread is None else float(spread),
+    )
 
 
 def _of_mesh(estimate: Estimate, body: BodyModel) -> Bodies | None:

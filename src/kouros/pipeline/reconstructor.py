@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kouros.body import BodyModel, load_body
+from kouros.body import BodyModel
+from kouros.body.files import shared_body
 from kouros.data.calibration import Calibration, KnownFrom
 from kouros.data.calibration_files import as_calibration
 from kouros.data.images import Photo, read_image
@@ -203,10 +204,9 @@ def default_estimator(body: BodyModel) -> Refined:
     return Refined(LearnedStart(body), DETECTED, name="kouros default")
 
 
-@lru_cache(maxsize=1)
 def default_body() -> BodyModel:
     """The free body, read once."""
-    return load_body()
+    return shared_body()
 
 
 @lru_cache(maxsize=4)

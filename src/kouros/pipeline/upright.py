@@ -26,9 +26,9 @@ from kouros.sentences import first_line
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "tilt.npz"
 _WIDEST = 4096
-_STATURE = 0.07
+_STATURE = 0.1
 """Standard deviation of people's sizes, as a share: of adults, and of what shapes in pictures tell of it."""
-_CONTACT = 0.04
+_CONTACT = 0.1
 """The same of the height of the body's lowest point over what carries it, metres."""
 _UNSEEN_CONTACT = 0.25
 """Where that point is outside of the picture, and so a guess."""

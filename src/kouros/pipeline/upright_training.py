@@ -49,7 +49,7 @@ class TiltConfig:
     weight_decay: float = 1e-2
     drawn: float = 0.25
     """Share of people who are shown as they were drawn, not as they were estimated."""
-    turned: tuple[float, float] = (6.0, 2.0)
+    turned: tuple[float, float] = (12.0, 3.0)
     """Degrees, standard deviations: by how much further cameras are pitched and rolled."""
     rolled: tuple[float, float] = (0.25, 16.0)
     """Share of cameras that are rolled far, and by how much: degrees, standard deviation."""
