@@ -9,6 +9,7 @@ import kouros
 from kouros.body.stature import of_stature, stature
 from kouros.data.calibration import Calibration
 from kouros.notes import collected
+from kouros.pipeline.upright import world_of
 
 SIZE = (1000, 800)
 FOCAL = 900.0
@@ -100,3 +101,16 @@ def test_heights_must_be_heights_of_the_people(points):
     assert float(stature(tall.body, tall.betas[None])) == pytest.approx(1.9, abs=2e-3)
     again = fit([float("nan"), float("nan")])
     assert torch.equal(free.vertices, again[1].vertices)
+
+
+def test_whose_height_is_known_keeps_it_in_the_world_and_carries_the_others_floor(free_body):
+    small, tall = (of_stature(free_body, torch.zeros(1, 10), torch.tensor([h])) for h in (1.55, 1.95))
+    seen = []
+    for betas, x in ((small, -0.8), (tall, 0.8)):
+        soles = -float((free_body.v_template[:, 1] + free_body.shapedirs[:, 1] @ betas[0]).min())
+        points = _standing(free_body, betas, torch.tensor([[x, 1.0 - soles, 4.0]]))
+        seen.append(_seen(FOCAL * points[:, :2] / points[:, 2:] + np.array(SIZE) / 2))
+    people = kouros.fit(np.stack(seen), "openpose25", image_size=SIZE, focal_length=FOCAL, height=[1.55, None])
+    world = world_of(people)
+    assert float(world.sizes[0]) == 1.0 and bool(world.on_floor.all())
+    assert float(world.sizes[1]) > 1.02  # the fit has made the tall one smaller, and nearer

@@ -67,6 +67,10 @@ class PosedPerson(Protocol):
         """Of ``keypoints_detected``."""
 
     @property
+    def height_known(self) -> bool:
+        """Whether somebody has said how tall the person is."""
+
+    @property
     def distance_spread(self) -> float | None:
         """Standard deviation of the distance from the camera, as a share of it; None: unknown."""
 

@@ -68,7 +68,7 @@ def of_height(person: Person, height: float) -> Person:
     root_before, root = _resting_root(body, before.betas), _resting_root(body, betas)
     transl = larger * (root_before + before.transl) - root
     placed = Bodies(before.pose, betas, transl, before.camera)
-    return person.moved(_fitted(person, placed)[0])
+    return replace(person.moved(_fitted(person, placed)[0]), height_known=True)
 
 
 def _resting_root(body: BodyModel, betas: torch.Tensor) -> torch.Tensor:

@@ -67,6 +67,8 @@ class Person:
     """What else the system said of the person: maps, heatmaps, visibility, uncertainty, a mesh of its own."""
     reprojection: Reprojection | None = None
     """How far the body is from ``keypoints_detected``; None: its model has no such points."""
+    height_known: bool = False
+    """Whether somebody has said how tall the person is, so that the size is no guess."""
     distance_spread: float | None = None
     """Standard deviation of the distance from the camera, as a share of it, by what is known of lens and height
     (`kouros.pipeline.distances`); None: nobody has said what is known."""

@@ -110,7 +110,7 @@ class Reconstructor:
         people = [person for person in self.people(seen) if person is not None]
         placed = []
         for tall, person in zip(with_heights(people, height), people, strict=True):
-            spread = distance_spread(lens.known_from, height_known=tall is not person)
+            spread = distance_spread(lens.known_from, height_known=tall.height_known)
             placed.append(replace(tall if tall is person else with_reprojection(tall), distance_spread=spread))
         return placed
 

@@ -28,8 +28,10 @@ PACKAGED_WEIGHTS = Path(__file__).parent / "tilt.npz"
 _WIDEST = 4096
 _STATURE = 0.1
 """Standard deviation of people's sizes, as a share: of adults, and of what shapes in pictures tell of it."""
+_KNOWN_STATURE = 0.015
+"""The same where somebody has said how tall they are; such people keep their size."""
 _CONTACT = 0.1
-"""The same of the height of the body's lowest point over what carries it, metres."""
+"""Standard deviation of the height of the body's lowest point over what carries it, metres."""
 _UNSEEN_CONTACT = 0.25
 """Where that point is outside of the picture, and so a guess."""
 _OFF_THE_FLOOR = 3.0
@@ -60,6 +62,10 @@ class Upstanding(Protocol):
     @property
     def image_size(self) -> tuple[int, int]:
         """Width and height, pixels."""
+
+    @property
+    def height_known(self) -> bool:
+        """Whether the size is more than a guess."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,24 +187,28 @@ class _Lowest:
     """Metres below the camera."""
     spread: float
     """Standard deviation of the drop from that of the floor where the person stands."""
+    of_known_size: bool
 
 
 @dataclass(frozen=True, eq=False)
 class _Soles:
     vertices: Float[Tensor, "vertices 3"]
     inside: Bool[Tensor, " vertices"]
+    of_known_size: bool
 
     @staticmethod
     def of(person: Upstanding) -> "_Soles":
         vertices = person.vertices.detach()
-        return _Soles(vertices, inside_picture(vertices, person.camera, person.image_size))
+        inside = inside_picture(vertices, person.camera, person.image_size)
+        return _Soles(vertices, inside, person.height_known)
 
     def below(self, up: Float[Tensor, "3"]) -> _Lowest:
         heights = self.vertices @ up
         lowest = int(heights.argmin())
         drop = -float(heights[lowest])
         contact = _CONTACT if bool(self.inside[lowest]) else _UNSEEN_CONTACT
-        return _Lowest(self.vertices[lowest], drop, float(torch.tensor([_STATURE * drop, contact]).norm()))
+        size = _KNOWN_STATURE if self.of_known_size else _STATURE
+        return _Lowest(self.vertices[lowest], drop, math.hypot(size * drop, contact), self.of_known_size)
 
 
 def _on_one_floor(soles: Sequence[_Soles], tilt: Tilt) -> tuple[Tilt, float]:
@@ -240,6 +250,9 @@ def _sizes(lowest: Sequence[_Lowest], height: float) -> tuple[Float[Tensor, " pe
             touching[i] = abs(low.drop - height) < _CONTACT
             continue
         above = height - low.drop
+        if low.of_known_size:
+            touching[i] = abs(above) < _OFF_THE_FLOOR * low.spread
+            continue
         if above < _OFF_THE_FLOOR * low.spread and height / low.drop > _SMALLEST:
             sizes[i], touching[i] = height / low.drop, True
     return sizes, touching
