@@ -1,10 +1,11 @@
-"""Draws the README's moving picture: somebody who dances as recorded, and what kouros makes of the film.
+"""Draws the README's moving picture: somebody who swings a sword as recorded, and what kouros makes of the film.
 
 ``python docs/pictures/film.py --mocap ../shared/data/mocap``; the motion is of the CMU Graphics Lab Motion Capture
 Database (mocap.cs.cmu.edu), which may be used freely; the picture is drawn, nobody was filmed.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.films import Played, synthetic_film
 from kouros.export.people import colour_of
 from kouros.geometry.cameras import PerspectiveCamera
+from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.render.shading import overlay, side_view
 
 OUT = Path(__file__).parents[1] / "images" / "film.gif"
-SIZE, CLIP, FRAMES, SEED, EVERY = 280, "cmui_05_12", (60, 150), 7, 2
+SIZE, CLIP, FRAMES, SEED, EVERY = 280, "cmu_02_08", (90, 180), 3, 2
+TURNED = 0.6
+"""Radians from straight ahead of the person to the camera."""
 
 
 def main() -> None:
@@ -30,7 +34,9 @@ def main() -> None:
     options = parser.parse_args()
     stage = Stage()
     motion = read_motion(options.mocap / "sequences" / f"{CLIP}.npz").between(*FRAMES)
-    film = synthetic_film([Played(motion)], stage.body, seed=SEED, size=2 * SIZE, share=0.85)
+    ahead = rotvec_to_rotmat(torch.from_numpy(motion.poses[:, :3])).mean(0)[:, 2]
+    around = math.atan2(float(ahead[0]), float(ahead[2])) + TURNED
+    film = synthetic_film([Played(motion)], stage.body, seed=SEED, size=2 * SIZE, around=around, share=0.85)
     shot = film.scenes[0].shot
     camera = PerspectiveCamera(torch.tensor(shot.focal), torch.from_numpy(shot.center).float())
     made = VideoReconstructor(camera=camera, tiles=False)
