@@ -52,7 +52,8 @@ def main() -> None:
         meshes = [(person.vertices, person.body.faces) for _, person in people]
         colours = [colour_of(number) for number, _ in people]
         over = overlay(photo, meshes, small, colours) if meshes else photo
-        beside = side_view(meshes, small, (SIZE, SIZE), colours) if meshes else np.full_like(photo, 255)
+        level = [(video.world.level(person.vertices, k), person.body.faces) for k, person in people]
+        beside = side_view(level, small, (SIZE, SIZE), colours) if meshes else np.full_like(photo, 255)
         panels.append(Image.fromarray(np.concatenate([photo, over, beside], axis=1)))
     first = panels[0].quantize(96)
     rest = [panel.quantize(palette=first, dither=Image.Dither.NONE) for panel in panels[1:]]
