@@ -53,9 +53,8 @@ def test_people_go_forwards_even_if_most_frames_say_otherwise(free_body):
     ways = both(walker(True, 1.2), walker(False, 1.2), wrong)
     np.testing.assert_array_equal(chosen_sides(free_body, ways, torch.zeros(FRAMES, 2), TIMES), wrong)
     standing = both(walker(True, 0.0), walker(False, 0.0), wrong)
-    np.testing.assert_array_equal(
-        chosen_sides(free_body, standing, torch.zeros(FRAMES, 2), TIMES), ~some(*range(30)) & ~wrong
-    )
+    found = chosen_sides(free_body, standing, torch.zeros(FRAMES, 2), TIMES)
+    np.testing.assert_array_equal(found, ~wrong)  # the fewer are put right where nothing else speaks
 
 
 def test_a_reading_that_explains_the_picture_worse_is_worth_less(free_body):
