@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,3 +234,31 @@ def test_a_motion_of_one_frame_stays_one(track, world):
     one = replace(motion, times=motion.times[:1], turns=motion.turns[:1], pelvis=motion.pelvis[:1]).even(RATE)
     assert len(one.times) == len(one.turns) == 1
     assert len(PARENTS) == one.turns.shape[1]
+
+
+@pytest.mark.slow
+def test_blender_sees_the_joints_where_they_are(track, world, tmp_path: Path):
+    """Wants a Python with bpy, in an environment of its own: ``KOUROS_BLENDER_PYTHON=that/bin/python``."""
+    python = os.environ.get("KOUROS_BLENDER_PYTHON")
+    if not python:
+        pytest.skip("KOUROS_BLENDER_PYTHON names no Python with bpy")
+    motion = Motion.of(track, world)
+    glb, bvh = tmp_path / "a.glb", tmp_path / "a.bvh"
+    glb.write_bytes(animated_glb_bytes([track], world, start=float(track.times[0])))
+    bvh.write_text(bvh_text(motion, RATE))
+    script = Path(__file__).with_name("blender_joints.py")
+    seconds = (track.times - track.times[0]).tolist()
+    ran = subprocess.run(
+        [python, script, glb, bvh, str(RATE), *map(str, seconds)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=200,
+    )
+    answers = [
+        json.loads(line.removeprefix("JOINTS ")) for line in ran.stdout.splitlines() if line.startswith("JOINTS")
+    ]
+    assert len(answers) == 2
+    for frames in answers:
+        seen = np.array([[places[name] for name in JOINT_NAMES] for places in frames])
+        np.testing.assert_allclose(seen, track.in_world(world), atol=1e-3)

@@ -118,7 +118,8 @@ class _Encoder:
             size = over.shape[0], min(over.shape[:2])
             beside = np.full((*size, 3), 255, np.uint8)
             if meshes:
-                beside = side_view(meshes, camera, size, colours)
+                level = [(self._video.world.level(p.vertices, k), p.body.faces) for k, p in frame.people]
+                beside = side_view(level, camera, size, colours)
             over = np.concatenate([over, beside], axis=1)
         return over
 

@@ -56,6 +56,8 @@ class VideoConfig:
     motion: SmoothConfig = field(default_factory=lambda: SmoothConfig(window=400, overlap=200))
     evidence: FitConfig = field(default_factory=lambda: replace(DETECTED, landmark_sigma=(0.06, 0.06, 0.06)))
     """Trust in the detected keypoints and in each frame's own points in space, over time."""
+    sides: bool = True
+    """Put sides right that were exchanged (`kouros.pipeline.sides`); else each frame's are as they were read."""
     smooth: bool = True
     """Fit the frames of each person together; else each stays as it was estimated alone."""
     shortest: float = 0.25
@@ -403,7 +405,9 @@ class VideoReconstructor:
         numbers = torch.from_numpy(np.stack(rows.estimates[some]))
         both = BodyParameters.from_vector(numbers[..., :-1])  # of each frame two
         times = torch.tensor(rows.times[some], dtype=torch.float64)
-        sides = chosen_sides(self._body, both, numbers[..., -1].double(), times, before)
+        sides = np.zeros(len(times), dtype=bool)
+        if self.config.sides:
+            sides = chosen_sides(self._body, both, numbers[..., -1].double(), times, before)
         rows.first_sides = dict(zip(rows.frames[some], sides.tolist(), strict=True))
         pick = torch.arange(len(sides)), torch.from_numpy(sides).long()
         keypoints = torch.from_numpy(np.stack(rows.keypoints[some]))[pick]
