@@ -3,17 +3,21 @@
 import json
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+import kouros
 from kouros.body.keypoints import SPIN49
 from kouros.body.surface.charts import chart_points
 from kouros.data.batch import Batch
 from kouros.data.dense import DensePoints
+from kouros.data.images import read_image
 from kouros.detection.people import DetectedPerson
 from kouros.fitting.schedules.fits_store import Augmentation
 from kouros.geometry.cameras import SPIN_CROP_SIZE
@@ -39,6 +43,7 @@ from kouros.systems.holopose import (
     heatmap_loss,
 )
 from kouros.systems.losses import regressed_keypoints
+from kouros.systems.table import SYSTEMS
 from kouros.training.runs import RunFolder, load_run, write_config
 from kouros.training.weights import Weights, learned_state, load_learned, save_weights
 
@@ -444,3 +449,18 @@ def test_a_run_comes_back_as_it_was(free_body, tmp_path):
 def test_configurations_that_make_no_sense_are_refused(changes: dict):
     with pytest.raises(ValueError, match="expected"):
         replace(SMALL, **changes)
+
+
+def test_the_packaged_one_sees_a_head_above_a_trunk_in_a_portrait(free_body):
+    system = load_run(SYSTEMS["holopose"].packaged, free_body)
+    photo = read_image(Path(kouros.__file__).parent / "data" / "demo" / "astronaut.jpg").pixels
+    crop = cv2.resize(photo, (system.crop_size, system.crop_size), interpolation=cv2.INTER_AREA)
+    answer = system.predict(torch.from_numpy(crop).permute(2, 0, 1)[None] / 255)
+    part = answer.dense.iuv[0, ..., 0]
+    head, trunk = (
+        torch.isin(part, torch.tensor(labels)).nonzero()[:, 0].float().mean() for labels in ([23.0, 24.0], [1.0, 2.0])
+    )
+    assert float(head) + 8 < float(trunk)
+    nose, shoulder = (answer.points_2d[0, POINTS.index(name)] for name in ("nose", "left_shoulder"))
+    assert float(nose[1]) + 20 < float(shoulder[1]) and float(nose[0]) < float(shoulder[0])
+    assert bool(answer.bodies.vector.isfinite().all())

@@ -119,10 +119,13 @@ class Agreement:
     """Iterations that training learns through; 0: it learns from the single shot alone, as the paper does."""
     weights: SynergyConfig = field(
         default_factory=lambda: SynergyConfig(
-            keypoints=FitConfig(keypoint_sigma=0.016, keypoint_outlier=3.0, landmark_sigma=(0.05, 0.05, 0.05))
+            keypoints=FitConfig(
+                keypoint_sigma=0.016, keypoint_outlier=3.0, landmark_sigma=(0.08, 0.08, 0.08), pose_prior=1.5
+            ),
+            dense_sigma=0.02,
         )
     )
-    """How far each head is trusted."""
+    """How far each head is trusted, and the pose prior: as the small variant's heads deserve."""
 
     def __post_init__(self) -> None:
         if self.iterations < 0 or self.training < 0 or self.dense_points < 1:
