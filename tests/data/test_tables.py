@@ -1,5 +1,7 @@
 """Tables keep what they were given, tell absent from zero, and appear whole or not at all."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -189,3 +191,18 @@ def test_run_lengths_undo_themselves(height: int, width: int, seed: int):
 def test_runs_go_down_the_columns():
     runs = RunLengths.encode(np.array([[0, 1], [0, 1], [1, 1]]))
     assert runs.labels.tolist() == [0, 1] and runs.counts.tolist() == [2, 4]
+
+
+def test_a_damaged_column_is_one_sentence(tmp_path: Path):
+    """Pages are read when they are asked for, long after the file was opened."""
+    path = tmp_path / "people.parquet"
+    info = TableInfo("toy", "train", ".", COCO17)
+    rows = [Sample(f"{k}.jpg", box_size=80.0, keypoints_2d=np.full((17, 3), 0.5)) for k in range(5)]
+    write_table(path, info, rows)
+    content = bytearray(path.read_bytes())
+    content[4:60] = b"\xff" * 56
+    path.write_bytes(content)
+    table = AnnotationTable(path)
+    with pytest.raises(TableError, match=r"people.parquet: its column \w+ is damaged \([^\n]*\)\.$"):
+        for row in range(5):
+            table[row]

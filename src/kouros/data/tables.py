@@ -31,6 +31,7 @@ from kouros.data.schema import (
 )
 from kouros.documents import parse_json
 from kouros.files import aside_of
+from kouros.sentences import first_line
 
 try:
     import pyarrow as pa
@@ -188,7 +189,7 @@ class AnnotationTable:
         except FileNotFoundError:
             raise TableError(f"{self.path}: there is no such annotation table.") from None
         except (pa.ArrowException, OSError) as error:
-            raise TableError(f"{self.path}: this is no Parquet file ({error}).") from None
+            raise TableError(f"{self.path}: this is no Parquet file ({first_line(error)}).") from None
         schema = self._file.schema_arrow
         self.info = _info_from_json(self.path, (schema.metadata or {}).get(_METADATA_KEY))
         expected = arrow_schema(self.info)
@@ -255,7 +256,12 @@ class AnnotationTable:
 
     def _arrow(self, name: str) -> pa.Array:
         if name not in self._columns:
-            chunked = self._file.read([name]).column(name)
+            try:
+                chunked = self._file.read([name]).column(name)
+            except (pa.ArrowException, OSError) as error:
+                raise TableError(f"{self.path}: its column {name} is damaged ({first_line(error)}).") from None
+            if len(chunked) != len(self):
+                raise TableError(f"{self.path}: its column {name} is damaged: {len(chunked)} of {len(self)} rows.")
             self._columns[name] = (
                 (chunked.chunk(0) if chunked.num_chunks == 1 else pa.concat_arrays(chunked.chunks))
                 if chunked.num_chunks
