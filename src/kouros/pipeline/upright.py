@@ -33,7 +33,8 @@ _KNOWN_STATURE = 0.015
 _CONTACT = 0.1
 """Standard deviation of the height of the body's lowest point over what carries it, metres."""
 _UNSEEN_CONTACT = 0.25
-"""Where that point is outside of the picture, and so a guess."""
+"""Where the picture does not show that point, and so it is a guess."""
+_SEEN = 0.5
 _OFF_THE_FLOOR = 3.0
 """So many standard deviations above the floor, people do not stand on it: they jump, or stand on something."""
 _SMALLEST = 0.45
@@ -54,6 +55,10 @@ class Upstanding(Protocol):
     @property
     def vertices(self) -> Float[Tensor, "vertices 3"]:
         """Camera space, metres."""
+
+    @property
+    def vertices_seen(self) -> Float[Tensor, " vertices"]:
+        """In [0, 1], of each vertex: that the picture shows it."""
 
     @property
     def camera(self) -> PerspectiveCamera:
@@ -193,20 +198,20 @@ class _Lowest:
 @dataclass(frozen=True, eq=False)
 class _Soles:
     vertices: Float[Tensor, "vertices 3"]
-    inside: Bool[Tensor, " vertices"]
+    seen: Bool[Tensor, " vertices"]
     of_known_size: bool
 
     @staticmethod
     def of(person: Upstanding) -> "_Soles":
         vertices = person.vertices.detach()
         inside = inside_picture(vertices, person.camera, person.image_size)
-        return _Soles(vertices, inside, person.height_known)
+        return _Soles(vertices, inside & (person.vertices_seen > _SEEN), person.height_known)
 
     def below(self, up: Float[Tensor, "3"]) -> _Lowest:
         heights = self.vertices @ up
         lowest = int(heights.argmin())
         drop = -float(heights[lowest])
-        contact = _CONTACT if bool(self.inside[lowest]) else _UNSEEN_CONTACT
+        contact = _CONTACT if bool(self.seen[lowest]) else _UNSEEN_CONTACT
         size = _KNOWN_STATURE if self.of_known_size else _STATURE
         return _Lowest(self.vertices[lowest], drop, math.hypot(size * drop, contact), self.of_known_size)
 
