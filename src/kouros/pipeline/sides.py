@@ -24,12 +24,14 @@ from kouros.geometry.rotations import rotvec_to_rotmat
 class SideCosts:
     """What speaks against a way through the film, in metres of jumping joints."""
 
-    exchanged: float = 0.02
+    exchanged: float = 0.03
     """Of each frame read otherwise than seen."""
     misfit: float = 1.0
     """Of a frame's reprojection error, as a share of the person's size."""
-    backwards: float = 0.05
-    """Of each frame at a metre a second backwards."""
+    backwards: float = 0.08
+    """Of each frame, for every metre a second backwards."""
+    swaying: float = 0.4
+    """Metres a second backwards that are nothing yet: who bends over moves the hips back."""
     fastest: float = 2.0
     """Metres a second from which on going backwards is no worse."""
     around: float = 0.5
@@ -78,7 +80,7 @@ def chosen_sides(
 def _backwards(
     both: BodyParameters, place: Float[Tensor, "frames 3"], times: Float[Tensor, " frames"], costs: SideCosts
 ) -> Float[Tensor, "frames 2"]:
-    """How fast each way goes backwards, metres a second, at most `SideCosts.fastest`."""
+    """How much faster than swaying each way goes backwards, metres a second."""
     ahead = rotvec_to_rotmat(both.global_orient)[..., 2].double()
     # Lines through the places around take the noise off.
     near = ((times[:, None] - times).abs() <= costs.around).double()
@@ -87,7 +89,8 @@ def _backwards(
     spread = near @ times.square() - middle.square()
     slope = (near @ (times[:, None] * place) - middle[:, None] * mean) / spread.clamp(min=1e-6)[:, None]
     slope = torch.where(spread[:, None] > 1e-4, slope, 0.0)
-    return -(ahead * slope[:, None]).sum(-1).clamp(-costs.fastest, 0)
+    against = -(ahead * slope[:, None]).sum(-1)
+    return (against.clamp(max=costs.fastest) - costs.swaying).clamp(min=0)
 
 
 def _cheapest(alone: Float[np.ndarray, "frames ways"], steps: Float[np.ndarray, "gaps ways ways"]) -> np.ndarray:
