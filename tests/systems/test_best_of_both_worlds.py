@@ -156,6 +156,22 @@ def test_what_a_cover_hides_is_not_seen(free_body, drawer):
     assert float(visible[:, 7:9].max()) == 0.0 and float(visible[:, 12].min()) > 0.5  # ankles, neck
 
 
+def test_places_within_a_part_stay_and_others_come_to_its_nearest_texel(free_body):
+    space = UvSpace(free_body, "lsp14", 64)
+    parts = torch.arange(14)
+    everywhere = torch.rand(500, 14, 2, generator=torch.Generator().manual_seed(0))
+    moved = space.within(parts.expand(500, 14), everywhere)
+    assert bool((space.part_of(moved) == parts).all())
+    assert_close(space.within(parts.expand(500, 14), moved), moved)
+    there = space.part_of(everywhere) == parts
+    assert_close(moved[there], everywhere[there])
+    # The nearest: no texel of the part is nearer, but for half a texel that places are apart from texels' middles.
+    row, column = (space.assignment == 3).nonzero().unbind(1)
+    middles = torch.stack([(column + 0.5) / 64, 1 - (row + 0.5) / 64], -1)
+    nearest = torch.cdist(everywhere[:, 3], middles).amin(1)
+    assert bool(((moved[:, 3] - everywhere[:, 3]).norm(dim=-1) <= nearest + 1.5 / 64).all())
+
+
 # ---- losses
 
 
@@ -279,9 +295,9 @@ def test_the_full_size_whole_takes_a_step_and_leaves_the_first_two_modules_as_th
     assert changed and not any(n.startswith(("maps.", "ik.")) for n in changed)
 
 
-@pytest.mark.parametrize("joints", ["lsp14", "smpl24"])
-def test_small_maps_learn_the_people_they_are_shown(free_body, drawer, joints: str):
-    system = build(replace(SMALL_MAPS, joints=joints, learning_rate=3e-3), free_body)
+@pytest.mark.parametrize("change", [{}, {"joints": "smpl24"}, {"correspondence": "parts"}])
+def test_small_maps_learn_the_people_they_are_shown(free_body, drawer, change: dict):
+    system = build(replace(SMALL_MAPS, learning_rate=3e-3, **change), free_body)
     batch = people(drawer, system.wants, 2)
     (optimizer,) = system.optimizers()
     first = system.training_step(batch).losses[0].item()
@@ -483,6 +499,10 @@ def test_runs_that_do_not_fit_together_are_named(free_body, tmp_path: Path):
     read_starts(goes_on, None)
     assert_close(goes_on.maps.head.answer.weight, maps.head.answer.weight)
     assert_close(goes_on.network.gik.network[0].weight, ik.network.gik.network[0].weight)
+    parts = build(replace(SMALL_MAPS, correspondence="parts", decoder=first), free_body, seed=1)
+    read_starts(parts, None)
+    assert_close(parts.head.narrow[0][0].weight, maps.head.narrow[0][0].weight)
+    assert len(parts.head.answer.weight) == 1 + 14 * 3 + 9 and len(maps.head.answer.weight) == 12
     other = replace(SMALL, first=first, second=second, ik=replace(SMALL_IK, width=32))
     with pytest.raises(ValueError, match="does not fit this system"):
         read_starts(build(other, free_body), None)
