@@ -29,6 +29,7 @@ from kouros.networks.unet import LightUNet
 from kouros.notes import InputWarning
 from kouros.priors.gmm import load_gmm
 from kouros.render.maps import DenseMaps
+from kouros.systems.batches import CropBatches
 from kouros.systems.best_of_both_worlds import (
     Dmp,
     DmpConfig,
@@ -348,6 +349,20 @@ def test_inverse_kinematics_learns_from_what_the_first_module_finds_too(free_bod
     kinds = [type(stream[step]) for step in range(12)]
     assert kinds.count(Batch) in range(2, 11)
     assert len(next(b for b in map(stream.__getitem__, range(12)) if isinstance(b, Batch))) == 2  # of 16
+
+
+def test_features_of_crops_teach_inverse_kinematics_what_the_crops_do(free_body, drawer):
+    config = IkConfig(network=SMALL_IK, maps=SMALL_MAPS, first=Path("runs/maps"), pictured=1.0)
+    system = build(config, free_body).eval()
+    assert isinstance(system.batches, CropBatches)
+    system.hold_backbone()
+    torch.nn.init.constant_(system.maps.head.answer.bias, 0.3)
+    torch.nn.init.normal_(system.maps.head.answer.weight, std=0.1)
+    batch = people(drawer, Wants())
+    kept = replace(batch, image=torch.zeros_like(batch.image), features=system.features(batch.image))
+    assert_close(system.sample(kept).joints, system.sample(batch).joints)
+    with pytest.raises(ValueError, match="no backbone"):
+        build(IkConfig(network=SMALL_IK), free_body).hold_backbone()
 
 
 def test_crops_in_which_nobody_is_seen_teach_inverse_kinematics_nothing(free_body, drawer):

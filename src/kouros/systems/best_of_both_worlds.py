@@ -174,7 +174,8 @@ class IkConfig:
     recorded: Path | None = None
     """A run of this module, such as one of motion capture alone, to begin with."""
     pictured: float = 0.25
-    """Share of the steps that learn from its answers, where there are pictures to give some."""
+    """Share of the steps that learn from its answers, where there are pictures to give some. With 1, whole batches are
+    of crops, whose features can be kept (--hold-backbone --cache-features)."""
     losses: IkLosses = field(default_factory=IkLosses)
     learning_rate: float = 5e-4
     """Adam's."""
@@ -917,9 +918,27 @@ class Ik(_Later):
         return self.config.maps.crop_size
 
     @property
-    def batches(self) -> IkBatches:
-        """Of motion capture, and of crops where their maps can be had."""
+    def backbone(self) -> nn.Module:
+        """The first module's; it stays as it is anyway.
+
+        Raises:
+            AttributeError: there is none.
+        """
+        if self.maps is None:
+            raise AttributeError("there is no first module")
+        return self.maps.backbone
+
+    def features(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch numbers"]:
+        """The first module's."""
+        assert self.maps is not None
+        return self.maps.features(image)
+
+    @property
+    def batches(self) -> IkBatches | CropBatches:
+        """Of motion capture, and of crops where their maps can be had; or of crops alone."""
         crops = CropBatches(self.crop_size, self.augment, self.wants)
+        if self.maps is not None and self.config.pictured == 1:
+            return crops
         return IkBatches(crops, 0.0 if self.maps is None else self.config.pictured)
 
     def begin(self, samples: Iterable[Batch | RecordedPoses] = ()) -> None:
