@@ -69,7 +69,9 @@ from kouros.training.options import EngineOptions
 from kouros.training.runs import RunFolder, load_run
 
 RESULTS = "results.jsonl"
-MAPS = DmpConfig(backbone="movenet", width=64, crop_size=160, stride=4, learning_rate=1.5e-3, augment=OCCLUDED)
+MAPS = DmpConfig(
+    backbone="movenet", width=64, crop_size=160, correspondence="parts", learning_rate=1.5e-3, augment=OCCLUDED
+)
 SIZES = IkSizes(width=256, blocks=2, coding="6d", dropout=0.05)
 IK = IkConfig(network=SIZES, surface="points", learning_rate=1e-3)
 UVI = UviConfig(maps=MAPS, ik=SIZES, width=32, local=16, learning_rate=1e-3)
@@ -81,6 +83,7 @@ IN_SIGHT = replace(BEHIND, occluded=0.0)
 
 FIRST = {
     "DMP-14": MAPS,
+    "DMP-14, continuous": replace(MAPS, correspondence="continuous"),
     "DMP-24": replace(MAPS, joints="smpl24"),
     "DMP-14 w/o synthetic occlusion": replace(MAPS, augment=replace(OCCLUDED, occluded=0.0)),
 }

@@ -16,9 +16,10 @@ from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.resnet import ResNet
 from kouros.pipeline.comparing import compare
 from kouros.pipeline.open import open_estimator, reconstructor_of
-from kouros.pipeline.reconstructor import default_reconstructor
+from kouros.pipeline.reconstructor import Reconstructor, default_reconstructor
 from kouros.pipeline.upright import World
 from kouros.systems.estimator import Estimate, PersonInPhoto, in_photo_camera
+from kouros.systems.refined import Refined
 from kouros.systems.spin import SpinConfig
 from kouros.training.runs import RunFolder, write_config
 from kouros.training.weights import Weights, learned_state, save_weights
@@ -125,6 +126,19 @@ def test_meshes_that_no_parameters_made_get_a_rig_and_stay_as_they_are(seen):
     rigged = person.parameters.map(lambda t: t[None]).posed_by(person.body).vertices[0]
     assert float((rigged - person.vertices).norm(dim=-1).mean()) < 2e-3
     assert len(glb_bytes([person], World.of_camera(1))) > 100_000
+
+
+def test_meshes_that_no_parameters_made_are_refined_by_their_rig(seen, run: Path):
+    untrained = open_estimator(run)
+    (plain,) = Meshes(untrained).estimate(seen[:1])
+    (refined,) = Refined(Meshes(untrained)).estimate(seen[:1])
+    assert plain.bodies is None and refined.bodies is not None and refined.vertices is None
+    detector = default_reconstructor().detector
+    people = [
+        Reconstructor(detector, estimator, untrained.body).people(seen[:1])[0]
+        for estimator in (Meshes(untrained), Refined(Meshes(untrained)))
+    ]
+    assert _off(people[1]) < min(0.05, _off(people[0]))
 
 
 def test_keypoints_alone_are_not_enough_for_who_looks_at_pictures(run: Path, seen):

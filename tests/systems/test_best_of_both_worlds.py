@@ -29,6 +29,7 @@ from kouros.networks.unet import LightUNet
 from kouros.notes import InputWarning
 from kouros.priors.gmm import load_gmm
 from kouros.render.maps import DenseMaps
+from kouros.systems.batches import CropBatches
 from kouros.systems.best_of_both_worlds import (
     Dmp,
     DmpConfig,
@@ -156,6 +157,22 @@ def test_what_a_cover_hides_is_not_seen(free_body, drawer):
     assert float(visible[:, 7:9].max()) == 0.0 and float(visible[:, 12].min()) > 0.5  # ankles, neck
 
 
+def test_places_within_a_part_stay_and_others_come_to_its_nearest_texel(free_body):
+    space = UvSpace(free_body, "lsp14", 64)
+    parts = torch.arange(14)
+    everywhere = torch.rand(500, 14, 2, generator=torch.Generator().manual_seed(0))
+    moved = space.within(parts.expand(500, 14), everywhere)
+    assert bool((space.part_of(moved) == parts).all())
+    assert_close(space.within(parts.expand(500, 14), moved), moved)
+    there = space.part_of(everywhere) == parts
+    assert_close(moved[there], everywhere[there])
+    # The nearest: no texel of the part is nearer, but for half a texel that places are apart from texels' middles.
+    row, column = (space.assignment == 3).nonzero().unbind(1)
+    middles = torch.stack([(column + 0.5) / 64, 1 - (row + 0.5) / 64], -1)
+    nearest = torch.cdist(everywhere[:, 3], middles).amin(1)
+    assert bool(((moved[:, 3] - everywhere[:, 3]).norm(dim=-1) <= nearest + 1.5 / 64).all())
+
+
 # ---- losses
 
 
@@ -279,9 +296,9 @@ def test_the_full_size_whole_takes_a_step_and_leaves_the_first_two_modules_as_th
     assert changed and not any(n.startswith(("maps.", "ik.")) for n in changed)
 
 
-@pytest.mark.parametrize("joints", ["lsp14", "smpl24"])
-def test_small_maps_learn_the_people_they_are_shown(free_body, drawer, joints: str):
-    system = build(replace(SMALL_MAPS, joints=joints, learning_rate=3e-3), free_body)
+@pytest.mark.parametrize("change", [{}, {"joints": "smpl24"}, {"correspondence": "parts"}])
+def test_small_maps_learn_the_people_they_are_shown(free_body, drawer, change: dict):
+    system = build(replace(SMALL_MAPS, learning_rate=3e-3, **change), free_body)
     batch = people(drawer, system.wants, 2)
     (optimizer,) = system.optimizers()
     first = system.training_step(batch).losses[0].item()
@@ -332,6 +349,20 @@ def test_inverse_kinematics_learns_from_what_the_first_module_finds_too(free_bod
     kinds = [type(stream[step]) for step in range(12)]
     assert kinds.count(Batch) in range(2, 11)
     assert len(next(b for b in map(stream.__getitem__, range(12)) if isinstance(b, Batch))) == 2  # of 16
+
+
+def test_features_of_crops_teach_inverse_kinematics_what_the_crops_do(free_body, drawer):
+    config = IkConfig(network=SMALL_IK, maps=SMALL_MAPS, first=Path("runs/maps"), pictured=1.0)
+    system = build(config, free_body).eval()
+    assert isinstance(system.batches, CropBatches)
+    system.hold_backbone()
+    torch.nn.init.constant_(system.maps.head.answer.bias, 0.3)
+    torch.nn.init.normal_(system.maps.head.answer.weight, std=0.1)
+    batch = people(drawer, Wants())
+    kept = replace(batch, image=torch.zeros_like(batch.image), features=system.features(batch.image))
+    assert_close(system.sample(kept).joints, system.sample(batch).joints)
+    with pytest.raises(ValueError, match="no backbone"):
+        build(IkConfig(network=SMALL_IK), free_body).hold_backbone()
 
 
 def test_crops_in_which_nobody_is_seen_teach_inverse_kinematics_nothing(free_body, drawer):
@@ -483,6 +514,10 @@ def test_runs_that_do_not_fit_together_are_named(free_body, tmp_path: Path):
     read_starts(goes_on, None)
     assert_close(goes_on.maps.head.answer.weight, maps.head.answer.weight)
     assert_close(goes_on.network.gik.network[0].weight, ik.network.gik.network[0].weight)
+    parts = build(replace(SMALL_MAPS, correspondence="parts", decoder=first), free_body, seed=1)
+    read_starts(parts, None)
+    assert_close(parts.head.narrow[0][0].weight, maps.head.narrow[0][0].weight)
+    assert len(parts.head.answer.weight) == 1 + 14 * 3 + 9 and len(maps.head.answer.weight) == 12
     other = replace(SMALL, first=first, second=second, ik=replace(SMALL_IK, width=32))
     with pytest.raises(ValueError, match="does not fit this system"):
         read_starts(build(other, free_body), None)

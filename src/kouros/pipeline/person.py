@@ -20,12 +20,11 @@ from kouros.body.model import BodyOutput
 from kouros.body.parameters import Bodies
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS
 from kouros.data.crops import square_around
-from kouros.fitting.schedules.mesh import fit_to_mesh
 from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
 from kouros.pipeline.expected_errors import angle_errors, measurement_errors
 from kouros.pipeline.visibility import by_confidence, inside
 from kouros.render.maps import DenseMaps
-from kouros.systems.estimator import Estimate, PersonInPhoto
+from kouros.systems.estimator import Estimate, PersonInPhoto, parameters_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Person:
         Raises:
             ValueError: nothing was detected of the person, or the estimate has neither parameters nor a mesh.
         """
-        parameters = estimate.bodies or _of_mesh(estimate, body)
+        parameters = parameters_of(estimate, body)
         if seen.detected is None or parameters is None:
             raise ValueError("a person is made of a detection and an estimate with parameters or a mesh.")
         half = seen.crop_side / 2
@@ -407,9 +406,3 @@ def _person_of(
         reprojection=None if missed is None else Reprojection(*missed.tolist()),
         distance_spread=None if spread is None else float(spread),
     )
-
-
-def _of_mesh(estimate: Estimate, body: BodyModel) -> Bodies | None:
-    if estimate.vertices is None or estimate.joints is None or estimate.camera is None:
-        return None
-    return Bodies.of(fit_to_mesh(body, estimate.vertices[None], estimate.joints[None])[0], estimate.camera)

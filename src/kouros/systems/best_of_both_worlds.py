@@ -12,7 +12,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, normalize, one_hot
+from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, normalize, one_hot
 from torch.optim import Adam, Optimizer
 from torch.utils.data import Dataset
 
@@ -28,7 +28,7 @@ from kouros.batched import Batched
 from kouros.body.keypoints import LSP14, SMPL24, KeypointSet, keypoint_set
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies, BodyParameters
-from kouros.body.surface.atlas import UvAtlas, UvSampler, joint_assignment, uv_atlas, uv_sampler
+from kouros.body.surface.atlas import UvAtlas, UvSampler, joint_assignment, texel_centers, uv_atlas, uv_sampler
 from kouros.body.surface.symmetry import MeshMirror, mesh_mirror
 from kouros.data.augment import AugmentConfig
 from kouros.data.batch import Batch
@@ -48,7 +48,7 @@ from kouros.networks.movenet import MoveNetTrunk
 from kouros.networks.resnet import Depth, ResNet
 from kouros.networks.unet import LightUNet
 from kouros.notes import note
-from kouros.render.maps import DenseMaps, splat_to_uv, uv_to_image
+from kouros.render.maps import DenseMaps, ImageMap, splat_to_uv, uv_to_image
 from kouros.systems.backbone_weights import begin_backbone
 from kouros.systems.batches import CropBatches, drawn_of_step
 from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, Estimator, PersonInPhoto
@@ -76,6 +76,8 @@ class DmpLosses:
 
     mask: float = 1.0
     """Binary cross entropy."""
+    part: float = 0.2
+    """Of the correspondence in parts: cross entropy."""
     uv: float = 1.0
     location: float = 1.0
     joint: float = 1.0
@@ -102,6 +104,11 @@ class DmpConfig:
     """Side of the crops, pixels."""
     stride: int = 4
     """Pixels of the crop to one of the maps, along each side."""
+    correspondence: Literal["continuous", "parts"] = "continuous"
+    """Two numbers a pixel, as the paper has it; or, ours, the part of ``A_uv``, and two numbers for each: where an
+    atlas has islands, a network that is unsure between two of them names a place on neither."""
+    decoder: Path | None = None
+    """A run of the other correspondence whose backbone and decoder to begin with."""
     losses: DmpLosses = field(default_factory=DmpLosses)
     learning_rate: float = 2.5e-4
     """Adam's."""
@@ -167,7 +174,8 @@ class IkConfig:
     recorded: Path | None = None
     """A run of this module, such as one of motion capture alone, to begin with."""
     pictured: float = 0.25
-    """Share of the steps that learn from its answers, where there are pictures to give some."""
+    """Share of the steps that learn from its answers, where there are pictures to give some. With 1, whole batches are
+    of crops, whose features can be kept (--hold-backbone --cache-features)."""
     losses: IkLosses = field(default_factory=IkLosses)
     learning_rate: float = 5e-4
     """Adam's."""
@@ -306,6 +314,40 @@ class UvSpace(nn.Module):
         """``UV_j``: every texel of a part has its joint; 0 off the map."""
         return joints[:, self.assignment.clamp(min=0)] * self.valid[..., None]
 
+    def part_of(self, uv: Float[Tensor, "*pixels 2"]) -> Int[Tensor, "*pixels"]:
+        """Number of the part that has the texel at each place; -1 off the map."""
+        return self.assignment.flatten()[self._texel(uv)]
+
+    def within(self, part: Int[Tensor, "*pixels"], uv: Float[Tensor, "*pixels 2"]) -> Float[Tensor, "*pixels 2"]:
+        """The same places, where they lie in a part; else the middle of its nearest texel."""
+        there = self._texel(uv)
+        size = self.sampler.size
+        texel = self.nearest[part, there]
+        row, column = torch.div(texel, size, rounding_mode="floor"), texel % size
+        middle = torch.stack([(column + 0.5) / size, 1 - (row + 0.5) / size], dim=-1)
+        return torch.where((texel == there)[..., None], uv, middle)
+
+    def _texel(self, uv: Float[Tensor, "*pixels 2"]) -> Int[Tensor, "*pixels"]:
+        size = self.sampler.size
+        column, row = ((size * t).long().clamp(0, size - 1) for t in (uv[..., 0], 1 - uv[..., 1]))
+        return row * size + column
+
+    @cached_property
+    def nearest(self) -> Int[Tensor, "parts texels"]:
+        """Of each part, the texel that is nearest to any."""
+        places = torch.from_numpy(texel_centers(self.sampler.size)).float()
+        own = [(self.assignment.cpu().flatten() == part).nonzero()[:, 0] for part in range(len(self.points))]
+        found = [texels[torch.cdist(places, places[texels]).argmin(dim=1)] for texels in own]
+        return torch.stack(found).to(self.assignment.device)
+
+    @cached_property
+    def middles(self) -> Float[Tensor, "parts 2"]:
+        """Of the parts' texels, u and v."""
+        places = torch.from_numpy(texel_centers(self.sampler.size)).float()
+        own = self.assignment.cpu().flatten()
+        middles = [places[own == part].mean(0) for part in range(len(self.points))]
+        return torch.stack(middles).to(self.assignment.device)
+
     def visible_joints(self, weight: Float[Tensor, "batch size size"], body: BodyModel) -> Float[Tensor, "batch 24"]:
         """How much is seen of the skin that follows each joint of the skeleton; 1 where it is half of it or more,
         because the other half is always turned away."""
@@ -421,7 +463,7 @@ def _bodies(
 
 # ---- the first module: dense maps (3.1)
 
-_OUTPUTS = {"mask": 1, "uv": 2, "location": 3, "joint": 3, "displacement": 3}
+_MAPS: tuple[ImageMap, ...] = ("uv", "location", "joint", "displacement")
 _MEAN_CAMERA = (0.9, 0.0, 0.0)
 _DRAWN = 8
 """People in pictures for the log."""
@@ -433,7 +475,12 @@ class Seen(Batched):
 
     mask: Float[Tensor, "batch rows columns"]
     """Logits."""
+    part: Float[Tensor, "batch parts rows columns"]
+    """Logits of ``A_uv``'s parts; of none, where the correspondence is continuous."""
+    part_uv: Float[Tensor, "batch rows columns places 2"]
+    """The place on each part; of one, where the correspondence is continuous."""
     uv: Float[Tensor, "batch rows columns 2"]
+    """The place on the part that is likeliest."""
     location: Float[Tensor, "batch rows columns 3"]
     """``M_l``."""
     joint: Float[Tensor, "batch rows columns 3"]
@@ -456,7 +503,7 @@ class Seen(Batched):
     def maps(self) -> DenseMaps:
         """As everybody has them: 0 on the background."""
         person = self.person
-        there = {name: getattr(self, name) * person[..., None] for name in _OUTPUTS if name != "mask"}
+        there = {name: getattr(self, name) * person[..., None] for name in _MAPS}
         return DenseMaps(mask=person, **there)
 
 
@@ -502,16 +549,28 @@ class Dmp(CropSystem):
         self.backbone: ResNet | MoveNetTrunk
         self.backbone = MoveNetTrunk() if config.backbone == "movenet" else ResNet(config.backbone)
         channels, strides = self.backbone.layer_channels, self.backbone.layer_strides
-        self.head = LightHead(channels, strides, sum(_OUTPUTS.values()), config.width)
+        self.parts = len(self.space.points) if config.correspondence == "parts" else 0
+        self.head = LightHead(channels, strides, sum(self._outputs), config.width)
         self.camera = nn.Linear(4 * channels[-1], 3)
         nn.init.zeros_(self.camera.weight)
         with torch.no_grad():
             self.camera.bias.copy_(torch.tensor(_MEAN_CAMERA))
 
     @property
+    def _outputs(self) -> tuple[int, ...]:
+        """Numbers of each pixel: the mask, parts, places on them, and three maps."""
+        return (1, self.parts, 2 * max(1, self.parts), 3, 3, 3)
+
+    @property
     def crop_size(self) -> int:
         """Side of the square crops that it takes, pixels."""
         return self.config.crop_size
+
+    def starts(self) -> Sequence[Start]:
+        """What a run of the other correspondence has in common with this one."""
+        names = ("backbone.", "head.narrow.", "head.refine.", "head.draw.", "camera.")
+        run = self.config.decoder
+        return () if run is None else (Start(run, {name: name for name in names}),)
 
     def begin(self, samples: Iterable[Batch] = ()) -> None:
         """Once, before the first step of a new run: read the backbone's published weights.
@@ -550,13 +609,22 @@ class Dmp(CropSystem):
         side = self.wants.map_size(crop_size)
         drawn = self.head.drawn(layer_maps, (side, side))
         numbers = self.head.answer(drawn).float().permute(0, 2, 3, 1)
-        mask, uv, location, joint, displacement = numbers.split(list(_OUTPUTS.values()), dim=-1)
+        mask, part, part_uv, location, joint, displacement = numbers.split(self._outputs, dim=-1)
+        part_uv = part_uv.unflatten(-1, (-1, 2))
+        if self.parts:
+            part_uv = part_uv + self.space.middles
+            likeliest = part.argmax(dim=-1)
+            uv = part_uv.gather(-2, likeliest[..., None, None].expand(*likeliest.shape, 1, 2))[..., 0, :]
+            uv = self.space.within(likeliest, uv)
+        else:
+            part_uv = part_uv + 0.5  # the atlas's middle is where nothing is known yet
+            uv = part_uv[..., 0, :]
         # The coarsest map over each quarter of the crop: the global feature must say where people are. Backbones'
         # features differ in size by orders of magnitude; here all are of length 1, or Adam would throw cameras about.
         overall = normalize(adaptive_avg_pool2d(layer_maps[-1], 2).flatten(1))
         camera = self.camera(overall).float()
-        # The atlas's middle is where nothing is known yet.
-        return Seen(mask[..., 0], uv + 0.5, location, joint, displacement, drawn, overall, camera)
+        seen = (mask[..., 0], part.permute(0, 3, 1, 2), part_uv, uv, location, joint, displacement)
+        return Seen(*seen, drawn, overall, camera)
 
     def _layer_maps(self, image: Float[Tensor, "batch 3 size size"]) -> list[Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
@@ -586,8 +654,18 @@ class Dmp(CropSystem):
         each = binary_cross_entropy_with_logits(seen.mask, mask.to(seen.mask), reduction="none").mean((1, 2))
         terms = {"mask": mean_where(each, _known(batch, "mask"))}
         count = mask.sum((1, 2))
-        for name in ("uv", "location", "joint", "displacement"):
-            apart = (getattr(seen, name) - true.need(name)).abs().mean(-1)
+        found = {"location": seen.location, "joint": seen.joint, "displacement": seen.displacement}
+        found["uv"] = seen.part_uv[..., 0, :]
+        if self.parts:
+            # Texels at a border's other side are of no part; -1 is left out.
+            part = torch.where(mask, self.space.part_of(true.need("uv")), -1)
+            each = cross_entropy(seen.part, part, ignore_index=-1, reduction="none").sum((1, 2))
+            each = each / (part >= 0).sum((1, 2)).clamp(min=1)
+            terms["part"] = mean_where(each, _known(batch, "uv") & (count > 0))
+            own = part.clamp(min=0)[..., None, None].expand(*part.shape, 1, 2)
+            found["uv"] = seen.part_uv.gather(-2, own)[..., 0, :]
+        for name in _MAPS:
+            apart = (found[name] - true.need(name)).abs().mean(-1)
             each = (apart * mask).sum((1, 2)) / count.clamp(min=1)
             terms[name] = mean_where(each, _known(batch, name) & (count > 0))
         rotations, betas, known = _truth(batch)
@@ -840,9 +918,27 @@ class Ik(_Later):
         return self.config.maps.crop_size
 
     @property
-    def batches(self) -> IkBatches:
-        """Of motion capture, and of crops where their maps can be had."""
+    def backbone(self) -> nn.Module:
+        """The first module's; it stays as it is anyway.
+
+        Raises:
+            AttributeError: there is none.
+        """
+        if self.maps is None:
+            raise AttributeError("there is no first module")
+        return self.maps.backbone
+
+    def features(self, image: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch numbers"]:
+        """The first module's."""
+        assert self.maps is not None
+        return self.maps.features(image)
+
+    @property
+    def batches(self) -> IkBatches | CropBatches:
+        """Of motion capture, and of crops where their maps can be had; or of crops alone."""
         crops = CropBatches(self.crop_size, self.augment, self.wants)
+        if self.maps is not None and self.config.pictured == 1:
+            return crops
         return IkBatches(crops, 0.0 if self.maps is None else self.config.pictured)
 
     def begin(self, samples: Iterable[Batch | RecordedPoses] = ()) -> None:

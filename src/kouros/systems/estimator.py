@@ -21,6 +21,7 @@ from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies
 from kouros.data.crops import CropTransform, square_around
 from kouros.detection.people import DetectedPerson
+from kouros.fitting.schedules.mesh import fit_to_mesh
 from kouros.geometry.cameras import (
     SPIN_CROP_SIZE,
     SPIN_FOCAL_LENGTH,
@@ -146,6 +147,18 @@ class Estimate(Batched):
     def seen_by(self) -> PerspectiveCamera | None:
         """The camera of bodies or meshes; None where there are neither."""
         return self.camera if self.bodies is None else self.bodies.camera
+
+
+def parameters_of(estimate: Estimate, body: BodyModel) -> Bodies | None:
+    """One person's parameters and camera; of a mesh without any, those by which the body model comes nearest to it.
+
+    None: there is neither.
+    """
+    if estimate.bodies is not None:
+        return estimate.bodies
+    if estimate.vertices is None or estimate.joints is None or estimate.camera is None:
+        return None
+    return Bodies.of(fit_to_mesh(body, estimate.vertices[None], estimate.joints[None])[0], estimate.camera)
 
 
 @runtime_checkable

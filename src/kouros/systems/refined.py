@@ -20,7 +20,7 @@ from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig
 from kouros.fitting.terms.densepose import DenseEvidence, evidence_of_iuv
 from kouros.fitting.terms.evidence import Evidence
 from kouros.priors.gmm import load_gmm
-from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, by_keypoint_set, in_photo_camera
+from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, by_keypoint_set, in_photo_camera, parameters_of
 
 DETECTED = FitConfig(keypoint_sigma=0.016, keypoint_outlier=3.0, landmark_sigma=(0.03, 0.03, 0.03))
 """Trust in a detector's keypoints and in where a start has them in space, measured on renders with the learned start:
@@ -75,13 +75,18 @@ class Refined:
         """The start's answers, refined; None where it has none."""
         answers = self.start.estimate(people)
         for members in by_keypoint_set(people).values():
-            begun = {i: e for i in members if (e := answers[i]) is not None and e.bodies is not None}
+            begun = {i: e for i in members if (e := self._begun(answers[i])) is not None}
             starts = {i: in_photo_camera(e, people[i]) for i, e in begun.items()}
             if starts:
                 refined = self._fitted([people[i] for i in starts], list(starts.values()))
                 for i, estimate in zip(starts, refined, strict=True):
                     answers[i] = estimate
         return answers
+
+    def _begun(self, answer: Estimate | None) -> Estimate | None:
+        """An answer with parameters, those of a mesh too; None where there are none."""
+        bodies = None if answer is None else parameters_of(answer, self._body)
+        return None if answer is None or bodies is None else replace(answer, bodies=bodies)
 
     def _fitted(self, people: Sequence[PersonInPhoto], starts: Sequence[Estimate]) -> list[Estimate]:
         """People of one keypoint set, fitted together."""
