@@ -59,7 +59,7 @@ def read_calibration(source: str | Path) -> Calibration:
             raise ValueError(f"it describes no camera; {_EXPECTED}.")
         return _camera(cameras[wanted or next(iter(cameras))])
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def as_calibration(camera: object) -> Calibration:

@@ -248,8 +248,8 @@ def _opened(path: Path) -> "InputContainer":
         raise
     except OSError as error:
         raise VideoError(f"{path}: this film cannot be read ({first_line(error)}).") from None
-    except (ValueError, IndexError, RuntimeError) as error:  # ffmpeg's complaints, or PyAV's own
-        why = "it is damaged, cut short, or no film" if isinstance(error, ValueError) else first_line(error)
+    except (ValueError, IndexError, RuntimeError, EOFError) as error:  # ffmpeg's complaints, or PyAV's own
+        why = "it is damaged, cut short, or no film" if isinstance(error, ValueError | EOFError) else first_line(error)
         raise VideoError(f"{path}: this file cannot be read as a film: {why}.") from None
 
 

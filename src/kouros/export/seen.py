@@ -6,10 +6,11 @@ from typing import Protocol, runtime_checkable
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from kouros.body.surface.parts import DENSEPOSE24
 from kouros.export.pictures import MAX_SIDE, photo_to_draw_on
-from kouros.systems.estimator import Estimate
+from kouros.render.maps import DenseMaps
 
 _MAP = 0.75
 """How much of a pixel's colour is the map's."""
@@ -17,23 +18,43 @@ _DOT = 160
 """The photo's longer side in radii of a joint's dot."""
 
 
+class Sight(Protocol):
+    """What a system says that it saw; `kouros.systems.estimator.Estimate` does, and tells what is what."""
+
+    @property
+    def dense(self) -> DenseMaps | None:
+        """What each pixel of the square shows."""
+
+    @property
+    def square(self) -> Tensor | None:
+        """Its centre and side, pixels."""
+
+    @property
+    def points_2d(self) -> Tensor | None:
+        """Joints, pixels."""
+
+    @property
+    def heatmaps(self) -> Tensor | None:
+        """Where in the square each of them may be."""
+
+
 @runtime_checkable
 class SeeingPerson(Protocol):
     """A person of whom a system says what it saw; `kouros.Person` is one."""
 
     @property
-    def estimate(self) -> Estimate:
+    def estimate(self) -> Sight:
         """What it said."""
 
 
-def who_was_seen(people: Sequence[object]) -> list[Estimate]:
+def who_was_seen(people: Sequence[object]) -> list[Sight]:
     """Estimates that hold a map of the skin."""
     found = [person.estimate for person in people if isinstance(person, SeeingPerson)]
     return [e for e in found if e.dense is not None and e.dense.iuv is not None and e.square is not None]
 
 
 def seen_picture(
-    pixels: UInt8[np.ndarray, "height width 3"], seen: Sequence[Estimate], *, max_side: int = MAX_SIDE
+    pixels: UInt8[np.ndarray, "height width 3"], seen: Sequence[Sight], *, max_side: int = MAX_SIDE
 ) -> UInt8[np.ndarray, "drawn_height drawn_width 3"]:
     """Body parts in DensePose's colours, lighter where v is larger, and the joints that were found, over the photo.
 
@@ -88,7 +109,7 @@ def _mark(
         cv2.addWeighted(marked, height, photo, 1 - height, 0, dst=photo)
 
 
-def _heights(estimate: Estimate) -> Float[np.ndarray, " points"]:
+def _heights(estimate: Sight) -> Float[np.ndarray, " points"]:
     """How sure the system is of each joint, in [0, 1]: how high its heatmap is."""
     assert estimate.points_2d is not None
     if estimate.heatmaps is None:
