@@ -18,6 +18,7 @@ _DOT = 160
 """The photo's longer side in radii of a joint's dot."""
 
 
+@runtime_checkable
 class Sight(Protocol):
     """What a system says that it saw; `kouros.systems.estimator.Estimate` does, and tells what is what."""
 
