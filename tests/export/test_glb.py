@@ -2,17 +2,21 @@ import json
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from scipy.spatial.transform import Rotation
 
 from kouros.body.skeleton import JOINT_NAMES, PARENTS
 from kouros.export.glb import glb_bytes
+from kouros.export.meshes import obj_bytes
 from kouros.export.rigs import JOINTS, ROOT
 from kouros.pipeline.upright import World, world_of
+from kouros.systems.estimator import Estimate
 
 KINDS = {5121: "<u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
@@ -141,6 +145,22 @@ def test_bones_point_along_the_limbs_in_every_pose(glb: Glb):
         ):  # fmt: skip
             along = bone[other][:3, 3] - bone[one][:3, 3]
             assert_allclose(bone[one][:3, 1], along / np.linalg.norm(along), atol=1e-4)
+
+
+def test_only_what_the_photo_shows_is_in_the_mesh_if_that_is_asked(people, world: World):
+    legs = torch.ones(24)
+    legs[[JOINT_NAMES.index(f"{side}_{part}") for side in ("left", "right") for part in ("knee", "ankle", "foot")]] = 0
+    cut = replace(people[0], estimate=Estimate(visibility=legs))
+    body, glb = cut.body, Glb(glb_bytes([cut, people[1]], world, only_seen=True))
+    first = glb.meshes()[0]
+    triangles = glb.accessor(glb.json["meshes"][first["mesh"]]["primitives"][0]["indices"]).reshape(-1, 3)
+    seen = (cut.vertices_seen >= 0.5).numpy()
+    expected = body.faces.numpy()[seen[body.faces.numpy()].all(axis=1)]
+    assert 0.4 * len(body.faces) < len(triangles) == len(expected) < 0.9 * len(body.faces)
+    placed = world.place(cut.vertices, 0).numpy()
+    assert_allclose(glb.skinned(first)[triangles], placed[expected], atol=2e-5)
+    lines = obj_bytes([cut], World.of_camera(1), only_seen=True).decode().splitlines()
+    assert sum(line.startswith("f ") for line in lines) == len(expected)
 
 
 def posed_by(data: bytes, name: str) -> Glb:

@@ -10,7 +10,7 @@ from kouros.body.parameters import Bodies
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.pipeline.person import Person
-from kouros.pipeline.visibility import by_confidence
+from kouros.pipeline.visibility import by_confidence, evidence_of
 from kouros.systems.estimator import Estimate
 
 
@@ -68,3 +68,13 @@ def test_vertices_are_seen_as_the_joints_that_they_follow(free_body):
     seen = person(free_body, 0.0, Estimate(visibility=said)).vertices_seen
     follows = free_body.weights[:, ankle]
     assert_close(seen, 1 - follows, atol=1e-5, rtol=0)
+
+
+def test_every_joint_is_visible_inferred_from_a_visible_one_or_guessed():
+    seen = torch.ones(24)
+    hidden = [JOINT_NAMES.index(f"left_{part}") for part in ("knee", "ankle", "foot")]
+    seen[hidden] = 0.3
+    told = dict(zip(JOINT_NAMES, evidence_of(seen), strict=True))
+    assert (told["left_hip"], told["left_knee"]) == ("visible", "inferred")
+    assert (told["left_ankle"], told["left_foot"]) == ("guessed", "guessed")
+    assert set(evidence_of(torch.zeros(24))) == {"guessed"}

@@ -44,6 +44,8 @@ class Reconstruct:
     """Where the meshes stand: upright on a floor, y up, or in the photo's camera."""
     rig: Literal["smpl", "mixamo", "vrm", "unreal"] = "smpl"
     """Whose names the bones of a GLB have."""
+    only_seen: Flag = False
+    """Leave out of a photo's meshes what the photo does not show (the bones stay)."""
     overlay: bool = True
     """Draw the people over the photo, with a view from the side."""
     tiles: bool = True
@@ -280,6 +282,7 @@ class Reconstruct:
             focal_source=self._camera.source(photo.focal_source),
             space=self.space,
             rig=self.rig,
+            only_seen=self.only_seen,
         )
         return Done(len(people), write(files, destinations.folder / named.name), worst_reprojection(people))
 

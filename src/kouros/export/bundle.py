@@ -30,6 +30,7 @@ def result_files(
     focal_source: str | None = None,
     space: Space = "world",
     rig: RigNames = "smpl",
+    only_seen: bool = False,
 ) -> dict[str, bytes]:
     """Contents of the files by their suffix, in the order in which they should appear.
 
@@ -40,15 +41,16 @@ def result_files(
         focal_source: what the focal length is from, for the same.
         space: of the meshes, of what the numbers call the world, and of the view from the side.
         rig: whose names the bones of a GLB have.
+        only_seen: leave out of the meshes what the photo does not show.
 
     Raises:
         ValueError: there is nobody, or the numbers are not finite.
     """
     world = world_in(space, people)
     writers = {
-        "glb": lambda: glb_bytes(people, world, rig),
-        "obj": lambda: obj_bytes(people, world),
-        "ply": lambda: ply_bytes(people, world),
+        "glb": lambda: glb_bytes(people, world, rig, only_seen=only_seen),
+        "obj": lambda: obj_bytes(people, world, only_seen=only_seen),
+        "ply": lambda: ply_bytes(people, world, only_seen=only_seen),
         "csv": lambda: csv_bytes(people),
     }
     files: dict[str, bytes] = {f".{name}": writers[name]() for name in dict.fromkeys(formats)}

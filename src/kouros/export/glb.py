@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 from kouros import __version__
 from kouros.body import BodyModel
 from kouros.body.skeleton import NUM_JOINTS, PARENTS, forward_kinematics
-from kouros.export.people import PosedPerson, require_people
+from kouros.export.people import PosedPerson, faces_shown, require_people
 from kouros.export.rigs import JOINTS, ROOT, RigNames, bone_axes
 from kouros.pipeline.upright import World
 
@@ -40,7 +40,7 @@ _PARENTS = (-1, *(parent + 1 for parent in PARENTS))
 _NUM_BONES = NUM_JOINTS + 1
 
 
-def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl") -> bytes:
+def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl", *, only_seen: bool = False) -> bytes:
     """A GLB file of the people of one photo, with a camera of the photo's field of view where the photo was taken.
 
     The camera is the first person's; glTF cannot shift a principal point, so one off the image's centre is
@@ -49,6 +49,7 @@ def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl
     Args:
         world: where the people stand.
         rig: whose names the bones have.
+        only_seen: leave out the faces that the photo does not show; the bones stay.
 
     Raises:
         ValueError: there is nobody.
@@ -57,7 +58,7 @@ def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl
     writer = GlbWriter(rig)
     writer.add_camera(people[0], world)
     for index, person in enumerate(people):
-        writer.add_person(person, world, index)
+        writer.add_person(person, world, index, only_seen=only_seen)
     return writer.finish()
 
 
@@ -241,7 +242,7 @@ class GlbWriter:
         quaternion = Rotation.from_matrix(turn).as_quat().tolist()
         self._add_to_scene(pygltflib.Node(camera=0, name="photo_camera", translation=place, rotation=quaternion))
 
-    def add_person(self, person: PosedPerson, world: World, index: int) -> None:
+    def add_person(self, person: PosedPerson, world: World, index: int, *, only_seen: bool = False) -> None:
         """A mesh with its skeleton; ``index`` is the person's place among the world's."""
         name = f"person_{index + 1}"
         mesh, figure = RiggedMesh.of(person.body), _Figure.of(person, world, index)
@@ -253,7 +254,10 @@ class GlbWriter:
         shared = self._shared_of(person.body, mesh)
         for semantic, accessor in shared.attributes.items():
             setattr(attributes, semantic, accessor)
-        primitive = pygltflib.Primitive(attributes=attributes, indices=shared.indices, material=0)
+        indices = shared.indices
+        if not (shown := faces_shown(person, only_seen)).all():
+            indices = self._add_triangles(mesh, mesh.triangles[shown])
+        primitive = pygltflib.Primitive(attributes=attributes, indices=indices, material=0)
         self._gltf.meshes.append(pygltflib.Mesh(primitives=[primitive], name=name))
         # Beside the skeleton, not under it: the node of a skinned mesh takes no part in placing it.
         self._add_to_scene(pygltflib.Node(mesh=len(self._gltf.meshes) - 1, skin=skin, name=f"{name}_mesh"))
@@ -331,15 +335,15 @@ class GlbWriter:
                 attributes[f"WEIGHTS_{i}"] = self._add_array(
                     mesh.weights[:, columns].astype("<f4"), pygltflib.VEC4, target=pygltflib.ARRAY_BUFFER
                 )
-            # 65,535 itself restarts a strip in 16-bit indices.
-            integer = "<u2" if len(mesh.source) < 65535 else "<u4"
-            indices = self._add_array(
-                mesh.triangles.reshape(-1).astype(integer),
-                pygltflib.SCALAR,
-                target=pygltflib.ELEMENT_ARRAY_BUFFER,
-            )
-            self._shared[id(body)] = _SharedAccessors(attributes, indices)
+            self._shared[id(body)] = _SharedAccessors(attributes, self._add_triangles(mesh, mesh.triangles))
         return self._shared[id(body)]
+
+    def _add_triangles(self, mesh: RiggedMesh, triangles: Int[np.ndarray, "faces 3"]) -> int:
+        # 65,535 itself restarts a strip in 16-bit indices.
+        integer = "<u2" if len(mesh.source) < 65535 else "<u4"
+        return self._add_array(
+            triangles.reshape(-1).astype(integer), pygltflib.SCALAR, target=pygltflib.ELEMENT_ARRAY_BUFFER
+        )
 
     def _add_to_scene(self, node: pygltflib.Node) -> int:
         self._gltf.nodes.append(node)

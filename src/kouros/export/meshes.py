@@ -10,12 +10,16 @@ import numpy as np
 import trimesh
 from jaxtyping import Float
 
-from kouros.export.people import PosedPerson, colour_of, require_people
+from kouros.export.people import PosedPerson, colour_of, faces_shown, require_people
 from kouros.pipeline.upright import World
 
 
-def obj_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
+def obj_bytes(people: Sequence[PosedPerson], world: World, *, only_seen: bool = False) -> bytes:
     """A Wavefront OBJ file.
+
+    Args:
+        world: where the people stand.
+        only_seen: leave out the faces that the photo does not show.
 
     Raises:
         ValueError: there is nobody.
@@ -26,12 +30,13 @@ def obj_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
     texture_offset = 1
     for index, person in enumerate(people):
         body, vertices = person.body, _vertices(person, world, index)
-        faces = body.faces.numpy() + offset
+        shown = faces_shown(person, only_seen)
+        faces = body.faces.numpy()[shown] + offset
         lines.append(f"o person_{index + 1}")
         lines.append(_rows("v %.6f %.6f %.6f", vertices))
         if body.uv is not None and body.uv_faces is not None:
             lines.append(_rows("vt %.6f %.6f", body.uv.numpy()))
-            corners = np.stack([faces, body.uv_faces.numpy() + texture_offset], axis=-1)
+            corners = np.stack([faces, body.uv_faces.numpy()[shown] + texture_offset], axis=-1)
             lines.append(_rows("f %d/%d %d/%d %d/%d", corners.reshape(-1, 6)))
             texture_offset += len(body.uv)
         else:
@@ -40,8 +45,8 @@ def obj_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
-def ply_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
-    """A binary PLY file with a colour a vertex.
+def ply_bytes(people: Sequence[PosedPerson], world: World, *, only_seen: bool = False) -> bytes:
+    """A binary PLY file with a colour a vertex; the arguments are those of `obj_bytes`.
 
     Raises:
         ValueError: there is nobody.
@@ -54,7 +59,7 @@ def ply_bytes(people: Sequence[PosedPerson], world: World) -> bytes:
         meshes.append(
             trimesh.Trimesh(
                 vertices=vertices,
-                faces=person.body.faces.numpy(),
+                faces=person.body.faces.numpy()[faces_shown(person, only_seen)],
                 vertex_colors=np.tile(color, (len(vertices), 1)),
                 process=False,  # neither merge nor reorder vertices: they are the body model's
             )

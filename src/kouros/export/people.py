@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kouros.body import BodyModel
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.pipeline.person import Reprojection
 from kouros.pipeline.upright import World, world_of
+from kouros.pipeline.visibility import SEEN
 from kouros.render.shading import PERSON_COLOURS, Colour
 
 Space = Literal["world", "camera"]
@@ -123,3 +125,13 @@ def require_people(people: Sequence[PosedPerson]) -> None:
     """Raises ValueError where there is nobody to export."""
     if not people:
         raise ValueError("There is no person to export; expected at least one.")
+
+
+def faces_shown(person: PosedPerson, only_seen: bool) -> Bool[np.ndarray, " faces"]:
+    """Which of the body's faces a mesh is to have: all, or those that the photo shows.
+
+    A mesh without faces is none: whoever is not seen at all has all of them.
+    """
+    faces = person.body.faces.numpy(force=True)
+    seen = person.vertices_seen.numpy(force=True)[faces].min(axis=1) >= SEEN
+    return seen if only_seen and seen.any() else np.ones(len(faces), dtype=bool)

@@ -22,7 +22,7 @@ from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS
 from kouros.data.crops import square_around
 from kouros.geometry.cameras import PerspectiveCamera, WeakPerspectiveCamera, weak_perspective_of
 from kouros.pipeline.expected_errors import angle_errors, measurement_errors
-from kouros.pipeline.visibility import by_confidence, inside
+from kouros.pipeline.visibility import SEEN, Evidence, by_confidence, evidence_of, inside
 from kouros.render.maps import DenseMaps
 from kouros.systems.estimator import Estimate, PersonInPhoto, parameters_of
 
@@ -153,6 +153,11 @@ class Person:
         return said * inside(self.camera.project(self.joints), self.image_size)
 
     @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Of each joint: ``visible``; ``inferred`` from one that is, at the other end of a bone; or ``guessed``."""
+        return evidence_of(self.visibility)
+
+    @property
     def vertices_seen(self) -> Float[Tensor, " vertices"]:
         """The same of each vertex: by the joints that it follows."""
         return self.body.weights @ self.visibility
@@ -254,9 +259,8 @@ class Person:
             "joints_3d": rounded(self.joints),
             "joints_2d": rounded(self.camera.project(self.joints)),
             "visibility": rounded(self.visibility),
-            "completed": [
-                n for n, seen in zip(JOINT_NAMES, self.visibility.tolist(), strict=True) if seen < _COMPLETED
-            ],
+            "evidence": list(self.evidence),
+            "completed": [n for n, seen in zip(JOINT_NAMES, self.visibility.tolist(), strict=True) if seen < SEEN],
             "uncertainty": None if self.uncertainty is None else rounded(self.uncertainty),
             "keypoint_set": self.keypoint_set,
             "keypoints_2d": rounded(self.keypoints_detected),
@@ -346,8 +350,6 @@ class Person:
 
 
 _PLACES = 5
-_COMPLETED = 0.5
-"""Joints less visible than this were completed by what the system knows of people."""
 _NPZ = {
     "betas": ((None, None), "float32"),
     "pose": ((None, 72), "float32"),

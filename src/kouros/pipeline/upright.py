@@ -22,6 +22,7 @@ from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.tilt import up_of_tilt, upright_rotation
 from kouros.network_files import read_network, write_network
 from kouros.networks.tilt_network import Tilt, TiltNetwork
+from kouros.pipeline.visibility import SEEN
 from kouros.sentences import first_line
 
 PACKAGED_WEIGHTS = Path(__file__).parent / "tilt.npz"
@@ -34,7 +35,6 @@ _CONTACT = 0.1
 """Standard deviation of the height of the body's lowest point over what carries it, metres."""
 _UNSEEN_CONTACT = 0.25
 """Where the picture does not show that point, and so it is a guess."""
-_SEEN = 0.5
 _OFF_THE_FLOOR = 3.0
 """So many standard deviations above the floor, people do not stand on it: they jump, or stand on something."""
 _SMALLEST = 0.45
@@ -205,7 +205,7 @@ class _Soles:
     def of(person: Upstanding) -> "_Soles":
         vertices = person.vertices.detach()
         inside = inside_picture(vertices, person.camera, person.image_size)
-        return _Soles(vertices, inside & (person.vertices_seen > _SEEN), person.height_known)
+        return _Soles(vertices, inside & (person.vertices_seen >= SEEN), person.height_known)
 
     def below(self, up: Float[Tensor, "3"]) -> _Lowest:
         heights = self.vertices @ up

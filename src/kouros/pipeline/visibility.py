@@ -1,12 +1,18 @@
 """Which joints of a person the picture shows, and which were completed by what the system knows of people."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from kouros.body.keypoints import keypoint_set
-from kouros.body.skeleton import JOINT_NAMES
+from kouros.body.skeleton import JOINT_NAMES, PARENTS
 
+Evidence = Literal["visible", "inferred", "guessed"]
+"""Of a joint: the picture shows it; or it shows one that hangs together with it by a bone; or neither."""
+SEEN = 0.5
+"""What is less visible was completed."""
 _HIPS, _SHOULDERS = ("left_hip", "right_hip"), ("left_shoulder", "right_shoulder")
 _TOLD_BY: dict[str, tuple[str, ...]] = {
     "pelvis": _HIPS, "spine1": _HIPS, "spine2": (*_HIPS, *_SHOULDERS), "spine3": _SHOULDERS, "neck": _SHOULDERS,
@@ -45,3 +51,14 @@ def inside(joints_2d: Float[Tensor, "24 2"], size: tuple[int, int]) -> Float[Ten
         size: width and height, pixels.
     """
     return ((joints_2d >= 0) & (joints_2d <= joints_2d.new_tensor(size))).all(dim=-1).to(joints_2d)
+
+
+def evidence_of(visibility: Float[Tensor, " 24"]) -> tuple[Evidence, ...]:
+    """What there is for each joint."""
+    seen = (visibility >= SEEN).tolist()
+    found: list[Evidence] = []
+    for joint, parent in enumerate(PARENTS):
+        children = [child for child, of in enumerate(PARENTS) if of == joint]
+        near = any(seen[k] for k in (*children, *([parent] if parent >= 0 else [])))
+        found.append("visible" if seen[joint] else "inferred" if near else "guessed")
+    return tuple(found)
