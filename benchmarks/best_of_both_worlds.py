@@ -5,7 +5,7 @@
     python benchmarks/best_of_both_worlds.py train --data train --val val --mocap MOCAP --out work [--seeds 3]
     python benchmarks/best_of_both_worlds.py report --out work          # Table 4
     python benchmarks/best_of_both_worlds.py judge --val val --out work --system best-of-both-worlds
-    python benchmarks/best_of_both_worlds.py joints --mocap MOCAP --out work --system best-of-both-worlds
+    python benchmarks/best_of_both_worlds.py joints --mocap MOCAP --out work --system best-of-both-worlds-ik
     python benchmarks/best_of_both_worlds.py curve --val val --out work --people 60
     python benchmarks/best_of_both_worlds.py floor --mocap MOCAP        # what regressed joints are off by
 
@@ -195,8 +195,10 @@ def judge(given: argparse.Namespace) -> None:
 def joints(given: argparse.Namespace) -> None:
     """Held-out poses with joints missing: the second module, Levenberg-Marquardt, and one from the other."""
     body = kouros.load_body()
-    system = whole(given.system)
-    alone, true = JointsToBodies(system.ik, body), held_out(given)
+    folder = SYSTEMS[given.system].packaged if given.system in SYSTEMS else Path(given.system)
+    system = load_run(folder or Path(given.system), body)
+    assert isinstance(system, Ik | Uvi)
+    alone, true = JointsToBodies(system.network if isinstance(system, Ik) else system.ik, body), held_out(given)
     meshes, places = true.posed_by(body).vertices, true.keypoints_by(body, LSP14.name)
     for set_name in ("lsp14", "coco17", "smpl24", "blazepose33"):
         exact = true.keypoints_by(body, set_name)

@@ -15,7 +15,9 @@ from kouros.networks.inverse_kinematics import IkSizes
 from kouros.notes import InputWarning
 from kouros.pipeline.joints import JointsError, holds_joints, people_from_joints, read_joints
 from kouros.priors.gmm import load_gmm
-from kouros.systems.best_of_both_worlds import IkNetwork, JointsToBodies, lsp_places
+from kouros.systems.best_of_both_worlds import Ik, IkNetwork, JointsToBodies, lsp_places
+from kouros.systems.table import SYSTEMS
+from kouros.training.runs import load_run
 
 SETS = ("lsp14", "coco17", "h36m17", "smpl24", "blazepose33")
 
@@ -69,6 +71,18 @@ def test_inverse_kinematics_puts_bodies_where_the_joints_are_wherever_that_is(fr
     there = alone("coco17", joints + away)
     assert_close(there.transl, here.transl + away, atol=1e-4, rtol=0)
     assert_close(there.pose, here.pose, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_packaged_network_is_near_the_joints_and_a_fit_goes_on_from_it(free_body, name: str):
+    system = load_run(SYSTEMS["best-of-both-worlds-ik"].packaged, free_body)
+    assert isinstance(system, Ik)
+    true = people(20)
+    joints, points = true.keypoints_by(free_body, name), true.keypoints_by(free_body, "lsp14")
+    begun = JointsToBodies(system.network, free_body)(name, missing(joints, 0.1))
+    fitted = fit_to_joints(free_body, name, missing(joints, 0.1), begun)
+    apart = [float((p.keypoints_by(free_body, "lsp14") - points).norm(dim=-1).mean()) for p in (begun, fitted)]
+    assert apart[0] < 0.07 and apart[1] < 0.7 * apart[0]
 
 
 @pytest.mark.parametrize(

@@ -117,26 +117,22 @@ def people_from_joints(joints: Joints, body: BodyModel | None = None) -> list[Pe
 
 
 def _begin(joints: Joints, body: BodyModel) -> BodyParameters | None:
-    """None: nobody has trained inverse kinematics, or the network knows too few of the joints."""
-    network = _packaged_ik()
-    if network is None:
-        return None
+    """None: the network knows too few of the joints."""
     try:
-        return network(joints.keypoint_set, joints.points)
+        return _packaged_ik()(joints.keypoint_set, joints.points)
     except ValueError:
         return None
 
 
 @lru_cache(maxsize=1)
-def _packaged_ik() -> "JointsToBodies | None":
-    from kouros.systems.best_of_both_worlds import JointsToBodies, Uvi  # systems are loaded where they are asked for
+def _packaged_ik() -> "JointsToBodies":
+    from kouros.systems.best_of_both_worlds import Ik, JointsToBodies  # systems are loaded where they are asked for
 
-    folder = SYSTEMS["best-of-both-worlds"].packaged
-    if folder is None:
-        return None
+    folder = SYSTEMS["best-of-both-worlds-ik"].packaged
+    assert folder is not None
     system = load_run(folder, default_body())
-    assert isinstance(system, Uvi)
-    return JointsToBodies(system.ik, default_body())
+    assert isinstance(system, Ik)
+    return JointsToBodies(system.network, default_body())
 
 
 def _person(
