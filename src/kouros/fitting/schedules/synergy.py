@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kouros.batched import Batched
@@ -127,12 +127,15 @@ class Synergy:
         cues = cues.cleaned()
         if solver == "conjugate_gradients":
             with torch.no_grad():
-                solution = conjugate_gradients(self.residuals(cues), start.vector, iterations=limit)
+                solution = conjugate_gradients(
+                    self.residuals(cues), start.vector, iterations=limit, free=self._free(cues, start)
+                )
         else:
             solution = levenberg_marquardt(
                 self.objective(cues),
                 start.vector,
                 max_iterations=limit,
+                free=self._free(cues, start),
                 narrow=lambda persons: self.objective(cues[persons]),
             )
         return SynergyResult(BodyParameters.from_vector(solution.unknowns).canonical(), solution.cost)
@@ -140,7 +143,16 @@ class Synergy:
     def layer(self, cues: Cues, start: BodyParameters, iterations: int | None = None) -> Solution:
         """The recurrent layer: always as many iterations, with gradients to the start and to all that was seen."""
         limit = self.config.iterations if iterations is None else iterations
-        return conjugate_gradients(self.residuals(cues.cleaned()), start.vector, iterations=limit)
+        cues = cues.cleaned()
+        return conjugate_gradients(self.residuals(cues), start.vector, iterations=limit, free=self._free(cues, start))
+
+    def _free(self, cues: Cues, start: BodyParameters) -> Bool[Tensor, " unknowns"] | None:
+        """All unknowns; but where nothing is seen in the picture nothing tells the place, which then stays."""
+        if self.config.reprojection or cues.dense is not None:
+            return None
+        free = torch.ones(start.size, dtype=torch.bool, device=start.pose.device)
+        free[-3:] = False
+        return free
 
     def objective(self, cues: Cues) -> Objective:
         """The full objective for `levenberg_marquardt`; of cues that are `Cues.cleaned`."""
