@@ -1,6 +1,7 @@
 """What is said of compiling, which a first run waits for."""
 
 import logging
+import os
 
 import pytest
 
@@ -39,6 +40,16 @@ def test_who_waits_for_the_compiler_is_told_once_and_never_when_code_is_read(cap
     compiled._listen.cache_clear()  # as another process, with the code on disk
     assert _doubled() == 2
     assert len(caplog.records) == 1
+
+
+def test_code_that_is_older_than_a_file_beside_the_kernels_is_made_anew(tmp_path, caplog: pytest.LogCaptureFixture):
+    """It may be of functions and types that are others now."""
+    assert _doubled() == 2
+    for kept in tmp_path.rglob("*.nb[ci]"):
+        os.utime(kept, (0, 0))
+    compiled._listen.cache_clear()
+    assert _doubled() == 2
+    assert len(caplog.records) == 2
 
 
 def test_where_no_code_can_be_kept_one_warning_names_the_variable(

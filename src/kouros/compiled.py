@@ -6,7 +6,9 @@ Imports nothing of kouros; loads numba where a kernel is defined.
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,10 +45,27 @@ def compiled(*, fuse: bool, makes_arrays: bool = False) -> Callable[[Callable[..
         except RuntimeError:  # numba's, where no folder can be written
             _say_that_nothing_is_kept()
             kernel = numba.njit(function, **options)
+        else:
+            _forget_what_is_older(kernel)
         _listen().kernels.add(kernel)
         return kernel
 
     return decorate
+
+
+def _forget_what_is_older(kernel: Any) -> None:
+    """Remove a kernel's machine code on disk that is older than any file beside the kernel's.
+
+    numba looks at the kernel's own file alone, and so would keep what was made of functions and types that stand in
+    others; reading names of types that are gone even ends in an exception.
+    """
+    source = Path(kernel.py_func.__code__.co_filename)
+    with suppress(OSError):  # a package that is no folder, files of somebody else
+        newest = max(file.stat().st_mtime_ns for file in source.parent.glob("*.py"))
+        name = f"{source.stem}.{kernel.py_func.__qualname__}-*.nb[ci]"
+        for kept in Path(kernel.stats.cache_path).glob(name):
+            if kept.stat().st_mtime_ns < newest:
+                kept.unlink(missing_ok=True)
 
 
 @cache

@@ -6,9 +6,6 @@ adds its stored precision, and a step that is not taken costs no derivatives. A 
 cache; persons share nothing, so that a batch is its persons, to the bit.
 
 Symmetric matrices are kept as their upper triangles. Sums of costs are in double precision.
-
-For who edits these kernels or those they call in `kinematics`: numba's cache of compiled code watches only the file
-of the kernel that Python calls, so empty ``__pycache__`` after changing the other file.
 """
 
 from typing import NamedTuple, no_type_check
