@@ -26,7 +26,7 @@ MAX_PIXELS = 100_000_000
 """Larger pictures are refused from their header, before anything is decoded."""
 MIN_SIDE = 16
 """A shorter side, pixels, cannot show a person."""
-_AVIF = frozenset({".avif"}) if features.check("avif") else frozenset[str]()
+_AVIF = frozenset({".avif"}) if "avif" in features.modules and features.check("avif") else frozenset[str]()
 _HEIF_READER = next((name for name in ("pi_heif", "pillow_heif") if importlib.util.find_spec(name)), None)
 """Package that teaches Pillow the pictures of phones, where one is installed (the extra `heic`)."""
 _HEIF = frozenset({".heic", ".heif", ".hif"}) if _HEIF_READER else frozenset[str]()
