@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -233,7 +234,7 @@ def _key(system: CropSystem, crops: CropBatches, sources: Sequence[Source]) -> s
     return _about(system, crops, sources).hexdigest()[:16]
 
 
-def _about(system: CropSystem, crops: CropBatches, sources: Sequence[Source]) -> "hashlib._Hash":
+def _about(system: CropSystem, crops: CropBatches, sources: Sequence[Source]) -> Any:
     digest = hashlib.sha256(str(crops.crop_size).encode())
     for name, tensor in sorted(system.backbone.state_dict().items()):
         digest.update(name.encode())
