@@ -1,9 +1,12 @@
 """The examples run as they stand."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -70,3 +73,20 @@ def test_an_own_estimator():
     rows = [[float(v) for v in line[18:].replace("mm", "").split()] for line in _run("8_own_estimator.py").splitlines()]
     apart = np.array(rows)
     assert apart.shape == (3, 3) and apart[0, 2] < apart[0, 1]  # the fit brings it nearer to the default
+
+
+def test_a_server_answers_with_people_and_refuses_what_is_no_photo():
+    """One photo a run; the second is none."""
+    demo = EXAMPLES.parent / "src" / "kouros" / "data" / "demo" / "people.jpg"
+    for photo, status, key in ((demo.read_bytes(), 200, "people"), (b"no photo", 400, "error")):
+        command = [sys.executable, str(EXAMPLES / "9_server.py"), "--port", "0", "--workers", "1", "--once"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
+            assert serving.stdout is not None
+            url = serving.stdout.readline().strip()
+            try:
+                with urlopen(url, data=photo, timeout=200) as answer:
+                    found, content = answer.status, answer.read()
+            except HTTPError as error:
+                found, content = error.code, error.read()
+            assert found == status and json.loads(content)[key]
+        assert serving.returncode == 0

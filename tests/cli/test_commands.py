@@ -90,3 +90,8 @@ def test_workers_make_the_same_results_and_those_that_are_there_are_left_alone(p
     assert "1 of 3 photos have their results" in printed.err
     after = {path: path.stat().st_mtime_ns for path in shared.iterdir()}
     assert set(before) == set(after) and {p.stem for p in after if after[p] != before[p]} == {"b"}
+
+
+def test_warmup_does_what_a_first_photo_waits_for(capsys):
+    assert main(["warmup"]) == 0
+    assert capsys.readouterr().out.startswith("ready: 3 people in ")

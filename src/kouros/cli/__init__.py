@@ -30,6 +30,7 @@ from kouros.cli.surface import Surface
 from kouros.cli.synthesize import Synthesize
 from kouros.cli.train import Train
 from kouros.cli.usage import UsageError
+from kouros.cli.warmup import Warmup
 from kouros.sentences import explained, first_line
 
 Command = (
@@ -38,6 +39,7 @@ Command = (
     | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Body, tyro.conf.subcommand("body")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Warmup, tyro.conf.subcommand("warmup")]
     | Annotated[Surface, tyro.conf.subcommand("surface")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Data, tyro.conf.subcommand("data")]
