@@ -53,10 +53,10 @@ def test_a_table_moves_with_its_pictures_and_is_the_same_wherever_it_is_made(tmp
 
 def test_pictures_of_a_folder_that_are_not_read_are_counted(tmp_path: Path):
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jfif", "JPEG")
-    for name in ("b.heic", "c.HEIC", "d.dng", "e.txt"):
+    for name in ("b.jxl", "c.JXL", "d.dng", "e.txt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "f.jpg").symlink_to(tmp_path / "nowhere.jpg")
     with collected() as notes:
         assert find_images([tmp_path]) == [tmp_path / "a.jfif"]
     (note,) = notes
-    assert "1 .dng, 2 .heic, 1 link that leads nowhere" in note
+    assert "1 .dng, 2 .jxl, 1 link that leads nowhere" in note

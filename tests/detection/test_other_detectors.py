@@ -181,13 +181,15 @@ def test_tables_like_deeplabcuts(tmp_path: Path):
 
 def test_what_kouros_writes_it_reads(tmp_path: Path, free_body):
     import kouros
+    from kouros.export.people import world_in
     from kouros.export.results import json_bytes, npz_bytes
 
     points = np.array(rows_of(COCO)) * (1, 1, 2)
     with collected():
         people = kouros.fit(points, "coco17", image_size=SIZE)
-    (tmp_path / "a.json").write_bytes(json_bytes(people))
-    (tmp_path / "a.npz").write_bytes(npz_bytes(people))
+    world = world_in("world", people)
+    (tmp_path / "a.json").write_bytes(json_bytes(people, world))
+    (tmp_path / "a.npz").write_bytes(npz_bytes(people, world))
     for name in ("a.json", "a.npz"):
         assert_found(tmp_path / name, COCO, 1.0)
         assert read_keypoints(tmp_path / name)[0].size == SIZE
