@@ -47,8 +47,9 @@ $(VENV)-oldest/.dev: pyproject.toml $(OLDEST)
 		beartype embreex hypothesis matplotlib pytest pytest-timeout scikit-learn smplx
 	@touch $@
 
+# Without the checks of shapes at calls: jaxtyping's oldest release wraps numba's kernels too.
 test-oldest: $(VENV)-oldest/.dev
-	$(VENV)-oldest/bin/python -m pytest -m "not slow"
+	$(VENV)-oldest/bin/python -m pytest -o addopts="-q --strict-markers --timeout=300" -m "not slow"
 
 lint: $(VENV)/.dev
 	$(RUN)/ruff check .

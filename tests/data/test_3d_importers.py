@@ -191,7 +191,7 @@ def test_3dhp_sample_projects_onto_its_own_keypoints(samples, tmp_path):
 def dpw(folder, frames: int = 3) -> dict:
     rng = np.random.default_rng(2)
     cameras = np.tile(np.eye(4), (frames, 1, 1))
-    cameras[:, :3, :3] = Rotation.random(frames, rng=rng).as_matrix()
+    cameras[:, :3, :3] = Rotation.from_quat(rng.normal(size=(frames, 4))).as_matrix()
     cameras[:, :3, 3] = [0.1, 0.2, 5.0]
     detections = np.zeros((2, frames, 3, 18))
     detections[0] = rng.random((frames, 3, 18)) * [[200], [300], [1]]
