@@ -48,7 +48,7 @@ def whose(film: SyntheticFilm, stage: Stage, frames: list[np.ndarray | None], **
 
 
 @pytest.mark.samples
-@pytest.mark.parametrize(("seed", "depth"), [(1, 1.0), (4, 0.4)])
+@pytest.mark.parametrize(("seed", "depth"), [(1, 1.0), pytest.param(4, 0.4, marks=pytest.mark.slow)])
 def test_who_cross_keep_their_numbers(seed: int, depth: float, samples: Path, stage: Stage):
     film = crossing(samples, stage, seed, depth)
     found = whose(film, stage, [film.picture(stage, t) for t in range(len(film))])

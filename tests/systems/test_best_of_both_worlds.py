@@ -296,7 +296,10 @@ def test_the_full_size_whole_takes_a_step_and_leaves_the_first_two_modules_as_th
     assert changed and not any(n.startswith(("maps.", "ik.")) for n in changed)
 
 
-@pytest.mark.parametrize("change", [{}, {"joints": "smpl24"}, {"correspondence": "parts"}])
+_SLOW = [pytest.param(change, marks=pytest.mark.slow) for change in ({"joints": "smpl24"}, {"correspondence": "parts"})]
+
+
+@pytest.mark.parametrize("change", [{}, *_SLOW])
 def test_small_maps_learn_the_people_they_are_shown(free_body, drawer, change: dict):
     system = build(replace(SMALL_MAPS, learning_rate=3e-3, **change), free_body)
     batch = people(drawer, system.wants, 2)

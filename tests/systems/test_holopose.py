@@ -254,6 +254,7 @@ def test_a_body_that_is_off_comes_to_agree_with_the_heads(free_body, charts, sol
     assert_close(build(free_body, still).agreed(seen, start).pose, start.bodies.pose)
 
 
+@pytest.mark.slow
 def test_each_cue_can_be_left_out(free_body, charts):
     batch, true = people(free_body, charts, 2), bodies(free_body, 2)
     for cues in (("2d",), ("3d",), ("dense",), ("2d", "dense"), ("3d", "dense")):
@@ -301,7 +302,9 @@ def overfit(system: HoloPose, batch: Batch, steps: int) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("regressor", ["parts", "whole", "hmr"])
+@pytest.mark.parametrize(
+    "regressor", ["parts", *(pytest.param(name, marks=pytest.mark.slow) for name in ("whole", "hmr"))]
+)
 def test_every_regressor_overfits_two_people(free_body, charts, regressor: str):
     batch = people(free_body, charts, 2)
     rate = 5e-4 if regressor == "hmr" else 3e-3
