@@ -1,6 +1,6 @@
 """What Blender makes of our GLB. Blender's module (bpy) needs an older numpy, so it lives in an environment of its own:
 
-python3.11 -m venv blender && blender/bin/pip install bpy && export KOUROS_BPY_PYTHON=$PWD/blender/bin/python
+python3.11 -m venv blender && blender/bin/pip install bpy && export KOUROS_BLENDER_PYTHON=$PWD/blender/bin/python
 """
 
 import json
@@ -18,9 +18,9 @@ from kouros.pipeline.upright import world_of
 
 @pytest.fixture(scope="module")
 def blender(people, tmp_path_factory) -> dict:
-    python = os.environ.get("KOUROS_BPY_PYTHON")
+    python = os.environ.get("KOUROS_BLENDER_PYTHON")
     if not python:
-        pytest.skip("KOUROS_BPY_PYTHON names no Python that has bpy")
+        pytest.skip("KOUROS_BLENDER_PYTHON names no Python that has bpy")
     path = tmp_path_factory.mktemp("blender") / "two.glb"
     path.write_bytes(glb_bytes(people, world_of(people)))
     script = Path(__file__).with_name("blender_import.py")
