@@ -44,6 +44,7 @@ kouros reconstruct letter.mp4 --start -1
 kouros reconstruct letter.mp4 --every 0
 kouros reconstruct letter.mp4 --fps 0
 kouros reconstruct letter.mp4 --boxes 0 0 9 9
+kouros reconstruct letter.mp4 --dense
 kouros fit
 kouros fit nobody.json
 kouros fit missing.json --image-size 640 480

@@ -64,8 +64,11 @@ def reconstruct_film(path: Path, place: Path, reference: str, options: FilmOptio
     try:
         film = open_film(path, options.part, frame_rate=options.frame_rate)
         calibration = options.camera.of(film.size)
-        if calibration.distortion:
-            raise JobError(f"{path}: films of lenses that distort cannot be straightened yet; straighten it first.")
+        if not calibration.is_pinhole:
+            raise JobError(
+                f"{path}: films of lenses that distort, or of pixels that are not square, cannot be straightened yet; "
+                "straighten it first."
+            )
         with _progress(path, options.quiet) as told:
             video = reconstruct_video(
                 film,

@@ -185,7 +185,8 @@ class Reconstruct:
             raise UsageError(f"--fps must be a positive number of frames a second, not {self.fps}.")
         of_photos = {
             "--keypoints": self.keypoints, "--boxes": self.boxes, "--parts": self.parts, "--height": self.height,
-            "--refine": self.refine, "--system": self.system != "default",
+            "--refine": self.refine, "--dense": self.dense, "--only-seen": self.only_seen,
+            "--system": self.system != "default",
         }  # fmt: skip
         if given := [name for name, value in of_photos.items() if value]:
             raise UsageError(f"{given[0]} is for photos; films are followed by the default system.")
