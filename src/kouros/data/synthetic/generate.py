@@ -159,6 +159,8 @@ def _claim(order: Order, out: Path, pictures: int, poses: str) -> dict[str, obje
         except (OSError, ValueError) as error:
             raise OrderError(f"{path} is broken ({error}); choose an empty folder for --out.") from None
         there = there if isinstance(there, dict) else {}
+        if isinstance(there.get("scene"), dict):  # folders of an earlier kouros had fewer options
+            there["scene"] = asdict(SceneConfig()) | there["scene"]
         other = sorted(k for k in content if there.get(k) != content[k])
         if other:
             raise OrderError(
