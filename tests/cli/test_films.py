@@ -12,6 +12,8 @@ from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.films import Played, synthetic_film
 from kouros.data.video import open_film
 from kouros.export.destinations import Destinations
+from kouros.pipeline.stretches import frames_kept
+from kouros.pipeline.video import reconstruct_video
 
 av = pytest.importorskip("av")
 SIZE, FRAMES, RATE = 256, 14, 10
@@ -95,6 +97,40 @@ def test_numbered_pictures_are_a_film_where_their_rate_is_given(walk: Path, tmp_
     assert main(["reconstruct", str(folder), "--out", str(out), *options]) == 0
     assert "Frames: 6" in (out / "shots.person_1.bvh").read_text() and not (out / "shots.glb").exists()
     assert open_film(out / "shots.overlay.mp4").size == (2 * SIZE, SIZE)
+
+
+@pytest.mark.samples
+def test_who_was_interrupted_goes_on_and_ends_as_if_nothing_had_happened(walk: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("kouros.pipeline.video.STRETCH", 4)
+    through = reconstruct_video(walk, fast=True, keep=tmp_path / "through")
+    assert frames_kept(tmp_path / "through") == FRAMES
+    kept, told = tmp_path / "walk.unfinished", []
+
+    def tell(done: int, of: int | None) -> None:
+        told.append(done)
+        if done == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct_video(walk, fast=True, keep=kept, progress=tell)
+    assert frames_kept(kept) == 8
+    (kept / "000000008.npz").write_bytes((kept / "000000008.npz").read_bytes()[:-99])  # a damaged one is seen anew
+    told.clear()
+    went_on = reconstruct_video(walk, fast=True, keep=kept, progress=told_to(told))
+    assert told == list(range(5, FRAMES + 1))
+    (a,), (b,) = through.tracks, went_on.tracks
+    assert np.array_equal(a.joints, b.joints) and np.array_equal(a.times, b.times)
+    assert np.array_equal(through.world.T_world_camera, went_on.world.T_world_camera)
+    # Seen otherwise, they are of no use; and the command removes them when its results are written.
+    again: list[int] = []
+    reconstruct_video(walk, end=0.3, fast=True, keep=kept, progress=told_to(again))
+    assert again == [1, 2, 3]
+    assert main(["reconstruct", str(walk), "--out", str(tmp_path), "--fast", "--end", "0.3", "--no-overlay"]) == 0
+    assert not kept.exists() and (tmp_path / "walk.glb").exists()
+
+
+def told_to(numbers: list[int]):
+    return lambda done, of: numbers.append(done)
 
 
 def test_a_film_in_which_nobody_is_ends_in_a_sentence_and_leaves_nothing(tmp_path: Path, capsys):

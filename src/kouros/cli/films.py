@@ -1,5 +1,6 @@
 """What ``kouros reconstruct`` makes of a film: animations, tables, a film to look at."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,7 +60,10 @@ def reconstruct_film(path: Path, place: Path, reference: str, options: FilmOptio
     from kouros.data.video import VideoError, open_film
     from kouros.export.films import write_overlay_film
     from kouros.files import write_files
+    from kouros.pipeline.stretches import forget_stretches, frames_kept
     from kouros.pipeline.video import reconstruct_video
+
+    unfinished = place.with_name(f"{place.name}.unfinished")
 
     try:
         film = open_film(path, options.part, frame_rate=options.frame_rate)
@@ -79,8 +83,10 @@ def reconstruct_film(path: Path, place: Path, reference: str, options: FilmOptio
                 tiles=options.tiles,
                 body=options.body,
                 progress=told("frames"),
+                keep=unfinished,
             )
             if not video.tracks:
+                forget_stretches(unfinished)
                 raise JobError(f"{path}: nobody was found in the {len(video.times)} frames.")
             contents = {
                 Path(f"{place}{suffix}"): data for suffix, data in film_files(video, reference, options).items()
@@ -91,6 +97,13 @@ def reconstruct_film(path: Path, place: Path, reference: str, options: FilmOptio
                 write_overlay_film(over, film, video, side_by_side=options.side_by_side, progress=told("drawn"))
                 written += (over,)
             write_files(contents)
+            forget_stretches(unfinished)
+    except KeyboardInterrupt:
+        if kept := frames_kept(unfinished):
+            print(
+                f"{path}: {kept} frames are kept in {unfinished}; the same command goes on after them.", file=sys.stderr
+            )
+        raise
     except (VideoError, ImportError, ValueError) as error:
         raise JobError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     return Done(len(video.tracks), written, worst_reprojection(_examples(video)))
@@ -159,8 +172,6 @@ def _examples(video: "Video") -> "list[Person]":
 @contextmanager
 def _progress(path: Path, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int | None], None] | None]]:
     """Bars with frames a second and the time left, where somebody watches."""
-    import sys
-
     if quiet or not sys.stderr.isatty():
         yield lambda what: None
         return

@@ -7,6 +7,7 @@ is said in a note, and a file that is no film ends in a `VideoError` of one sent
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ _RATES = (0.01, 1000.0)
 _UNKNOWN_RATE = 30.0
 _SAME_SHAPE = 0.02
 """By how much the ratio of the sides may change within a film."""
+_END = 2**16
 _CUT = 1.5
 """Frames that may be missing at the end without a word."""
 
@@ -91,6 +93,20 @@ class Film:
     """Of a folder: its files in order."""
     given_rate: float | None = None
     """Frames a second, all of them, that the user said in place of the file."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the film, and the part of it, from any other: files by size, time of change and, of one, both ends."""
+        said: list[object] = [self.path.resolve(), self.part, self.frame_rate, self.given_rate]
+        for file in self.pictures or (self.path,):
+            found = file.stat()
+            said += [file.name, found.st_size, found.st_mtime_ns]
+        if self.pictures is None:
+            with self.path.open("rb") as stream:
+                said.append(sha256(stream.read(_END)).hexdigest())
+                stream.seek(max(0, self.path.stat().st_size - _END))
+                said.append(sha256(stream.read(_END)).hexdigest())
+        return repr(said)
 
     def frames(self) -> Iterator[Frame]:
         """The frames of the part, in order; what could not be read is said in notes at the end.
