@@ -35,7 +35,7 @@ class MoveNetJoints(BackboneNetwork):
         self.depths = DepthHead()
         self.channels = self.thunder.trunk.channels
         self.num_features = _POINT * KEYPOINTS + self.depths.num_described
-        self.to(memory_format=torch.channels_last)  # a third faster on a processor
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a processor
 
     def feature_maps(
         self, image: Float[Tensor, "batch 3 height width"]
