@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from kouros.body.keypoints import keypoint_set
 from kouros.body.surface.parts import DENSEPOSE24
+from kouros.export.people import colour_of
 from kouros.export.pictures import MAX_SIDE, photo_to_draw_on
 from kouros.render.maps import DenseMaps
 
@@ -72,6 +74,38 @@ def seen_picture(
     for estimate in seen:
         if estimate.points_2d is not None:
             _mark(photo, estimate.points_2d.numpy() * factor, _heights(estimate), radius)
+    return photo
+
+
+_LIMBS = (
+    ("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("shoulder", "hip"),
+    ("ankle", "heel"), ("ankle", "foot_index"), ("heel", "foot_index"),
+)  # fmt: skip
+_ACROSS = (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), ("left_ear", "nose"), ("nose", "right_ear"))
+_SURE = 0.3
+
+
+def followed_picture(
+    pixels: UInt8[np.ndarray, "height width 3"], people: Sequence[tuple[int, Float[np.ndarray, "points 3"], str]]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """The keypoints of people over the picture they were found in, each person in the colour of their number.
+
+    Args:
+        people: of each the number, the keypoints (pixels, confidence) and the name of their set.
+    """
+    photo = np.ascontiguousarray(pixels).copy()
+    width = max(2, round(max(photo.shape[:2]) / _DOT / 1.5))
+    pairs = [*_ACROSS, *((f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in _LIMBS)]
+    for number, keypoints, set_name in people:
+        names = keypoint_set(set_name).names
+        colour = [255 * c for c in colour_of(number)]
+        for one, other in pairs:
+            if one not in names or other not in names:
+                continue
+            ends = keypoints[[names.index(one), names.index(other)]]
+            if np.isfinite(ends).all() and ends[:, 2].min() > _SURE:
+                a, b = ends[:, :2].round().astype(int).tolist()
+                cv2.line(photo, a, b, colour, width, cv2.LINE_AA)
     return photo
 
 

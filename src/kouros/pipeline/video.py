@@ -295,6 +295,8 @@ class VideoReconstructor:
         self._rows: dict[int, _Rows] = {}
         self._window_first = self._answered = 0
         self._ended = False
+        self.followed: tuple[Followed, ...] = ()
+        """Who was seen in the newest frame, as the networks saw them."""
 
     @property
     def delay(self) -> int | None:
@@ -332,7 +334,8 @@ class VideoReconstructor:
             raise ValueError(f"a frame's time, {time} s, must be later than the last one's, {self._times[-1]} s.")
         number = len(self._times)
         self._times.append(float(time))
-        self._waiting += [(number, time, one) for one in self._follower.look(np.ascontiguousarray(pixels), time)]
+        self.followed = tuple(self._follower.look(np.ascontiguousarray(pixels), time))
+        self._waiting += [(number, time, one) for one in self.followed]
         if len(self._waiting) >= _BATCH:
             self._estimate()
         return self._answers() if self._live else []
@@ -552,6 +555,7 @@ def reconstruct_video(
     body: BodyModel | None = None,
     detector: PoseDetector | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    watch: Callable[[np.ndarray, Sequence[Followed]], None] | None = None,
     keep: Path | None = None,
 ) -> Video:
     """People of a film: who is who, one body a person, smooth motion on feet that stand.
@@ -573,6 +577,7 @@ def reconstruct_video(
         body: default: the free body.
         detector: default: the packaged one.
         progress: told after each frame how many are done, and about how many there are.
+        watch: shown each frame, RGB, and who is followed in it.
         keep: a folder for what is seen, stretch by stretch (`kouros.pipeline.stretches`): if this is interrupted, the
             same call goes on after the last one, and ends as if nothing had happened. Delete it when all is done.
 
@@ -603,6 +608,8 @@ def reconstruct_video(
             stretches.add(reconstructor)
         if progress is not None:
             progress(reconstructor.frames, film.length)
+        if watch is not None:
+            watch(frame.pixels, reconstructor.followed)
     reconstructor.finish()
     if stretches is not None:
         stretches.add(reconstructor)
