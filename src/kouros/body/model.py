@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kouros.body import posing
-from kouros.body.keypoints import keypoint_set
+from kouros.body.keypoints import UnknownSetError, keypoint_set
 from kouros.body.lbs import pose_feature, rest_to_posed
 from kouros.body.regressors import KeypointRegressor, KeypointRows
 from kouros.body.skeleton import NUM_JOINTS, PARENTS
@@ -240,7 +240,7 @@ class BodyModel(nn.Module):
         if set_name not in self._regressors:
             have = ", ".join(self.keypoint_sets)
             remedy = self._missing_sets.get(set_name, "Choose one of those.")
-            raise KeyError(f"This body cannot place the keypoint set {set_name!r}; it has: {have}. {remedy}")
+            raise UnknownSetError(f"This body cannot place the keypoint set {set_name!r}; it has: {have}. {remedy}")
         regressor = self._regressors[set_name]
         assert isinstance(regressor, KeypointRegressor)
         return regressor
