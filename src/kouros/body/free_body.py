@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy import sparse
 
 from kouros.archives import ArchiveError, read_all_npz, read_npz
+from kouros.body.free.growth import growth
 from kouros.body.free.keypoints import Landmarks, keypoint_rows
 from kouros.body.free.mesh import ReducedMesh, reduce_mesh
 from kouros.body.free.pose import (
@@ -96,6 +97,7 @@ def build(mocap: Path = DEFAULT_MOCAP) -> dict[str, np.ndarray]:
         "uv": mesh.uv.astype(np.float32),
         "uv_faces": mesh.uv_faces.astype(np.int32),
         "mirror": mesh.mirror.astype(np.int32),
+        **growth(source, mesh.kept, mesh.mirror, shape.mean, regressor @ shape.mean),
     }
     for name, keypoints in KEYPOINT_SETS.items():
         arrays |= _coo(f"keypoints_{name}", keypoint_rows(keypoints, landmarks))

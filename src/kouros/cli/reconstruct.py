@@ -253,7 +253,10 @@ class Reconstruct:
         if self.system == "default" and not self.refine and not self.dense:
             from kouros.pipeline.reconstructor import default_reconstructor
 
-            return default_reconstructor(body)
+            try:
+                return default_reconstructor(body)
+            except ValueError as error:
+                raise UsageError(f"--body {self.body}: {error}") from None
         from kouros.pipeline.open import reconstructor_of
 
         try:
