@@ -59,8 +59,8 @@ class Clothes:
 
     vertices: Float[Tensor, "points 3"]
     faces: Int[Tensor, "faces 3"]
-    skin: Int[Tensor, " faces"]
-    """The face of the body whose part each of them shows."""
+    skin: Int[Tensor, " points"]
+    """The face of the body whose part is shown around each vertex."""
 
 
 class MapDrawer:
@@ -254,7 +254,8 @@ def _worn(
         own = view[number : number + 1]
         seen = rasterize(own.turned(worn.vertices[None]), worn.faces, own.camera, (depth.shape[1], depth.shape[2]))
         nearer = seen.depth[0] < depth[number]
-        skin[number][nearer] = worn.skin[seen.face[0][nearer]]
+        corner = seen.barycentric[0][nearer].argmax(-1)
+        skin[number][nearer] = worn.skin[worn.faces[seen.face[0][nearer], corner]]
         front[number] = torch.minimum(front[number], seen.depth[0])
     return skin, front
 

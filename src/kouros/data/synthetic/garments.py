@@ -37,6 +37,8 @@ _OVERLAP = 0.25
 _NEIGHBOURS = 12
 _PIECE = 0.15
 """Of a garment's vertices, which a piece of cloth of its own has at least."""
+_TWIN = 0.03
+"""Metres between the middle of a piece and that of its mirror image."""
 _DRESSED, _WORN = 0.85, 0.85
 
 
@@ -54,8 +56,8 @@ class BoundGarment:
     """From there, in the T-pose, metres."""
     weights: Float[Tensor, "verts joints"]
     """By which joints turn the offsets."""
-    skin: Int[Tensor, " faces"]
-    """The face of the body that each face hangs on."""
+    skin: Int[Tensor, " verts"]
+    """The face of the body that each vertex hangs on."""
     points: Float[np.ndarray, "verts 3"]
     """In the T-pose."""
     piece: Int[np.ndarray, " verts"]
@@ -151,8 +153,8 @@ class Wardrobe:
 
 def joined(
     outfit: Sequence[BoundGarment], vertices: Float[Tensor, "verts 3"], turns: Float[Tensor, "joints 3 3"]
-) -> tuple[Float[Tensor, "points 3"], Int[Tensor, "faces 3"], Int[Tensor, " faces"]]:
-    """All that somebody wears as one mesh, and the face of the body that each of its faces hangs on."""
+) -> tuple[Float[Tensor, "points 3"], Int[Tensor, "faces 3"], Int[Tensor, " points"]]:
+    """All that somebody wears as one mesh, and the face of the body that each of its vertices hangs on."""
     points, faces, skin, start = [torch.zeros(0, 3)], [torch.zeros(0, 3, dtype=torch.int64)], [], 0
     for garment in outfit:
         points.append(garment.posed(vertices, turns))
@@ -191,24 +193,27 @@ def bound(garment: Garment, base: BaseMesh, body: BodyModel, turns: Float[np.nda
         shares=torch.from_numpy(shares).float(),
         offsets=torch.from_numpy(offsets).float(),
         weights=torch.from_numpy(weights).float(),
-        skin=torch.from_numpy(face[garment.faces[:, 0]].astype(np.int64)),
+        skin=torch.from_numpy(face.astype(np.int64)),
         points=at_rest,
-        piece=_pieces(garment),
+        piece=_pieces(garment, at_rest),
         covers=np.where(away < _COVERED, covering, -1),
         on_head=on_head,
     )
 
 
-def _pieces(garment: Garment) -> Int[np.ndarray, " verts"]:
-    """Connected pieces by number; small ones (buttons, laces) go with the largest."""
-    count = len(garment.corners)
+def _pieces(garment: Garment, points: Float[np.ndarray, "verts 3"]) -> Int[np.ndarray, " verts"]:
+    """Connected pieces by number: a left and a right one are one, small ones (buttons, laces) go with the largest."""
+    count = len(points)
     edges = np.concatenate([garment.faces[:, [0, 1]], garment.faces[:, [1, 2]]])
     graph = sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count))
     _, piece = connected_components(graph, directed=False)
     sizes = np.bincount(piece)
-    large = np.flatnonzero(sizes >= min(_PIECE * count, sizes.max()))
-    number = np.full(len(sizes), int(np.flatnonzero(large == sizes.argmax())[0]))
-    number[large] = np.arange(len(large))
+    middles = np.stack([np.bincount(piece, axis) / sizes for axis in (np.abs(points[:, 0]), *points[:, 1:].T)], axis=1)
+    cut = [k for k in np.argsort(-sizes, kind="stable") if sizes[k] >= min(_PIECE * count, sizes.max())]
+    number = np.zeros(len(sizes), dtype=np.int64)
+    for here, k in enumerate(cut):
+        twin = next((n for n in cut[:here] if np.linalg.norm(middles[n] - middles[k]) < _TWIN), None)
+        number[k] = number.max() + 1 if here and twin is None else 0 if twin is None else number[twin]
     return number[piece]
 
 
