@@ -111,8 +111,8 @@ class DmpConfig:
     """Two numbers a pixel, as the paper has it; or, ours, the part of ``A_uv``, and two numbers for each: where an
     atlas has islands, a network that is unsure between two of them names a place on neither."""
     pooled: int = 0
-    """Ours, with parts: width of a perceptron (`kouros.networks.part_joints`) that says where each part's joint is, from
-    all of them; pixels say what their joint and location differ by. 0: as published, each pixel by itself."""
+    """Ours, with parts: width of a perceptron (`kouros.networks.part_joints`) that says where each part's joint is,
+    from all of them; pixels say what their joint and location differ by. 0: as published, each pixel by itself."""
     decoder: Path | None = None
     """A run of the other correspondence whose backbone and decoder to begin with."""
     drawn: Path | None = None
