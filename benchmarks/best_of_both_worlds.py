@@ -317,6 +317,10 @@ def same(lsp: str, smpl: str) -> bool:
     return lsp.removesuffix("_lsp") == smpl
 
 
+COLUMNS = {"DMP": ("", "mpjpe", "pa_mpjpe"), "IK": ("ik_mesh", "ik", "pa_ik"), "UVI": ("uvi_mesh", "uvi", "pa_uvi")}
+"""Of each stage: MPVE, MPJPE, PA-MPJPE."""
+
+
 def report(given: argparse.Namespace) -> None:
     """Table 4."""
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -327,11 +331,7 @@ def report(given: argparse.Namespace) -> None:
         stage = next((s for s in ("DMP", "IK", "UVI") if name.startswith(s)), None)
         if stage is None or "set" in runs[0]:
             continue
-        keys = {
-            "DMP": ("", "mpjpe", "pa_mpjpe"),
-            "IK": ("ik_mesh", "ik", "pa_ik"),
-            "UVI": ("uvi_mesh", "uvi", "pa_uvi"),
-        }[stage]
+        keys = COLUMNS[stage]
         table.add_row(name, *(spread([r[k] for r in runs]) if k else "-" for k in keys), str(len(runs)))
         if stage == "DMP" and name == "DMP-14":
             for key, what in (("seen_mpjpe", "visible"), ("seen", "visible, %"), ("parts", "right parts, %")):

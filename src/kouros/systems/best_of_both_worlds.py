@@ -744,16 +744,18 @@ class Dmp(CropSystem):
         there = warped(seen.maps, self.space)
         joints, found = self.space.joints(there.joint, there.weight)
         rotations, betas, known = _truth(batch)
-        apart = (joints - _joints_of(self.body, self.space.points.name, rotations, betas)).norm(dim=-1)
+        true = _joints_of(self.body, self.space.points.name, rotations, betas)
+        apart, aligned = ((points - true).norm(dim=-1) for points in (joints, align(joints, true).apply(joints)))
         all_known = known[:, None].expand_as(found)
         sums = {
             "mpjpe": Sum.over(apart, all_known, 1e3, "MPJPE {:.1f} mm"),
+            "pa_mpjpe": Sum.over(aligned, all_known, 1e3, "PA-MPJPE {:.1f} mm"),
             "seen_mpjpe": Sum.over(apart, all_known & found, 1e3, "of seen joints {:.1f} mm"),
             "seen": Sum.over(found.float(), all_known, 100.0, "{:.0f} % seen"),
         }
         if batch.dense is not None:
-            true, whose = batch.dense.need("mask"), _known(batch, "mask")
-            ours, theirs = seen.person[whose], true[whose]
+            whose = _known(batch, "mask")
+            ours, theirs = seen.person[whose], batch.dense.need("mask")[whose]
             sums["iou"] = Sum(100 * (ours & theirs).sum(), (ours | theirs).sum(), "IoU {:.1f} %")
             if self.parts:
                 part = torch.where(theirs, self.space.part_of(batch.dense.need("uv")[whose]), -1)
