@@ -7,6 +7,7 @@
     python benchmarks/best_of_both_worlds.py judge --val val --out work --system best-of-both-worlds
     python benchmarks/best_of_both_worlds.py joints --mocap MOCAP --out work --system best-of-both-worlds-ik
     python benchmarks/best_of_both_worlds.py curve --val val --out work --people 60
+    python benchmarks/best_of_both_worlds.py bar --val val --out work --picture growing_bar.jpg
     python benchmarks/best_of_both_worlds.py floor --mocap MOCAP        # what regressed joints are off by
 
 ``train`` trains every variant by the package's engine: maps with and without occluders before people, and of 24
@@ -14,8 +15,8 @@ joints; inverse kinematics with and without noise and masking; inpainting with a
 loss. All are judged by the same people of ``--val``, each behind an occluder (HKMR's shapes, degrees 1 to 5). A cell of
 the table takes one to two minutes of a processor core by the defaults, and a seed twelve, with the looks at its crops.
 ``joints`` fits held-out motion capture by the second module alone, by Levenberg-Marquardt, and by both, with a growing
-share of joints missing; ``curve`` shows people behind a bar that rises from the feet to all systems with weights. Runs
-that are there are not made again; every result is a JSON line in ``work/results.jsonl``.
+share of joints missing; ``curve`` shows all systems with weights people behind a bar that rises from the feet, ``bar``
+draws that. Runs that are there are not made again; every result is a JSON line in ``work/results.jsonl``.
 """
 
 import argparse
@@ -43,14 +44,19 @@ from kouros.data.augment import AugmentConfig, Spread
 from kouros.data.mocap.recombination import Draws
 from kouros.data.mocap.source import MocapSource
 from kouros.data.occlusion import FILL
+from kouros.data.schema import Sample
 from kouros.data.sources import Source
 from kouros.data.stream import StreamConfig, TrainingStream
 from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics.pose import procrustes_errors
+from kouros.export.pictures import overlay_picture
 from kouros.fitting.schedules.joints_fit import FEWEST, fit_to_joints
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.inverse_kinematics import IkSizes
 from kouros.pipeline.open import reconstructor_of
+from kouros.pipeline.person import Person
+from kouros.pipeline.reconstructor import Reconstructor
+from kouros.pipeline.upright import world_of
 from kouros.systems.best_of_both_worlds import (
     OCCLUDED,
     Dmp,
@@ -272,31 +278,102 @@ def held_out(given: argparse.Namespace) -> BodyParameters:
 
 def curve(given: argparse.Namespace) -> None:
     """One person behind a bar that rises from the feet: PA-MPJPE of LSP's 14 joints, all systems side by side."""
-    source, body = SyntheticSource(given.val), kouros.load_body()
-    systems = {name: reconstructor_of(name) for name in ("default", "nbf", given.system)}
-    samples = [source.sample(row) for row in range(len(source))]
-    crowd = Counter(sample.image_path for sample in samples)
-    alone = [row for row, sample in enumerate(samples) if crowd[sample.image_path] == 1][: given.people]
-    for hidden in (0.0, 0.15, 0.3, 0.5, 0.65):
+    people, body = people_alone(given), kouros.load_body()
+    systems = all_systems()
+    for hidden in SHARES:
         errors: dict[str, list[float]] = defaultdict(list)
-        for row in alone:
-            sample, photo = samples[row], source.image(row).copy()
-            x0, y0, x1, y1 = np.asarray(sample.bbox)
-            photo[int(y1 - hidden * (y1 - y0)) : int(y1) + 1, max(0, int(x0) - 8) : int(x1) + 8] = FILL
-            seen = systems["default"].see(photo)
-            middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-            near = [p for p in seen if np.abs((p.box[:2] + p.box[2:]) / 2 - middle).max() < (y1 - y0) / 2]
-            if not near:
-                continue
+        for sample, photo in people[: given.people]:
             pose, betas = (torch.from_numpy(np.asarray(v)).float()[None] for v in (sample.pose, sample.betas))
             true = body.keypoint_positions(LSP14.name, betas, pose[:, 3:], pose[:, :3])
-            for name, system in systems.items():
-                person = system.people(near[:1])[0]
-                if person is not None:
-                    errors[name].append(float(procrustes_errors(person.keypoints_3d(LSP14.name)[None], true).mean()))
+            for name, person in behind_bar(systems, sample, barred(sample, photo, hidden)).items():
+                errors[name].append(float(procrustes_errors(person.keypoints_3d(LSP14.name)[None], true).mean()))
         for name, values in errors.items():
-            numbers = {"hidden": hidden, "pa_mpjpe": 1000 * mean(values), "found": len(values), "of": len(alone)}
+            numbers = {"hidden": hidden, "pa_mpjpe": 1000 * mean(values), "found": len(values), "of": given.people}
             note(given.out, 0, numbers, f"{name}, behind a bar")
+
+
+def bar(given: argparse.Namespace) -> None:
+    """The picture of it: the first of those people whom all systems see behind every bar, and the curve."""
+    from matplotlib.figure import Figure
+
+    systems, rows = all_systems(), rows_of(given.out)
+    for sample, photo in people_alone(given):
+        x0, y0, x1, y1 = np.asarray(sample.bbox)
+        left, top = max(0, int(x0) - 12), max(0, int(y0) - 12)
+        shown: dict[str, list[np.ndarray]] = {name: [] for name in systems}
+        for hidden in SHARES:
+            picture = barred(sample, photo, hidden)
+            found = behind_bar(systems, sample, picture)
+            for name in found:
+                person = found[name]
+                drawn = overlay_picture(picture, [person], world_of([person]))[:, : picture.shape[1]]
+                shown[name].append(drawn[top : int(y1) + 12, left : int(x1) + 12])
+        if all(len(row) == len(SHARES) for row in shown.values()):
+            break
+    else:
+        raise SystemExit("nobody is seen by all systems behind every bar; give more --people or another --val.")
+    figure = Figure(figsize=(11, 1.75 * len(systems)), dpi=80, layout="constrained")
+    pictures, lines = figure.subfigures(1, 2, width_ratios=[1.5, 1])
+    axes = pictures.subplots(len(systems), len(SHARES), squeeze=False)
+    for row, (name, panels) in zip(axes, shown.items(), strict=True):
+        row[0].set_ylabel(name, fontsize=8)
+        for axis, panel, hidden in zip(row, panels, SHARES, strict=True):
+            axis.imshow(panel)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row is axes[0]:
+                axis.set_title(f"{100 * hidden:.0f} % hidden", fontsize=8)
+    axis = lines.subplots()
+    for name in systems:
+        of = {r["hidden"]: r["pa_mpjpe"] for r in rows if r["name"] == f"{name}, behind a bar"}
+        axis.plot([100 * h for h in of], list(of.values()), marker="o", label=name)
+    axis.set_xlabel("share of the person's height that is hidden, %")
+    axis.set_ylabel("PA-MPJPE, mm")
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
+    figure.savefig(given.picture, pil_kwargs={"quality": 82})
+
+
+SHARES = (0.0, 0.15, 0.3, 0.5, 0.65)
+
+
+def all_systems() -> dict[str, Reconstructor]:
+    """The default, and all whose weights come with kouros."""
+    named = [n for n in ("spin", "hkmr", "nbf", "holopose", "best-of-both-worlds") if SYSTEMS[n].packaged]
+    return {name: reconstructor_of(name) for name in ("default", *named)}
+
+
+def people_alone(given: argparse.Namespace) -> list[tuple[Sample, np.ndarray]]:
+    """People who are alone in their picture and, all but the edges, within it."""
+    source = SyntheticSource(given.val)
+    samples = [source.sample(row) for row in range(min(len(source), 8 * given.people))]
+    crowd = Counter(sample.image_path for sample in samples)
+    people = []
+    for row, sample in enumerate(samples):
+        if crowd[sample.image_path] == 1:
+            photo = source.image(row)
+            x0, y0, x1, y1 = np.asarray(sample.bbox)
+            if x0 >= 0 and y0 >= 0 and x1 <= photo.shape[1] and y1 <= photo.shape[0]:
+                people.append((sample, photo))
+    return people
+
+
+def barred(sample: Sample, photo: np.ndarray, hidden: float) -> np.ndarray:
+    x0, y0, x1, y1 = np.asarray(sample.bbox)
+    photo = photo.copy()
+    if hidden:
+        photo[int(y1 - hidden * (y1 - y0)) : int(y1) + 1, max(0, int(x0) - 8) : int(x1) + 8] = FILL
+    return photo
+
+
+def behind_bar(systems: Mapping[str, Reconstructor], sample: Sample, photo: np.ndarray) -> dict[str, Person]:
+    """What each system says of the person, if the finder sees anybody there."""
+    x0, y0, x1, y1 = np.asarray(sample.bbox)
+    middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    seen = systems["default"].see(photo)
+    near = [p for p in seen if np.abs((p.box[:2] + p.box[2:]) / 2 - middle).max() < (y1 - y0) / 2]
+    found = {name: system.people(near[:1])[0] for name, system in systems.items()} if near else {}
+    return {name: person for name, person in found.items() if person is not None}
 
 
 def floor(given: argparse.Namespace) -> None:
@@ -343,7 +420,15 @@ def spread(values: list[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-COMMANDS = {"train": train_all, "judge": judge, "joints": joints, "curve": curve, "floor": floor, "report": report}
+COMMANDS = {
+    "train": train_all,
+    "judge": judge,
+    "joints": joints,
+    "curve": curve,
+    "bar": bar,
+    "floor": floor,
+    "report": report,
+}
 
 
 def main() -> None:
@@ -353,6 +438,7 @@ def main() -> None:
     parser.add_argument("--val", type=Path)
     parser.add_argument("--mocap", type=Path)
     parser.add_argument("--out", type=Path, default=Path("work"))
+    parser.add_argument("--picture", type=Path, default=Path("growing_bar.jpg"))
     parser.add_argument("--system", default="best-of-both-worlds")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=160, help="of the maps")
