@@ -77,10 +77,8 @@ class DepthHead(nn.Module):
         has there, joint by joint; and the mean of that over all places.
         """
         found, where, x = self._looked(features, 0.0)
-        along = torch.linspace(-1 + 1 / PLACES, 1 - 1 / PLACES, PLACES, device=x.device)
-        grid = torch.stack(torch.meshgrid(along, along, indexing="xy"), -1).flatten(0, 1)
         there = where @ x.flatten(2).mT
-        parts = (found.depth, found.spread.log(), where @ grid, there, x.mean((2, 3)))
+        parts = (found.depth, found.spread.log(), where @ places_in_square(x), there, x.mean((2, 3)))
         return torch.cat([part.flatten(1) for part in parts], 1)
 
     def _looked(
@@ -99,6 +97,12 @@ class DepthHead(nn.Module):
         depth, doubt = ((where * values).sum(-1) for values in (depth, doubt))
         more, doubted = self.whole(x.mean((2, 3))).split(JOINTS, dim=1)
         return JointDepths(depth + more, torch.exp((doubt + doubted).clamp(-4.0, 4.0) - 3.0)), where, x
+
+
+def places_in_square(like: Tensor) -> Float[Tensor, "places 2"]:
+    """x and y of each place, row by row, from -1 to 1 across the square."""
+    along = torch.linspace(-1 + 1 / PLACES, 1 - 1 / PLACES, PLACES).to(like)
+    return torch.stack(torch.meshgrid(along, along, indexing="xy"), -1).flatten(0, 1)
 
 
 class _Block(nn.Module):

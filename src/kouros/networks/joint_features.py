@@ -11,10 +11,20 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from kouros.networks.backbone import BackboneNetwork, PublishedWeights
-from kouros.networks.depth_head import DepthHead
+from kouros.networks.depth_head import DepthHead, places_in_square
 from kouros.networks.movenet import KEYPOINTS, THUNDER_SIZE, MoveNetThunder, MoveNetTrunk
 
-_POINT = 3
+_LIKELY = slice(264, 264 + KEYPOINTS)
+"""Of packed features: the likelihoods of keypoints."""
+
+
+def joint_features(head: DepthHead, packed: Float[Tensor, "batch 16 16 421"]) -> Float[Tensor, "batch features"]:
+    """Of `kouros.networks.movenet.packed_features`: where Thunder sees each point (x and y from -1 to 1, and how
+    likely the likeliest place is), and what the head of depths has made of each (`DepthHead.described`)."""
+    likely = packed[..., _LIKELY].flatten(1, 2).mT
+    sharp = likely.square() + 1e-8
+    places = (sharp / sharp.sum(-1, keepdim=True)) @ places_in_square(packed)
+    return torch.cat([places.flatten(1), likely.amax(-1), head.described(packed)], 1)
 
 
 class MoveNetJoints(BackboneNetwork):
@@ -34,7 +44,7 @@ class MoveNetJoints(BackboneNetwork):
         self.thunder = MoveNetThunder()
         self.depths = DepthHead()
         self.channels = self.thunder.trunk.channels
-        self.num_features = _POINT * KEYPOINTS + self.depths.num_described
+        self.num_features = 3 * KEYPOINTS + self.depths.num_described
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a processor
 
     def feature_maps(
@@ -44,11 +54,8 @@ class MoveNetJoints(BackboneNetwork):
         return self.thunder.trunk.feature_maps(image)
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
-        """Features of RGB crops in [0, 1]: Thunder's points (x and y from -1 to 1, confidence), and what the head of
-        depths has made of each (`kouros.networks.depth_head.DepthHead.described`)."""
+        """`joint_features` of RGB crops in [0, 1]."""
         if image.shape[-2:] != (THUNDER_SIZE, THUNDER_SIZE):
             image = interpolate(image, size=(THUNDER_SIZE, THUNDER_SIZE), mode="bilinear", antialias=True)
-        heads, packed = self.thunder.with_insides(image.contiguous(memory_format=torch.channels_last))
-        points = heads.keypoints()
-        points = torch.cat([2 * points[..., :2] - 1, points[..., 2:]], -1)
-        return torch.cat([points.flatten(1), self.depths.described(packed)], 1)
+        packed = self.thunder.packed(image.contiguous(memory_format=torch.channels_last))
+        return joint_features(self.depths, packed)

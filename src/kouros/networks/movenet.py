@@ -287,13 +287,11 @@ class MoveNetThunder(_MoveNet):
         """Heads' answers; `ThunderHeads.keypoints` reads them."""
         return ThunderHeads(**self._answers(self.trunk.feature_maps(image)))
 
-    def with_insides(
-        self, image: Float[Tensor, "batch 3 256 256"]
-    ) -> tuple[ThunderHeads, Float[Tensor, "batch 16 16 421"]]:
-        """The same, and `packed_features` of the look."""
+    def packed(self, image: Float[Tensor, "batch 3 256 256"]) -> Float[Tensor, "batch 16 16 421"]:
+        """`packed_features` of crops."""
         maps, layers = self.trunk.both_maps(image)
-        heads = ThunderHeads(**self._answers(maps))
-        return heads, packed_features(heads.heat.sigmoid(), [layers[k] for k in _LAST_OF_SIZE])
+        heat = self.heads["heat"](self.pyramid(maps))
+        return packed_features(heat.sigmoid(), [layers[k] for k in _LAST_OF_SIZE])
 
 
 _LAST_OF_SIZE = (0, 1, 3, 4)

@@ -36,7 +36,9 @@ from kouros.priors.body_pose import POSE_SIZE
 from kouros.priors.gmm import load_gmm
 from kouros.priors.vae import load_vae
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.estimator import Estimate
+from kouros.systems.batches import Batches, CropBatches
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate
+from kouros.systems.joint_crops import JointBatches, JointCropEstimator
 from kouros.systems.losses import (
     ANNOTATED,
     annotated_error_3d,
@@ -132,6 +134,9 @@ class Hkmr(CropSystem):
         require_regressable(body)
         self.config = config
         self.augment = config.augment
+        self.of_joints = config.backbone == "movenet-joints"
+        if self.of_joints:  # detections know poses, pictures are asked by `JointBatches`
+            self.needs = ()
         self.backbone = build_backbone(config.backbone)
         features = self.backbone.num_features
         self.neck = Neck(features, config.neck) if config.neck else nn.Identity()
@@ -144,6 +149,16 @@ class Hkmr(CropSystem):
     def crop_size(self) -> int:
         """Side of the square crops that it takes, pixels."""
         return self.config.crop_size
+
+    @property
+    def batches(self) -> Batches:
+        """Crops; of the small variant, detections too."""
+        crops = CropBatches(self.crop_size, self.augment, self.wants)
+        return JointBatches(crops) if self.of_joints else crops
+
+    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> CropEstimator:
+        """As others', but for the small variant, which looks where the finder looks."""
+        return (JointCropEstimator if self.of_joints else CropEstimator)(network, body, name)
 
     # ---- before training
 
