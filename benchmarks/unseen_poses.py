@@ -106,7 +106,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    poses, names, sequence = [], [], []
+    poses: list[np.ndarray] = []
+    names: list[str] = []
+    sequence: list[int] = []
     for path in sorted(given.folder.rglob("humanoid3d_*.txt")):
         frames = np.array(read_json(path)["Frames"], dtype=np.float64)
         if frames.shape[1] != _FRAME:

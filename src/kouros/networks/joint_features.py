@@ -45,9 +45,7 @@ class MoveNetJoints(BackboneNetwork):
         self.depths = DepthHead()
         self.channels = self.thunder.trunk.channels
         self.num_features = 3 * KEYPOINTS + self.depths.num_described
-        for parameter in self.parameters():  # a third faster on a processor
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a processor
 
     def feature_maps(
         self, image: Float[Tensor, "batch 3 height width"]

@@ -54,6 +54,15 @@ def read_packed(system: nn.Module, path: Path) -> dict[str, Tensor]:
     """The weights in a file that `write_packed` wrote, with those of the system's trunks that were not written.
 
     Raises:
+        ValueError, OSError: as `packed_tensors`.
+    """
+    return _published(system) | packed_tensors(path)
+
+
+def packed_tensors(path: Path) -> dict[str, Tensor]:
+    """The weights in a file that `write_packed` wrote.
+
+    Raises:
         ValueError: it is no such file.
         OSError: it cannot be read.
     """
@@ -69,7 +78,7 @@ def read_packed(system: nn.Module, path: Path) -> dict[str, Tensor]:
         check_finite(tensors)
     except TensorFileError as error:
         raise ValueError(f"{path} cannot be used: {error}; pack the run again.") from None
-    return _published(system) | tensors
+    return tensors
 
 
 def _published(system: nn.Module) -> dict[str, Tensor]:
