@@ -157,7 +157,11 @@ def _evidence(people: Told) -> Tensor:
 
 def fused(learn: Path, held: Path, look: Path, out: Path, people: int) -> None:
     """Shares found on the first folder, judged on all."""
-    sets = {"learned on": told_of(learn), "held out": told_of(held), "look B": told_by(shown_in(look, people, out))}
+    sets = {
+        "learned on": told_of(learn),
+        "held out": told_of(held),
+        "look B": told_by(shown_in(look, people, out.parent)),
+    }
     given, wanted = _evidence(sets["learned on"]), sets["learned on"].true - sets["learned on"].start
     shares = torch.zeros(given.shape[1:])
     for joint in range(given.shape[1]):
@@ -173,7 +177,7 @@ def fused(learn: Path, held: Path, look: Path, out: Path, people: int) -> None:
 
 def looks(look: Path, out: Path, people: int) -> None:
     """Depths of several looks."""
-    shown = shown_in(look, people, out)
+    shown = shown_in(look, people, out.parent)
     seen, true = [s.person for s in shown], torch.stack([s.joints for s in shown])
     thunder, head, mirror = Thunder(threads=1), packaged_depth_head(), list(COCO17.mirror)
     ways = {"plain": {}, "mirrored": {"mirrored": True}, "turned": {"scale": 1.12, "turn": 0.12, "mirrored": True}}
@@ -195,8 +199,8 @@ def looks(look: Path, out: Path, people: int) -> None:
     for names in ((), ("plain",), ("plain", "mirrored"), ("plain", "turned"), ("plain", "mirrored", "turned")):
         people_told = []
         for i, person in enumerate(seen):
-            each = [found[n][i] for n in names]
-            depths = None if not each or each[0] is None else np.mean(each, axis=0)
+            each = [depth for n in names if (depth := found[n][i]) is not None]
+            depths = np.mean(each, axis=0) if each else None
             assert person.detected is not None
             people_told.append(replace(person, detected=replace(person.detected, depths=depths)))
         start = of_bodies(LearnedStart(default_body()).estimate(people_told), people_told)
