@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 CONSTRAINT := $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints.txt")
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINT)
 
-.PHONY: help demo test test-slow test-oldest lint bench clean
+.PHONY: help demo test test-slow test-oldest lint docs bench clean
 
 help:
 	@echo "make demo       install, reconstruct the demo photos, say where pictures and meshes are"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow  the slow checks as well (rebuilds the free body, validates GLBs, compares with peers)"
 	@echo "make test-oldest  the tests with the oldest releases that are promised to work, in an environment of their own"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       pages and API reference, in build/docs; a warning stops it"
 	@echo "make bench      the benchmarks that need no data, one after the other (keep the machine quiet)"
 
 $(VENV)/bin/python:
@@ -55,6 +56,14 @@ lint: $(VENV)/.dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.dev
+	$(PIP) -e ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(RUN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
 
 BENCHMARKS := body_layer charts end_to_end hkmr in_the_loop movenet rasterizer synthesize
 
