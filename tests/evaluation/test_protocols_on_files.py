@@ -105,6 +105,7 @@ def test_humaneva_takes_walking_and_box_of_camera_1(tmp_path, free_body):
 # --- Human3.6M and 3DOH50K: Tables 2 and 3 of The Best of Both Worlds --------------------------------------------
 
 
+@pytest.mark.slow
 def test_human36m_files_from_import_to_score(tmp_path, free_body):
     cdfwrite = pytest.importorskip("cdflib.cdfwrite")
     rng = np.random.default_rng(0)
