@@ -31,6 +31,8 @@ class Neck(nn.Module):
 
     def __init__(self, num_features: int, width: int, blocks: int = 2, dropout: float = 0.2) -> None:
         super().__init__()
+        # A held backbone's numbers differ in size by orders of magnitude; they are to count alike.
+        self.alike = nn.BatchNorm1d(num_features, affine=False)
         self.forget = nn.Dropout(dropout)
         self.first = nn.Linear(num_features, width)
         self.blocks = nn.Sequential(*(ResidualLayer(width) for _ in range(blocks)))
@@ -38,5 +40,5 @@ class Neck(nn.Module):
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch width"]:
         """What the regressor goes on from."""
-        x: Tensor = self.norm(self.blocks(self.first(self.forget(features))))
+        x: Tensor = self.norm(self.blocks(self.first(self.forget(self.alike(features)))))
         return x
