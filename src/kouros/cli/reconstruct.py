@@ -36,7 +36,7 @@ class Reconstruct:
     """Find the people in photos and films and write posed, shaped 3D bodies of them.
 
     For each photo: NAME.glb (rigged, all people on one floor, with the photo's camera), NAME.overlay.png, NAME.npz
-    and NAME.json; of a system that maps the skin, such as holopose, NAME.seen.png with what it saw.
+    and NAME.json; of a system that maps the skin or its parts (holopose, nbf), NAME.seen.png with what it saw.
     For each film (mp4, mov, mkv, avi, webm, a GIF that moves; with --fps a folder of numbered pictures):
     NAME.glb (animated), NAME.person_1.bvh, NAME.person_1_poses.npz (as AMASS has them), NAME.person_1.csv, NAME.jsonl,
     NAME.npz, NAME.json and NAME.overlay.mp4. A camera that is plugged in is a film until Ctrl-C.
@@ -253,7 +253,10 @@ class Reconstruct:
         if self.system == "default" and not self.refine and not self.dense:
             from kouros.pipeline.reconstructor import default_reconstructor
 
-            return default_reconstructor(body)
+            try:
+                return default_reconstructor(body)
+            except ValueError as error:
+                raise UsageError(f"--body {self.body}: {error}") from None
         from kouros.pipeline.open import reconstructor_of
 
         try:

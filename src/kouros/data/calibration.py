@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from kouros.geometry.cameras import PerspectiveCamera
+from kouros.geometry.cameras import LONGEST_FOCAL_LENGTH, PerspectiveCamera, check_focal_length
 
 _COUNTS = (0, 4, 5, 8, 12, 14)
 """Numbers of coefficients that OpenCV's models of distortion have."""
@@ -44,10 +44,16 @@ class Calibration:
 
     def __post_init__(self) -> None:
         numbers = (*self.focal_length, *self.principal_point, *self.distortion)
-        if not all(map(math.isfinite, numbers)) or min(self.focal_length) <= 0:
+        if not all(map(math.isfinite, numbers)):
             raise ValueError(
-                f"a camera needs finite numbers and positive focal lengths, in pixels; got fx, fy = "
+                f"a camera needs finite numbers, in pixels; got fx, fy = "
                 f"{self.focal_length}, cx, cy = {self.principal_point}, distortion {self.distortion}."
+            )
+        for focal_length in self.focal_length:
+            check_focal_length(focal_length, "a camera's focal length")
+        if max(map(abs, self.principal_point)) > LONGEST_FOCAL_LENGTH:
+            raise ValueError(
+                f"the principal point {self.principal_point} is too far from any picture's middle, pixels."
             )
         if not 0.2 < self.focal_length[0] / self.focal_length[1] < 5:
             raise ValueError(f"focal lengths of {self.focal_length} pixels are of no camera: they differ too much.")
