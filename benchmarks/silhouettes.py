@@ -3,10 +3,10 @@
     python benchmarks/silhouettes.py --people 40
 
 Draws adults of random shapes in postures of held-out motion capture, fits their keypoints (noise of 1.5 % of their
-height, known lens), then moves betas and place by Gauss-Newton so that keypoints and the trunk's outline agree. The outline
-is the true one, with the fit's posture or the true one; or one that clothes widen by 2 % of the height. It is trusted
-as much as was best on other people. Prints how far girths are off, as shares of the person's height, which no picture
-tells.
+height, known lens), then moves betas and place by Gauss-Newton so that keypoints and the trunk's outline agree. The
+outline is the true one, with the fit's posture or the true one; or one that clothes widen by 2 % of the height. It is
+trusted as much as was best on other people. Prints how far girths are off, as shares of the person's height, which no
+picture tells.
 """
 
 import argparse
