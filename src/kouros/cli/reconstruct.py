@@ -55,6 +55,8 @@ class Reconstruct:
     """Whose names the bones of a GLB have."""
     only_seen: Flag = False
     """Leave out of a photo's meshes what the photo does not show (the bones stay)."""
+    colors: Literal["grey", "photo"] = "grey"
+    """Of meshes: neutral, or the photo's where it shows the person."""
     overlay: bool = True
     """Draw the people over the photo, with a view from the side."""
     tiles: bool = True
@@ -312,15 +314,17 @@ class Reconstruct:
         from kouros.export.bundle import result_files
         from kouros.pipeline.straightening import straightened_photo
 
+        pixels = straightened_photo(photo, lens).pixels if self.overlay or self.colors == "photo" else None
         files = result_files(
             people,
             self.format,
-            pixels=straightened_photo(photo, lens).pixels if self.overlay else None,
+            pixels=pixels if self.overlay else None,
             image=destinations.reference_to(path),
             focal_source=self._camera.source(photo.focal_source),
             space=self.space,
             rig=self.rig,
             only_seen=self.only_seen,
+            coloured_by=pixels if self.colors == "photo" else None,
         )
         return Done(len(people), write(files, destinations.folder / named.name), worst_reprojection(people))
 
