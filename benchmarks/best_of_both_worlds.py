@@ -283,7 +283,7 @@ def curve(given: argparse.Namespace) -> None:
     for hidden in SHARES:
         errors: dict[str, list[float]] = defaultdict(list)
         for sample, photo in people[: given.people]:
-            pose, betas = (torch.from_numpy(np.asarray(v)).float()[None] for v in (sample.pose, sample.betas))
+            pose, betas = (torch.tensor(v).float()[None] for v in (sample.pose, sample.betas))
             true = body.keypoint_positions(LSP14.name, betas, pose[:, 3:], pose[:, :3])
             for name, person in behind_bar(systems, sample, barred(sample, photo, hidden)).items():
                 errors[name].append(float(procrustes_errors(person.keypoints_3d(LSP14.name)[None], true).mean()))
