@@ -84,7 +84,8 @@ def shown_in(folder: Path, people: int, beside: Path) -> list[Shown]:
     """The first people of a folder whom the finder finds."""
     if (folder / "annotations.npz").is_file():
         return _in_photos(folder)
-    source, shown, row = SyntheticSource(folder), [], 0
+    source, row = SyntheticSource(folder), 0
+    shown: list[Shown] = []
     while len(shown) < people and row < len(source):
         name, rows = source.sample(row).image_path, []
         while row < len(source) and source.sample(row).image_path == name:
