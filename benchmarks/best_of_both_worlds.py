@@ -325,7 +325,8 @@ def bar(given: argparse.Namespace) -> None:
     else:
         raise SystemExit("nobody is seen by all systems behind every bar; give more --people or another --val.")
     figure = Figure(figsize=(11, 1.75 * len(systems)), dpi=80, layout="constrained")
-    pictures, lines = np.ravel(figure.subfigures(1, 2, width_ratios=[1.5, 1]))
+    beside = figure.add_gridspec(1, 2, width_ratios=[1.5, 1])
+    pictures, lines = (figure.add_subfigure(beside[0, k]) for k in range(2))
     axes = pictures.subplots(len(systems), len(SHARES), squeeze=False)
     for row, (name, panels) in zip(axes, shown.items(), strict=True):
         row[0].set_ylabel(name, fontsize=8)
