@@ -9,7 +9,8 @@
 `draw` makes look B: poses that nothing has learned from, bodies further from the mean, wide lenses, photos behind them,
 larger pictures. Look A has other clips of the activities that all systems have learned from. `judge` lets the
 finder look for people in whole pictures (found ones are kept beside --out), asks every system, and prints PA-MPJPE
-and MPJPE about the hips of twelve limb joints, millimetres, over the people found.
+and MPJPE about the hips of twelve limb joints, millimetres, over the people found, and
+PA-MPJPE of those who are clearly seen.
 """
 
 import argparse
@@ -43,9 +44,12 @@ from kouros.geometry.cameras import PerspectiveCamera
 from kouros.pipeline.open import open_estimator
 from kouros.pipeline.reconstructor import default_body
 from kouros.priors.gmm import load_gmm
+from kouros.systems.best_of_both_worlds import Ik, JointsToBodies
 from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, in_photo_camera
 from kouros.systems.lifter import LearnedStart
 from kouros.systems.refined import ANY_START, DETECTED, Refined
+from kouros.systems.table import SYSTEMS as SYSTEMS_KNOWN
+from kouros.training.runs import load_run
 
 JOINTS = [
     f"{side}_{part}" for side in ("left", "right") for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
@@ -54,6 +58,8 @@ LIMBS, FLAT = ([points.index(name) for name in JOINTS] for points in (BLAZEPOSE3
 HIPS = [JOINTS.index(f"{side}_hip") for side in ("left", "right")]
 WITHIN = 0.2
 """Of the person's size: a found person is the one whose points lie so near in the median."""
+SEEN, _WORST = 0.6, 2
+"""Who counts as seen: of whose twelve joints all but two have a confidence above that."""
 SYSTEMS = ("learned-start", "spin", "hkmr", "nbf", "holopose", "mean-pose")
 
 
@@ -270,7 +276,24 @@ def all_answers(people: Sequence[PersonInPhoto], systems: Sequence[str]) -> dict
         add(name, open_estimator(name), people, name == "learned-start" or "lifter" in name)
     add("BlazePose's landmarks", open_estimator("blazepose"), people, False)
     add("points at depths", points_at_depths(), people, False)
+    answers["inverse kinematics of points at depths"] = solved = inverse_kinematics(answers["points at depths"], people)
+    answers["inverse kinematics of points at depths, fitted"] = fitted(solved, people, False)
     return answers
+
+
+def inverse_kinematics(answer: Answered, people: Sequence[PersonInPhoto]) -> Answered:
+    """Bodies that the packaged network finds for points."""
+    folder, body = SYSTEMS_KNOWN["best-of-both-worlds-ik"].packaged, default_body()
+    assert folder is not None
+    system = load_run(folder, body)
+    assert isinstance(system, Ik)
+    solve = JointsToBodies(system.network, body)
+    chosen = [i for i, points in enumerate(answer.points) if bool(points[LIMBS].isfinite().all())]
+    found = solve(BLAZEPOSE33.name, answer.points[chosen])
+    estimates: list[Estimate | None] = [None] * len(people)
+    for k, i in enumerate(chosen):
+        estimates[i] = Estimate(bodies=Bodies.of(found[k], people[i].camera))
+    return of_bodies(estimates, people)
 
 
 def points_at_depths() -> Estimator:
@@ -284,7 +307,9 @@ def points_at_depths() -> Estimator:
 def with_means(answers: dict[str, Answered], people: Sequence[PersonInPhoto]) -> dict[str, Answered]:
     """And means of some, and fits to them."""
     first = "learned-start"
-    for second in [n for n in answers if n not in (first, "mean-pose") and "fitted" not in n and "alone" not in n]:
+    for second in [
+        n for n in answers if n not in (first, "mean-pose") and not any(w in n for w in ("fitted", "alone", "inverse"))
+    ]:
         pair = mean_of([answers[first], answers[second]])
         answers[f"mean of {first} and {second}"] = pair
         answers[f"mean of {first} and {second}, fitted"] = fitted_to_points(pair, answers[first], people, 0.03)
@@ -315,17 +340,13 @@ def judge(folders: Sequence[Path], people: int, systems: Sequence[str], out: Pat
         shown = shown_in(folder, people, out.parent)
         seen, true = [s.person for s in shown], torch.stack([s.joints for s in shown])
         print(f"{folder}: {len(shown)} people", flush=True)
+        doubt = torch.stack([p.keypoints[LIMBS, 2] for p in seen]).sort(1).values[:, _WORST].numpy()
         for name, answer in with_means(all_answers(seen, systems), seen).items():
             aligned, plain = errors(answer.points, true)
             row = rows.setdefault(name, {})
-            row |= {
-                f"{folder.name} PA": float(np.nanmean(aligned)),
-                f"{folder.name} median": float(np.nanmedian(aligned)),
-            }
-            row |= {
-                f"{folder.name} MPJPE": float(np.nanmean(plain)),
-                f"{folder.name} found": int(np.isfinite(plain).sum()),
-            }
+            clear = aligned[doubt > SEEN]
+            numbers = {"PA": aligned, "median": np.nanmedian(aligned), "MPJPE": plain, f"PA, {len(clear)} seen": clear}
+            row |= {f"{folder.name} {what}": float(np.nanmean(number)) for what, number in numbers.items()}
     write_file(out, json.dumps(rows, indent=1).encode())
     columns = list(next(iter(rows.values())))
     table = Table("system", *columns)
