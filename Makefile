@@ -10,7 +10,7 @@ else
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help demo test test-slow test-pythons test-oldest lint bench clean
+.PHONY: help demo test test-slow test-pythons test-oldest lint docs bench clean
 
 help:
 	@echo "make demo       install, reconstruct the demo photos, say where pictures and meshes are"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-pythons  the tests under Python 3.11, 3.12 and 3.13, each in an environment of its own"
 	@echo "make test-oldest  the tests with the oldest releases that are promised to work, in an environment of their own"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       pages and API reference, in build/docs; a warning stops it"
 	@echo "make bench      the benchmarks that need no data, one after the other (keep the machine quiet)"
 
 $(VENV)/bin/python:
@@ -68,6 +69,14 @@ lint: $(VENV)/.dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.dev
+	$(PIP) -e ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(RUN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "build/docs/index.html"
 
 BENCHMARKS := body_layer charts end_to_end hkmr in_the_loop movenet rasterizer synthesize
 

@@ -20,8 +20,8 @@ from pathlib import Path
 CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 LARGE = 1e9
 SMALL = (
-    "small builds are PyTorch's own for CPUs: pip install torch --index-url https://download.pytorch.org/whl/cpu, or "
-    "uv pip install torch --torch-backend cpu; do that first, and torch is kept as it is"
+    "small are PyTorch's own builds for CPUs (pytorch.org/get-started says how; uv: pip install torch --torch-backend "
+    "cpu); install one first, and it is kept"
 )
 
 

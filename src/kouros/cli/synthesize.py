@@ -32,6 +32,9 @@ class Synthesize:
     """Name of the table, and which poses of the motion capture."""
     backgrounds: Path | None = None
     """Folder of photos to put behind the people; without it, drawn rooms."""
+    wardrobe: Path | None = None
+    """Folder of MakeHuman's garments and hair (.mhclo files and their OBJ) to dress people in; without it, clothes are
+    painted on."""
     images: Flag = False
     """Also write the pictures, as JPEG."""
     detections: Flag = False
@@ -66,6 +69,7 @@ class Synthesize:
             split=self.split,
             mocap=self.mocap,
             backgrounds=self.backgrounds,
+            wardrobe=self.wardrobe,
             images=self.images,
             detections=self.detections,
             features=self.features,

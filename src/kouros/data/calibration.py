@@ -7,6 +7,7 @@ pictures are straightened, so that everything after it, overlays too, is of the 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import cv2
@@ -138,12 +139,7 @@ class Calibration:
         if self.is_pinhole:
             return pixels
         height, width = pixels.shape[:2]
-        # OpenCV's pixels have their centres at whole numbers.
-        ideal = self._matrix((self._focal, self._focal), 0.5)
-        maps = cv2.initUndistortRectifyMap(
-            self._matrix(self.focal_length, 0.5), self._coefficients(), None, ideal, (width, height), cv2.CV_32FC1
-        )
-        return cv2.remap(pixels, *maps, cv2.INTER_LINEAR)
+        return cv2.remap(pixels, *_maps(self, width, height), cv2.INTER_LINEAR)
 
     @property
     def _focal(self) -> float:
@@ -155,3 +151,11 @@ class Calibration:
 
     def _coefficients(self) -> np.ndarray | None:
         return np.array(self.distortion, dtype=np.float64) if self.distortion else None
+
+
+@lru_cache(maxsize=2)
+def _maps(camera: Calibration, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of the ideal camera's picture lies in the camera's own; of a film, computed once."""
+    # OpenCV's pixels have their centres at whole numbers.
+    ideal, own = (camera._matrix(focal, 0.5) for focal in ((camera._focal, camera._focal), None))
+    return cv2.initUndistortRectifyMap(own, camera._coefficients(), None, ideal, (width, height), cv2.CV_32FC1)

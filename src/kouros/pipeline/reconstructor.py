@@ -16,6 +16,7 @@ from kouros.data.calibration_files import as_calibration
 from kouros.data.images import Photo, read_image
 from kouros.detection import DetectedPerson, PoseDetector, default_detector, find_people, landmarks_in_boxes
 from kouros.detection.usable import MINIMUM_KEYPOINTS
+from kouros.pipeline.cut_legs import with_standing_legs
 from kouros.pipeline.distances import distance_spread
 from kouros.pipeline.given import people_from_keypoints
 from kouros.pipeline.heights import with_heights
@@ -168,10 +169,13 @@ class Reconstructor:
                     "body."
                 )
         answers = self.estimator.estimate(seen) if seen else []
-        return [
-            None if answer is None else with_reprojection(Person.of(in_photo_camera(answer, person), person, self.body))
-            for answer, person in zip(answers, seen, strict=True)
-        ]
+        people: list[Person | None] = []
+        for answer, person in zip(answers, seen, strict=True):
+            made = None if answer is None else Person.of(in_photo_camera(answer, person), person, self.body)
+            if made is not None and isinstance(self.estimator, Refined):
+                made = with_standing_legs(made)
+            people.append(None if made is None else with_reprojection(made))
+        return people
 
 
 def lens_of(
