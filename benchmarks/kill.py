@@ -106,9 +106,13 @@ def _kouros(*arguments: str) -> None:
 
 
 def _begun(command: Command, out: Path) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-m", "kouros", *command.arguments, "--out", str(out)]
+    # Results may say what they were asked for, so it is the same of all.
+    arguments = [sys.executable, "-m", "kouros", *command.arguments, "--out", out.name]
+    out.parent.mkdir(parents=True, exist_ok=True)
     # The group of its own is what is killed, so that its workers are too.
-    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        arguments, cwd=out.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
 
 
 def _content(command: Command) -> Callable[[Path], object]:

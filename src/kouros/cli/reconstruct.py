@@ -21,6 +21,7 @@ from kouros.cli.films import (
     reconstruct_live,
 )
 from kouros.cli.keypoints import check_keypoint_set, people_of_photo
+from kouros.cli.outputs import check_out
 from kouros.cli.usage import Flag, UsageError
 from kouros.cli.workers import in_processes
 from kouros.notes import collected
@@ -388,14 +389,8 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
         UsageError: ``--out`` is something else than a folder, or nothing can be written there.
     """
     from kouros.export.destinations import Destinations
-    from kouros.files import probe_folder
 
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: this is a file; expected a folder, or a name to make one.")
-    try:
-        probe_folder(out)
-    except OSError as error:
-        raise UsageError(f"--out {out}: nothing can be written there ({error.strerror or error}).") from None
+    check_out(out)
     suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png", ".seen.png"] if overlay else [])]
     return Destinations(out, suffixes)
 
