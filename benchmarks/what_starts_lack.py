@@ -195,8 +195,8 @@ def looks(look: Path, out: Path, people: int) -> None:
     for names in ((), ("plain",), ("plain", "mirrored"), ("plain", "turned"), ("plain", "mirrored", "turned")):
         people_told = []
         for i, person in enumerate(seen):
-            each = [found[n][i] for n in names]
-            depths = None if not each or each[0] is None else np.mean(each, axis=0)
+            each = [d for n in names if (d := found[n][i]) is not None]
+            depths = np.mean(each, axis=0) if each else None
             assert person.detected is not None
             people_told.append(replace(person, detected=replace(person.detected, depths=depths)))
         start = of_bodies(LearnedStart(default_body()).estimate(people_told), people_told)
