@@ -78,14 +78,14 @@ def main() -> None:
                 (person,) = kouros.fit(
                     points, OPENPOSE25.name, image_size=SIZE, focal_length=FOCAL, height=height, body=body
                 )
-            found = person.joints.double().numpy()
-            apart = np.linalg.norm((found - found[0]) - (joints - joints[0]), axis=1).mean()
-            errors[name].append((abs(found[0, 2] / joints[0, 2] - 1), 1000 * apart))
+            placed = person.joints.double().numpy()
+            apart = np.linalg.norm((placed - placed[0]) - (joints - joints[0]), axis=1).mean()
+            errors[name].append((abs(placed[0, 2] / joints[0, 2] - 1), 1000 * apart))
     rows: list[dict[str, object]] = []
-    for name, measured in errors.items():
-        distance, apart = np.median(np.array(measured), axis=0)
-        far = float(np.quantile([d for d, _ in measured], 0.9))
-        rows.append({"what": "Children", "how": name, "children": len(measured), "distance off": float(distance)})
+    for name, found in errors.items():
+        distance, apart = np.median(np.array(found), axis=0)
+        far = float(np.quantile([d for d, _ in found], 0.9))
+        rows.append({"what": "Children", "how": name, "children": len(found), "distance off": float(distance)})
         rows[-1] |= {"nine in ten below": far, "joints off, mm": float(apart)}
         print(json.dumps(rows[-1]), flush=True)
     show(rows, 3)
