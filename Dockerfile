@@ -7,9 +7,12 @@ ENV PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 NUMBA_CACHE_D
 RUN useradd --create-home --uid 1000 kouros && mkdir -p /var/cache/kouros && chown kouros /var/cache/kouros
 WORKDIR /app
 
-# PyTorch's own index has builds without CUDA, which are a tenth of the size.
+# Builds of torch without CUDA are a tenth of the size: --build-arg PIP_EXTRA_INDEX_URL=... with the address that
+# pytorch.org/get-started names for CPUs.
+ARG PIP_EXTRA_INDEX_URL
 COPY constraints.txt ./
-RUN pip install -c constraints.txt --index-url https://download.pytorch.org/whl/cpu torch
+COPY tools/get_torch.py tools/
+RUN python tools/get_torch.py
 
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src ./src

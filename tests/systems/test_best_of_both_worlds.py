@@ -45,6 +45,8 @@ from kouros.systems.best_of_both_worlds import (
 from kouros.systems.chain import Chain
 from kouros.systems.estimator import Estimate, PersonInPhoto
 from kouros.systems.system import Start
+from kouros.systems.table import SYSTEMS
+from kouros.training.packed_weights import packed_tensors
 from kouros.training.starting import read_starts
 from kouros.training.weights import Weights, learned_state, save_weights
 
@@ -296,7 +298,10 @@ def test_the_full_size_whole_takes_a_step_and_leaves_the_first_two_modules_as_th
     assert changed and not any(n.startswith(("maps.", "ik.")) for n in changed)
 
 
-_SLOW = [pytest.param(change, marks=pytest.mark.slow) for change in ({"joints": "smpl24"}, {"correspondence": "parts"})]
+_SLOW = [
+    pytest.param(change, marks=pytest.mark.slow)
+    for change in ({"joints": "smpl24"}, {"correspondence": "parts"}, {"correspondence": "parts", "pooled": 32})
+]
 
 
 @pytest.mark.parametrize("change", [{}, *_SLOW])
@@ -528,9 +533,26 @@ def test_runs_that_do_not_fit_together_are_named(free_body, tmp_path: Path):
         read_starts(build(replace(SMALL, first=second, second=first), free_body), None)
 
 
+def test_maps_begin_with_what_the_packaged_holopose_has_learned_to_draw(free_body):
+    packaged = SYSTEMS["holopose"].packaged
+    config = DmpConfig(backbone="movenet", width=96, crop_size=64, stride=8, correspondence="parts", drawn=packaged)
+    maps = build(config, free_body)
+    before = maps.head.answer.weight.clone()
+    (taken,) = read_starts(maps, None)
+    theirs = packed_tensors(packaged / "weights.npz")
+    # Maps finer than the answer's are left out: HoloPose's second is our first.
+    assert_close(maps.head.narrow[0][0].weight, theirs["heads.fine.narrow.1.0.weight"].float())
+    assert_close(maps.head.refine[0].mix.weight, theirs["heads.fine.refine.0.mix.weight"].float())
+    assert_close(maps.head.draw.mix.weight, theirs["heads.fine.draw.mix.weight"].float())
+    assert_close(maps.head.answer.weight, before)
+    assert "head.answer.weight" in taken.fresh and len(maps.head.narrow) == 4
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        (lambda: DmpConfig(pooled=64), "correspondence parts"),
+        (lambda: DmpConfig(decoder=Path("a"), drawn=Path("b")), "name one"),
         (lambda: UviConfig(see_maps=False, see_ik=False), "keep one"),
         (lambda: UviConfig(maps=DmpConfig(joints="smpl24")), "lsp14"),
         (lambda: IkConfig(masked=1.0), "shares from 0 to 1"),

@@ -34,7 +34,7 @@ MAX_INFLUENCES = 8
 _NEAR_PLANE = 0.05
 
 
-_PARENTS = (-1, *(parent + 1 for parent in PARENTS))
+BONE_PARENTS = (-1, *(parent + 1 for parent in PARENTS))
 """Of the bones: the root, then the joints."""
 _NUM_BONES = NUM_JOINTS + 1
 
@@ -156,7 +156,7 @@ class Bones:
     def local(self) -> tuple[Float[np.ndarray, "25 4"], Float[np.ndarray, "25 3"]]:
         """Rotations (quaternions x, y, z, w) and translations relative to the parent bones."""
         rotations, places = self.axes.copy(), self.places.copy()
-        parents = list(_PARENTS[1:])
+        parents = list(BONE_PARENTS[1:])
         above = self.axes[parents].transpose(0, 2, 1)
         rotations[1:] = above @ self.axes[1:]
         places[1:] = (above @ (self.places[1:] - self.places[parents])[..., None])[..., 0]
@@ -164,7 +164,7 @@ class Bones:
 
 
 @dataclass(frozen=True, eq=False)
-class _Figure:
+class Figure:
     """A person's mesh before skinning, above the origin and on its soles, and the bones that carry it; metres."""
 
     vertices: Float[np.ndarray, "vertices 3"]
@@ -177,7 +177,8 @@ class _Figure:
     """In the world, the T-pose where the person stands."""
 
     @staticmethod
-    def of(person: PosedPerson, world: World, index: int) -> "_Figure":
+    def of(person: PosedPerson, world: World, index: int) -> "Figure":
+        """Of the person with that place among the world's."""
         body, betas, size = person.body, person.betas, float(world.sizes[index])
         rotvecs = torch.cat([person.global_orient, person.body_pose]).reshape(-1, 3)
         rotations = Rotation.from_rotvec(rotvecs.detach().double().numpy()).as_matrix()
@@ -197,7 +198,7 @@ class _Figure:
         root = np.array([places[0, 0], ground, places[0, 2]])
         under = np.array([rest[0, 0], sole, rest[0, 2]])
         standing = (rest - under) @ heading.T + root
-        return _Figure(
+        return Figure(
             size * mesh.double().numpy() - under,
             Bones(np.concatenate([np.eye(3)[None], axes]), np.concatenate([np.zeros((1, 3)), rest - under])),
             Bones(np.concatenate([heading[None], in_world @ axes]), np.concatenate([root[None], places])),
@@ -261,7 +262,7 @@ class GlbWriter:
     ) -> None:
         """A mesh with its skeleton; ``index`` is the person's place among the world's."""
         name = f"person_{index + 1}"
-        mesh, figure = RiggedMesh.of(person.body), _Figure.of(person, world, index)
+        mesh, figure = RiggedMesh.of(person.body), Figure.of(person, world, index)
         skin = self._add_skin(name, figure)
         attributes = pygltflib.Attributes(
             POSITION=self._add_vectors(figure.vertices[mesh.source], bounds=True),
@@ -289,7 +290,7 @@ class GlbWriter:
             self._gltf.materials.append(_material("photo", 1.0))
         return 1
 
-    def _add_skin(self, name: str, figure: _Figure) -> int:
+    def _add_skin(self, name: str, figure: Figure) -> int:
         """The bones' nodes under one node that carries the person's name, the skin that binds them, and their poses."""
         holder = self._add_to_scene(pygltflib.Node(name=name))
         first = len(self._gltf.nodes)
@@ -299,7 +300,7 @@ class GlbWriter:
                 name=bone_name,
                 translation=places[bone].tolist(),
                 rotation=rotations[bone].tolist(),
-                children=[first + child for child, parent in enumerate(_PARENTS) if parent == bone],
+                children=[first + child for child, parent in enumerate(BONE_PARENTS) if parent == bone],
             )
             self._gltf.nodes.append(node)
         self._gltf.nodes[holder].children.append(first)

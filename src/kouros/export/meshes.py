@@ -7,7 +7,6 @@ texture coordinates; PLY, which has one mesh a file, tells people by colour.
 from collections.abc import Sequence
 
 import numpy as np
-import trimesh
 from jaxtyping import Float
 
 from kouros.export.people import PosedPerson, colour_of, faces_shown, require_people
@@ -69,6 +68,8 @@ def ply_bytes(
     Raises:
         ValueError: there is nobody.
     """
+    import trimesh  # takes a sixth of a second, and most people want no PLY
+
     require_people(people)
     meshes = []
     for index, person in enumerate(people):

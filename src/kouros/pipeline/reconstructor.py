@@ -10,6 +10,7 @@ import numpy as np
 
 from kouros.body import BodyModel
 from kouros.body.files import shared_body
+from kouros.body.keypoints import OPENPOSE25
 from kouros.data.calibration import Calibration, KnownFrom
 from kouros.data.calibration_files import as_calibration
 from kouros.data.images import Photo, read_image
@@ -204,7 +205,12 @@ def lens_of(
 
 
 def default_estimator(body: BodyModel) -> Refined:
-    """What kouros does unless it is told otherwise: the learned start, fitted to the keypoints."""
+    """What kouros does unless it is told otherwise: the learned start, fitted to the keypoints.
+
+    Raises:
+        UnknownSetError: the body cannot place the points that are fitted to.
+    """
+    body.keypoint_tables(OPENPOSE25.name)
     return Refined(LearnedStart(body), DETECTED, name="kouros default")
 
 

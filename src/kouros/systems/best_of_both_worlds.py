@@ -45,6 +45,7 @@ from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from kouros.networks.inverse_kinematics import GikNet, IkSizes, JointRefiner
 from kouros.networks.light_head import LightHead
 from kouros.networks.movenet import MoveNetTrunk
+from kouros.networks.part_joints import PartJoints
 from kouros.networks.resnet import Depth, ResNet
 from kouros.networks.unet import LightUNet
 from kouros.notes import note
@@ -82,6 +83,8 @@ class DmpLosses:
     location: float = 1.0
     joint: float = 1.0
     displacement: float = 1.0
+    pooled: float = 1.0
+    """Of the parts' joints that are told from all of them, seen or not; metres."""
     camera: float = 1.0
     """Of true joints, projected by the camera that is told from the global feature; crop coordinates. The paper learns
     its camera in the last module; here the first one's answers can be drawn too."""
@@ -107,8 +110,14 @@ class DmpConfig:
     correspondence: Literal["continuous", "parts"] = "continuous"
     """Two numbers a pixel, as the paper has it; or, ours, the part of ``A_uv``, and two numbers for each: where an
     atlas has islands, a network that is unsure between two of them names a place on neither."""
+    pooled: int = 0
+    """Ours, with parts: width of a perceptron (`kouros.networks.part_joints`) that says where each part's joint is,
+    from all of them; pixels say what their joint and location differ by. 0: as published, each pixel by itself."""
     decoder: Path | None = None
     """A run of the other correspondence whose backbone and decoder to begin with."""
+    drawn: Path | None = None
+    """A run of HoloPose, packed or not, on the trunk of MoveNet, with light heads of the same width, the first of which
+    to begin with: it has learned to draw DensePose's parts."""
     losses: DmpLosses = field(default_factory=DmpLosses)
     learning_rate: float = 2.5e-4
     """Adam's."""
@@ -119,6 +128,10 @@ class DmpConfig:
 
     def __post_init__(self) -> None:
         self.wants.map_size(self.crop_size)
+        if self.pooled and self.correspondence != "parts":
+            raise ValueError("pooled says where parts' joints are; choose --correspondence parts, or leave it at 0.")
+        if self.decoder is not None and self.drawn is not None:
+            raise ValueError("decoder and drawn both say what the decoder begins with; name one of them.")
 
     @property
     def wants(self) -> Wants:
@@ -487,6 +500,8 @@ class Seen(Batched):
     """``M_j``."""
     displacement: Float[Tensor, "batch rows columns 3"]
     """``M_d``."""
+    pooled: Float[Tensor, "batch pooled_parts 3"]
+    """Each part's joint, from all of them; of none, where pixels speak for themselves."""
     local: Float[Tensor, "batch features rows columns"]
     """For the last module."""
     overall: Float[Tensor, "batch numbers"]
@@ -550,7 +565,16 @@ class Dmp(CropSystem):
         self.backbone = MoveNetTrunk() if config.backbone == "movenet" else ResNet(config.backbone)
         channels, strides = self.backbone.layer_channels, self.backbone.layer_strides
         self.parts = len(self.space.points) if config.correspondence == "parts" else 0
-        self.head = LightHead(channels, strides, sum(self._outputs), config.width)
+        # Finer maps than the answer's cost more than they tell.
+        self._kept = [place for place, own in enumerate(strides) if own >= config.stride] or [len(strides) - 1]
+        kept_channels, kept_strides = ([numbers[place] for place in self._kept] for numbers in (channels, strides))
+        self.head = LightHead(kept_channels, kept_strides, sum(self._outputs), config.width)
+        self.pool: PartJoints | None = None
+        if config.pooled:
+            self.pool = PartJoints(self.parts, config.width, 4 * channels[-1], config.pooled)
+            with torch.no_grad():  # pixels begin by agreeing with their part
+                for numbers in self.head.answer.parameters():
+                    numbers[-9:] *= 0.01
         self.camera = nn.Linear(4 * channels[-1], 3)
         nn.init.zeros_(self.camera.weight)
         with torch.no_grad():
@@ -567,7 +591,12 @@ class Dmp(CropSystem):
         return self.config.crop_size
 
     def starts(self) -> Sequence[Start]:
-        """What a run of the other correspondence has in common with this one."""
+        """What a run of the other correspondence, or of HoloPose, has in common with this one."""
+        if self.config.drawn is not None:
+            kept = {f"head.narrow.{own}.": f"heads.fine.narrow.{place}." for own, place in enumerate(self._kept)}
+            levels = [f"refine.{level}." for level in range(len(self.head.levels))]
+            drawn = {f"head.{name}": f"heads.fine.{name}" for name in (*levels, "draw.")}
+            return (Start(self.config.drawn, kept | drawn),)
         names = ("backbone.", "head.narrow.", "head.refine.", "head.draw.", "camera.")
         run = self.config.decoder
         return () if run is None else (Start(run, {name: name for name in names}),)
@@ -607,7 +636,7 @@ class Dmp(CropSystem):
     def read(self, layer_maps: Sequence[Float[Tensor, "batch _ _ _"]], crop_size: int) -> Seen:
         """What the backbone's maps of crops of so many pixels tell."""
         side = self.wants.map_size(crop_size)
-        drawn = self.head.drawn(layer_maps, (side, side))
+        drawn = self.head.drawn([layer_maps[place] for place in self._kept], (side, side))
         numbers = self.head.answer(drawn).float().permute(0, 2, 3, 1)
         mask, part, part_uv, location, joint, displacement = numbers.split(self._outputs, dim=-1)
         part_uv = part_uv.unflatten(-1, (-1, 2))
@@ -623,8 +652,15 @@ class Dmp(CropSystem):
         # features differ in size by orders of magnitude; here all are of length 1, or Adam would throw cameras about.
         overall = normalize(adaptive_avg_pool2d(layer_maps[-1], 2).flatten(1))
         camera = self.camera(overall).float()
-        seen = (mask[..., 0], part.permute(0, 3, 1, 2), part_uv, uv, location, joint, displacement)
-        return Seen(*seen, drawn, overall, camera)
+        part = part.permute(0, 3, 1, 2)
+        pooled = joint.new_zeros(len(joint), 0, 3)
+        if self.pool is not None:
+            likely = part.softmax(dim=1)
+            pooled = self.pool(drawn, likely * mask[..., 0].sigmoid()[:, None], overall).float()
+            here = torch.einsum("bprc,bpx->brcx", likely.detach(), pooled)
+            location, joint = here + displacement + location, here + joint
+        seen = (mask[..., 0], part, part_uv, uv, location, joint, displacement)
+        return Seen(*seen, pooled, drawn, overall, camera)
 
     def _layer_maps(self, image: Float[Tensor, "batch 3 size size"]) -> list[Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.held):
@@ -669,6 +705,9 @@ class Dmp(CropSystem):
             each = (apart * mask).sum((1, 2)) / count.clamp(min=1)
             terms[name] = mean_where(each, _known(batch, name) & (count > 0))
         rotations, betas, known = _truth(batch)
+        if self.pool is not None:
+            joints = _joints_of(self.body, self.space.points.name, rotations, betas)
+            terms["pooled"] = mean_where((seen.pooled - joints).abs().mean((1, 2)), known)
         points = _seen_lsp(batch)
         joints = _joints_of(self.body, LSP14.name, rotations, betas)
         each = joints_2d_loss(joints, seen.camera, points)
@@ -705,17 +744,23 @@ class Dmp(CropSystem):
         there = warped(seen.maps, self.space)
         joints, found = self.space.joints(there.joint, there.weight)
         rotations, betas, known = _truth(batch)
-        apart = (joints - _joints_of(self.body, self.space.points.name, rotations, betas)).norm(dim=-1)
+        true = _joints_of(self.body, self.space.points.name, rotations, betas)
+        apart, aligned = ((points - true).norm(dim=-1) for points in (joints, align(joints, true).apply(joints)))
         all_known = known[:, None].expand_as(found)
         sums = {
             "mpjpe": Sum.over(apart, all_known, 1e3, "MPJPE {:.1f} mm"),
+            "pa_mpjpe": Sum.over(aligned, all_known, 1e3, "PA-MPJPE {:.1f} mm"),
             "seen_mpjpe": Sum.over(apart, all_known & found, 1e3, "of seen joints {:.1f} mm"),
             "seen": Sum.over(found.float(), all_known, 100.0, "{:.0f} % seen"),
         }
         if batch.dense is not None:
-            true, whose = batch.dense.need("mask"), _known(batch, "mask")
-            ours, theirs = seen.person[whose], true[whose]
+            whose = _known(batch, "mask")
+            ours, theirs = seen.person[whose], batch.dense.need("mask")[whose]
             sums["iou"] = Sum(100 * (ours & theirs).sum(), (ours | theirs).sum(), "IoU {:.1f} %")
+            if self.parts:
+                part = torch.where(theirs, self.space.part_of(batch.dense.need("uv")[whose]), -1)
+                right = seen.part[whose].argmax(1) == part
+                sums["parts"] = Sum.over(right.float(), part >= 0, 100.0, "parts {:.1f} %")
         return sums
 
     @torch.no_grad()
@@ -1045,8 +1090,8 @@ class Ik(_Later):
         """
         if self.maps is None:
             raise ValueError(
-                "This network sees joints, not pictures: chain it behind the maps' (kouros models chain), or name "
-                "their run by --first."
+                "This network sees joints, not pictures: give it joints (kouros fit joints.npz), choose "
+                "best-of-both-worlds, which finds them, or chain it behind a run of the maps (kouros models chain)."
             )
         return self.go_on(image, self.maps.predict(image))
 

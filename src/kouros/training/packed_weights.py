@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kouros.archives import ArchiveError, read_all_npz
 from kouros.files import npz_bytes, write_file
 from kouros.networks.blazepose import BlazePoseTrunk
+from kouros.networks.joint_features import MoveNetJoints
 from kouros.networks.movenet import MoveNetTrunk
 from kouros.sentences import first_line
 from kouros.systems.backbone_weights import begin_backbone
@@ -53,6 +54,15 @@ def read_packed(system: nn.Module, path: Path) -> dict[str, Tensor]:
     """The weights in a file that `write_packed` wrote, with those of the system's trunks that were not written.
 
     Raises:
+        ValueError, OSError: as `packed_tensors`.
+    """
+    return _published(system) | packed_tensors(path)
+
+
+def packed_tensors(path: Path) -> dict[str, Tensor]:
+    """The weights in a file that `write_packed` wrote.
+
+    Raises:
         ValueError: it is no such file.
         OSError: it cannot be read.
     """
@@ -68,14 +78,14 @@ def read_packed(system: nn.Module, path: Path) -> dict[str, Tensor]:
         check_finite(tensors)
     except TensorFileError as error:
         raise ValueError(f"{path} cannot be used: {error}; pack the run again.") from None
-    return _published(system) | tensors
+    return tensors
 
 
 def _published(system: nn.Module) -> dict[str, Tensor]:
     """What its packaged trunks begin with, by the system's names."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in system.named_modules():
-        if isinstance(module, MoveNetTrunk | BlazePoseTrunk):
+        if isinstance(module, MoveNetJoints | MoveNetTrunk | BlazePoseTrunk):
             fresh = type(module)()
             begin_backbone(fresh, None)
             tensors |= {f"{prefix}.{name}": tensor for name, tensor in learned_state(fresh).items()}

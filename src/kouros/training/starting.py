@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kouros.sentences import some
 from kouros.systems.system import System
-from kouros.training.packed_weights import read_packed
+from kouros.training.packed_weights import packed_tensors, read_packed
 from kouros.training.runs import RunFolder
 from kouros.training.weights import learned_state, load_learned, read_weights
 
@@ -111,4 +111,7 @@ def start_from(system: System, taken: Sequence[Taken]) -> None:
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:
+    packed = RunFolder(path).packed
+    if packed.is_file():  # without the trunk, if it is a published one that was held
+        return packed_tensors(packed)
     return read_weights(RunFolder(path).weights if path.is_dir() else path).tensors
