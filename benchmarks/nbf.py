@@ -59,7 +59,7 @@ JUDGED = 2
 SMALL = NbfConfig(backbone=18, width=16, input_size=64, crop_size=CROP, learning_rate=2e-3)
 """The learning rate is for hundreds of steps, not for the paper's hundred thousands."""
 SEGMENTER = PartsConfig(network="light", backbone="movenet", crop_size=CROP, stride=2, learning_rate=2e-3)
-SEGMENTERS = {"narrow": 8, "middle": 24, "wide": 64}
+SEGMENTERS = {"narrow": 8, "middle": 24, "wide": 48}
 """Widths of their heads, on the held trunk; in the place of Table 2's DeepLab on VGG-16, on ResNet-101, and
 RefineNet."""
 SEGMENTER_STEPS, SEGMENTER_BATCH = 250, 16
