@@ -80,10 +80,7 @@ def draw(out: Path, poses: Path, backgrounds: Path, people: int, seed: int) -> N
     scene = SceneConfig(
         size=384, recorded_only=True, occluded=0.25, shape_spread=1.5, shortest_lens=0.6, longest_lens=2.0
     )
-    order = Order(
-        people, seed, "val", poses, backgrounds, detections=True, features=True, scene=scene
-    )  # fmt: skip
-    print(synthesize(order, out))
+    print(synthesize(Order(people, seed, "val", poses, backgrounds, scene=scene), out))
 
 
 def shown_in(folder: Path, people: int, beside: Path) -> list[Shown]:
@@ -348,11 +345,28 @@ def judge(folders: Sequence[Path], people: int, systems: Sequence[str], out: Pat
             numbers = {"PA": aligned, "median": np.nanmedian(aligned), "MPJPE": plain, f"PA, {len(clear)} seen": clear}
             row |= {f"{folder.name} {what}": float(np.nanmean(number)) for what, number in numbers.items()}
     write_file(out, json.dumps(rows, indent=1).encode())
+    _plot(rows, out.with_suffix(".png"))
     columns = list(next(iter(rows.values())))
     table = Table("system", *columns)
     for name, row in rows.items():
         table.add_row(name, *(f"{row.get(c, float('nan')):.1f}" for c in columns))
     Console(width=200).print(table)
+
+
+def _plot(rows: dict[str, dict[str, float]], path: Path) -> None:
+    """PA-MPJPE of all on the last folder, the best on top."""
+    from matplotlib.figure import Figure
+
+    column = [c for c in next(iter(rows.values())) if c.endswith(" PA")][-1]
+    ranked = sorted(((row[column], name) for name, row in rows.items() if column in row), reverse=True)
+    figure = Figure(figsize=(8, 0.22 * len(ranked) + 0.8), layout="constrained")
+    axes = figure.subplots()
+    colours = ["tab:orange" if name == "learned-start, fitted" else "tab:blue" for _, name in ranked]
+    axes.barh([name for _, name in ranked], [value for value, _ in ranked], color=colours)
+    axes.set_xlabel(f"{column}-MPJPE, mm; orange: the default")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.margins(y=0.01)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:

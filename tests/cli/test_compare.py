@@ -43,5 +43,5 @@ def test_nobody_no_system_and_a_system_twice(tmp_path: Path, capsys):
     assert "no person was found" in capsys.readouterr().err
     assert main(["compare", str(DEMO), "--systems", "default", "default"]) == 2
     assert "names default twice" in capsys.readouterr().err
-    assert main(["compare", str(DEMO), "--systems", "best-of-both-worlds-maps"]) == 1
-    assert "no weights of The Best of Both Worlds, maps come with kouros" in capsys.readouterr().err
+    assert main(["compare", str(DEMO), "--systems", "nbf-parts"]) == 1
+    assert "no weights of Neural Body Fitting, parts come with kouros" in capsys.readouterr().err
