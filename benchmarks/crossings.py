@@ -3,7 +3,8 @@
 Renders of two or three who walk past each other, at distances from nearly touching to two metres apart, each in clothes
 of their own, at a few frames a second. A follower's person is somebody of the film when the hips
 lie within 0.15 of the person's height. Prints IDF1 (Ristani et al. 2016: the share of person-frames with the right
-identity, tracks and people paired at best) and switches (a person's number changes).
+identity, tracks and people paired at best) and switches (a person's number changes); where py-motmetrics is installed
+(1.4 wants pandas), what it makes of the same films too.
 
 ``python benchmarks/crossings.py --mocap ../shared/data/mocap [--seeds 4] [--rate 10]``
 """
@@ -42,29 +43,54 @@ def crossing(walks: list[Motion], stage: Stage, seed: int, depth: float, size: i
     return synthetic_film(people, stage.body, seed=seed, size=size, around=side, share=0.9)
 
 
-def names_of(film: SyntheticFilm, stage: Stage, detector: PoseDetector, rate: float) -> list[dict[int, int]]:
-    """Of each frame, whose body each number is."""
+Distances = dict[int, np.ndarray]
+"""Of a frame: by a follower's number, how far its hips are from everybody's, in their heights in the picture."""
+
+
+def followed(film: SyntheticFilm, stage: Stage, detector: PoseDetector, rate: float) -> list[Distances]:
     joints = film.joints(stage.body).numpy()
     shot = film.scenes[0].shot
     pixels = joints[..., :2] / joints[..., 2:] * shot.focal + shot.center
     follower = Follower(detector, FollowConfig(crops=0), tiles=False)
     found = []
     for t in range(len(film)):
-        names = {}
+        distances = {}
         height = np.ptp(pixels[t, ..., 1], axis=1)
         for one in follower.look(film.picture(stage, t), t / rate):
             hips = one.person.keypoints_2d[[23, 24], :2].mean(axis=0)
-            away = np.linalg.norm(pixels[t, :, 1:3].mean(axis=1) - hips, axis=1) / height
-            if away.min() < _NEAR:
-                names[one.track] = int(away.argmin())
-            else:
-                names[one.track] = -1
-        found.append(names)
+            distances[one.track] = np.linalg.norm(pixels[t, :, 1:3].mean(axis=1) - hips, axis=1) / height
+        found.append(distances)
     return found
 
 
-def scores(found: list[dict[int, int]], people: int) -> tuple[float, int]:
+def by_motmetrics(films: list[list[Distances]], people: int) -> dict[str, float]:
+    """IDF1 and switches as py-motmetrics counts them; nothing where it is not installed."""
+    try:
+        import motmetrics
+    except ImportError:
+        return {}
+    counted = []
+    for number, film in enumerate(films):
+        accumulator = motmetrics.MOTAccumulator(auto_id=True)
+        for distances in film:
+            apart = np.array(list(distances.values())).reshape(len(distances), people).T
+            accumulator.update(range(people), list(distances), np.where(apart < _NEAR, apart, np.nan))
+        counted.append((accumulator, str(number)))
+    table = motmetrics.metrics.create().compute_many(
+        [accumulator for accumulator, _ in counted], metrics=["idf1", "num_switches"], names=[n for _, n in counted]
+    )
+    return {
+        "motmetrics_idf1": round(float(table["idf1"].mean()), 4),
+        "motmetrics_switches": int(table["num_switches"].sum()),
+    }
+
+
+def scores(film: list[Distances], people: int) -> tuple[float, int]:
     """IDF1 and switches."""
+    found = [
+        {number: int(away.argmin()) if away.min() < _NEAR else -1 for number, away in distances.items()}
+        for distances in film
+    ]
     tracks = sorted({number for names in found for number in names})
     together = np.array([[sum(names.get(t) == p for names in found) for p in range(people)] for t in tracks])
     right = together[linear_sum_assignment(-together)].sum() if tracks else 0
@@ -86,13 +112,15 @@ def main() -> None:
     walks = [read_motion(options.mocap / "sequences" / f"{key}.npz").every(30 // options.rate) for key in WALKS]
     for count in (2, 3):
         for depth in DEPTHS:
-            found = []
-            for seed in range(options.seeds):
-                film = crossing(walks[:count], stage, seed, depth, 400)
-                found.append(scores(names_of(film, stage, detector, options.rate), count))
+            films = [
+                followed(crossing(walks[:count], stage, seed, depth, 400), stage, detector, options.rate)
+                for seed in range(options.seeds)
+            ]
+            found = [scores(film, count) for film in films]
             idf1, switches = np.mean([f for f, _ in found]), sum(s for _, s in found)
             row = {"what": "crossings", "people": count, "metres_apart": depth, "films": len(found)}
-            print(json.dumps(row | {"idf1": round(float(idf1), 4), "switches": switches}), flush=True)
+            row |= {"idf1": round(float(idf1), 4), "switches": switches}
+            print(json.dumps(row | by_motmetrics(films, count)), flush=True)
 
 
 if __name__ == "__main__":

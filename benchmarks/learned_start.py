@@ -3,7 +3,7 @@
 Renders of held-out motion-capture poses, seen through the real detector:
 
     kouros synthesize --out people --split val --mocap MOCAP --people 1500 --size 288 --detections
-    python benchmarks/learned_start.py people/detections
+    python benchmarks/learned_start.py people/detections [OTHER_WEIGHTS.npz]
 
 Prints PA-MPJPE and MPJPE over the 12 limb keypoints, millimetres, for the detector's own landmarks, the network
 alone, and the fit from each start with each evidence of depth.
@@ -37,7 +37,7 @@ LIMBS = [BLAZEPOSE33.index(f"{side}_{joint}") for side in ("left", "right") for 
 HIPS = [BLAZEPOSE33.index("left_hip"), BLAZEPOSE33.index("right_hip")]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, weights: Path | None = None) -> None:
     data = vars(DetectionSource(folder).all)
     body = kouros.load_body()
     pose, count = data["pose"], len(data["pose"])
@@ -49,8 +49,8 @@ def main(folder: Path) -> None:
     landmarks = data["landmarks"]
     fitter, exact = (KeypointFitter(body, BLAZEPOSE33.name, load_gmm(), config) for config in (DETECTED, FitConfig()))
     depths = data["depths"] * FOCAL
-    lifted = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera, landmarks, depths)
-    flat = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera)
+    lifted = predict(load_weights(weights), body, keypoints, BLAZEPOSE33.name, camera, landmarks, depths)
+    flat = predict(load_weights(weights), body, keypoints, BLAZEPOSE33.name, camera)
     start = lifted.answers[:, 0]
     seen = Evidence(keypoints, BLAZEPOSE33.name, camera, landmarks)
     understood = replace(seen, landmarks_3d=fitter.kinematics.points(start))
@@ -82,4 +82,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

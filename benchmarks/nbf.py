@@ -1,20 +1,17 @@
 """Do Neural Body Fitting's findings show at a size that two CPU cores can train?
 
-    kouros synthesize --people 20000 --out train --seed 31 --size 256 --mocap MOCAP
-    kouros synthesize --people 1600 --out val --seed 32 --size 256 --split val --mocap MOCAP
+    kouros synthesize --people 8000 --out train --seed 180001 --size 288 --mocap MOCAP --detections
+    kouros synthesize --people 1000 --out val --seed 1 --size 288 --split val --mocap MOCAP --detections
     python benchmarks/nbf.py look --data train --val val --out work
-    python benchmarks/nbf.py inputs --out work        # Table 1
-    python benchmarks/nbf.py segmenters --out work    # Table 2: three that differ in capacity, and what they find
-    python benchmarks/nbf.py quality --out work       # Table 2, Fig. 3
-    python benchmarks/nbf.py losses --out work        # Table 3
-    python benchmarks/nbf.py labels --out work        # Table 4
+    python benchmarks/nbf.py segmenters --out work    # Table 2's: three that differ in capacity, and what they find
+    python benchmarks/nbf.py run --out work           # all cells of Tables 1 to 4 that are not there yet
     python benchmarks/nbf.py report --out work
 
 The systems are the package's own, smaller: crops of 128 pixels, part maps of 64 through a ResNet-18 of a quarter of its
 width. What the crops show, of each person in as many augmentations as ``--views`` says, is drawn once, in files of some
-hundred people. Every run adds one JSON line to ``work/runs.jsonl``. A command that is started again goes on where it
-was: files and runs that are there are not made again. ``--only 0/2`` and ``--only 1/2`` share the runs between two
-processes.
+hundred people. A cell is one training run of one seed, about 10 seconds of one core; it adds one JSON line to
+``work/cells.jsonl``. A command that is started again goes on where it was: files and cells that are there are not made
+again. ``--minutes`` ends it before the next cell.
 """
 
 import argparse
@@ -24,15 +21,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
+from scipy.stats import spearmanr
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 import kouros
@@ -47,22 +44,25 @@ from kouros.data.stream import StreamConfig, TrainingStream, plain_batch
 from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics import confusion_matrix, part_scores, segmentation_scores
 from kouros.files import npz_bytes, write_file
-from kouros.networks.blazepose import BlazePoseTrunk
+from kouros.networks.fixed_camera import Placement
+from kouros.networks.light_head import LightHead
+from kouros.networks.movenet import MoveNetTrunk
 from kouros.priors.gmm import load_gmm
-from kouros.systems.nbf import Nbf, NbfConfig, NbfLosses, Parts, PartsConfig
+from kouros.systems.nbf import Answer, Nbf, NbfConfig, NbfLosses, Parts, PartsConfig
 from kouros.systems.system import System
 from kouros.training.options import EngineOptions
 
-RUNS, FIG3 = "runs.jsonl", "fig3.npz"
-CROP, PEOPLE_A_FILE, BATCH = 128, 256, 32
+CELLS, FIG3 = "cells.jsonl", "fig3.npz"
+CROP, PEOPLE_A_FILE, BATCH = 128, 256, 16
+JUDGED = 2
+"""Files of people by whom second stages are judged."""
 SMALL = NbfConfig(backbone=18, width=16, input_size=64, crop_size=CROP, learning_rate=2e-3)
 """The learning rate is for hundreds of steps, not for the paper's hundred thousands."""
-SEGMENTERS = {
-    "tiny": PartsConfig(network="light", backbone=18, width=8, crop_size=CROP, stride=2, learning_rate=1e-3),
-    "small": PartsConfig(network="light", backbone=18, width=16, crop_size=CROP, stride=2, learning_rate=1e-3),
-    "medium": PartsConfig(network="light", backbone=18, width=32, crop_size=CROP, stride=2, learning_rate=1e-3),
-}
-"""In the place of Table 2's DeepLab on VGG-16, DeepLab on ResNet-101, and RefineNet."""
+SEGMENTER = PartsConfig(network="light", backbone="movenet", crop_size=CROP, stride=2, learning_rate=2e-3)
+SEGMENTERS = {"narrow": 8, "middle": 24, "wide": 48}
+"""Widths of their heads, on the held trunk; in the place of Table 2's DeepLab on VGG-16, on ResNet-101, and
+RefineNet."""
+SEGMENTER_STEPS, SEGMENTER_BATCH = 250, 16
 TRUTH = "truth"
 
 
@@ -83,12 +83,12 @@ class People:
     """What each segmenter found: (people, 64, 64) labels of the 12 parts, uint8."""
 
     @staticmethod
-    def load(folder: Path) -> "People":
-        """Of files that `look` made."""
+    def load(folder: Path, count: int | None = None) -> "People":
+        """Of files that `look` made: all, or the first so many."""
         # Written by this script.
-        files = [torch.load(path, weights_only=False) for path in sorted(folder.glob("[0-9]*.pt"))]
-        found = {path.stem.removeprefix("found_"): torch.load(path) for path in folder.glob("found_*.pt")}
+        files = [torch.load(path, weights_only=False) for path in sorted(folder.glob("[0-9]*.pt"))[:count]]
         parts24, pictures = (torch.cat([file[name] for file in files]) for name in ("parts24", "pictures"))
+        found = {p.stem.removeprefix("found_"): torch.load(p)[: len(parts24)] for p in folder.glob("found_*.pt")}
         return People(concatenate([file["known"] for file in files]), parts24, pictures, found)
 
     def __len__(self) -> int:
@@ -148,221 +148,317 @@ def save(value: Any, path: Path) -> None:
     aside.rename(path)
 
 
+# --- Cells -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained, and on whose segmentations."""
+
+    config: NbfConfig
+    by: str = TRUTH
+
+
+def with_losses(*weights: float, **others: Any) -> Cell:
+    """Of parameters, points in space, points in the picture."""
+    return Cell(replace(SMALL, losses=NbfLosses(*weights), **others))
+
+
+FULL, HELD = Cell(SMALL), "RGB, held trunk"
+TABLES: dict[str, dict[str, Cell]] = {
+    "Table 1": {
+        "RGB": Cell(replace(SMALL, shown="rgb")),
+        HELD: Cell(replace(SMALL, shown="rgb", backbone="movenet", input_size=CROP)),
+        **{f"{n} parts": Cell(replace(SMALL, shown=f"parts{n}")) for n in (1, 3, 6)},  # type: ignore[arg-type]
+        "12 parts": FULL,
+        "24 parts": Cell(replace(SMALL, shown="parts24")),
+        "12 parts, numbers": Cell(replace(SMALL, coding="numbers")),
+        **{f"{n} joints": Cell(replace(SMALL, shown=f"joints{n}")) for n in (14, 24)},  # type: ignore[arg-type]
+    },
+    "Table 2": {**{name: Cell(SMALL, by=name) for name in SEGMENTERS}, TRUTH: FULL},
+    "Table 3": {
+        "lat": with_losses(1.0, 0.0, 0.0),
+        "lat + 3D": with_losses(1.0, 100.0, 0.0),
+        "lat + 2D": with_losses(1.0, 0.0, 100.0),
+        "lat + 3D + 2D": FULL,
+        "3D": with_losses(0.0, 100.0, 0.0),
+        "2D": with_losses(0.0, 0.0, 100.0),
+        "lat + 3D + 2D, 91 landmarks": with_losses(1.0, 100.0, 100.0, points="landmarks91"),
+    },
+    "Table 4": {
+        **{
+            f"{percent} %": with_losses(1.0, 0.0, 100.0, share_3d=percent / 100)
+            for percent in (100, 50, 20, 10, 5, 2, 1)
+        },
+        "0 %": with_losses(0.0, 0.0, 100.0),
+    },
+}
+"""Rows that are the same cell in two tables are trained once."""
+
+
+def names() -> dict[Cell, str]:
+    """All that are to be trained, by the first row that has them."""
+    cells: dict[Cell, str] = {}
+    for table, rows in TABLES.items():
+        for row, cell in rows.items():
+            cells.setdefault(cell, f"{table}: {row}")
+    return cells
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The cells so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def note(out: Path, row: dict[str, Any]) -> None:
+    """Add a line to the file of cells, and show it."""
+    line = json.dumps(row)
+    with (out / CELLS).open("a") as file:
+        file.write(line + "\n")
+    print(line, flush=True)
+
+
 # --- Training --------------------------------------------------------------------------------------------------
 
 
-def train(system: System, steps: int, seed: int, people: int, step_on: Callable[[Tensor], Tensor]) -> float:
-    """Lower a loss of random people; the CPU seconds it took."""
-    generator = torch.Generator().manual_seed(seed)
+def train(system: System, steps: int, batches: Iterator[Tensor], step_on: Callable[[Tensor], Tensor]) -> float:
+    """Lower a loss of so many batches; the CPU seconds it took."""
     (optimizer,) = system.optimizers()
     options, began = EngineOptions(steps, schedule="polynomial"), time.process_time()
     highest = [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
-        torch.manual_seed(1_000_003 * seed + step)
         for group, rate in zip(optimizer.param_groups, highest, strict=True):
             group["lr"] = rate * options.learning_rate_share(step)
         optimizer.zero_grad()
-        step_on(torch.randint(people, (BATCH,), generator=generator)).backward()
+        step_on(next(batches)).backward()
         torch.nn.utils.clip_grad_norm_(system.parameters(), 10.0)
         optimizer.step()
     return time.process_time() - began
 
 
+def epochs(people: int, batch: int, seed: int) -> Iterator[Tensor]:
+    """Rows of one batch after the other, without end, each person once in every round."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(people, generator=generator).split(batch)
+
+
+def train_body(cell: Cell, seed: int, steps: int, people: People, looked: "Looked | None") -> tuple[Nbf, float]:
+    """A second stage, and the CPU seconds its training took; ``looked``: what a held trunk made of the pictures."""
+    torch.manual_seed(seed)
+    system = cell.config.build(kouros.load_body())
+    system.begin()
+    wants = system.wants
+    trunk = system.network.backbone
+    if looked is not None:
+        system.network.backbone = nn.Identity()  # type: ignore[assignment]
+        wants = replace(wants, image=False)
+
+    def step(rows: Tensor) -> Tensor:
+        batch = people.batch(rows, wants)
+        if looked is None:
+            return system.step(batch, people.segmented(rows, cell.by)).losses[0]
+        placement, larger = Placement(looked.scale[rows], looked.offset[rows]), looked.larger[rows]
+        terms = system.losses(batch, placement, larger, Answer(*system.network(looked.features[rows].float())))
+        return torch.stack([getattr(system.config.losses, name) * term for name, term in terms.items()]).sum()
+
+    seconds = train(system, steps, epochs(len(people), BATCH, seed), step)
+    system.network.backbone = trunk
+    return system, seconds
+
+
 @dataclass(frozen=True)
-class Experiment:
-    """What all runs share."""
+class Looked:
+    """What the held trunk made of each crop, moved and scaled once at random."""
 
-    train: People
-    val: People
-    out: Path
-    steps: int
-    seeds: range
-    only: tuple[int, int]
+    features: Tensor
+    scale: Tensor
+    offset: Tensor
+    larger: Tensor
 
-    def runs(self, table: str, names: Sequence[str]) -> Iterator[tuple[str, int]]:
-        """Variants and seeds that are still to be run, of this process's share."""
-        wanted = [(f"{table}: {name}", seed) for seed in self.seeds for name in names]
-        done = {(row["name"], row["seed"], row["steps"]) for row in read(self.out / RUNS)}
-        for number, (name, seed) in enumerate(wanted):
-            if number % self.only[1] == self.only[0] and (name, seed, self.steps) not in done:
-                yield name, seed
-
-    def body(self, name: str, seed: int, config: NbfConfig, by: str = TRUTH) -> Nbf:
-        """Train a second stage, judge it on the truth, and note it; ``by``: whose segmentations it learns from."""
-        torch.manual_seed(seed)
-        system = config.build(kouros.load_body())
+    @staticmethod
+    @torch.no_grad()
+    def at(people: People) -> "Looked":
+        """All crops, with random numbers that are always the same."""
+        torch.manual_seed(0)
+        system = TABLES["Table 1"][HELD].config.build(kouros.load_body())
         system.begin()
-        trunk = system.network.backbone
-        if isinstance(trunk, BlazePoseTrunk):  # all but its last layers are held
-            trunk.requires_grad_(False)
-            trunk.head.requires_grad_(True)
-
-        def step(rows: Tensor) -> Tensor:
-            return system.step(self.train.batch(rows, system.wants), self.train.segmented(rows, by)).losses[0]
-
-        seconds = train(system, self.steps, seed, len(self.train), step)
-        self.note({"name": name, "seed": seed, "cpu_seconds": seconds, **self.judged(system)})
-        return system
-
-    def judged(self, system: Nbf, by: str = TRUTH) -> dict[str, float]:
-        """Table 3's measures over all who are to be judged by: mm, percent, radians."""
-        each = self.errors(system, by)
-        scale = {"joints": 1e3, "pckh": 1e2, "rotations": 1.0}
-        return {name: scale[name] * float(np.nanmean(values)) for name, values in each.items()}
-
-    def errors(self, system: Nbf, by: str) -> dict[str, np.ndarray]:
-        parts = [
-            system.errors(self.val.batch(rows, system.wants), self.val.segmented(rows, by))
-            for rows in torch.arange(len(self.val)).split(PEOPLE_A_FILE)
-        ]
-        return {name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}
-
-    def note(self, row: dict[str, Any]) -> None:
-        """Add a line to the file of runs, and show it."""
-        line = json.dumps(row | {"steps": self.steps})
-        with (self.out / RUNS).open("a") as file:
-            file.write(line + "\n")
-        print(line, flush=True)
+        found = []
+        for rows in torch.arange(len(people)).split(64):
+            batch = people.batch(rows, system.wants)
+            placement, larger = system.jittered(system.placement(batch))
+            seen = system.network.backbone(system.shown(batch, placement)).half()
+            found.append((seen, placement.scale, placement.offset, larger))
+        return Looked(*(torch.cat(columns) for columns in zip(*found, strict=True)))
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The runs so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def errors(system: Nbf, people: People, by: str) -> dict[str, np.ndarray]:
+    """Table 3's measures of everybody: metres, shares, radians."""
+    parts = [
+        system.errors(people.batch(rows, system.wants), people.segmented(rows, by))
+        for rows in torch.arange(len(people)).split(PEOPLE_A_FILE)
+    ]
+    return {name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}
 
 
-# --- The tables ------------------------------------------------------------------------------------------------
-
-INPUTS: dict[str, NbfConfig] = {
-    "RGB": replace(SMALL, shown="rgb"),
-    **{f"{n} parts": replace(SMALL, shown=f"parts{n}") for n in (1, 3, 6, 12, 24)},  # type: ignore[arg-type]
-    "12 parts, numbers": replace(SMALL, coding="numbers"),
-    **{f"{n} joints": replace(SMALL, shown=f"joints{n}") for n in (14, 24)},  # type: ignore[arg-type]
-    "RGB, held trunk": replace(SMALL, shown="rgb", backbone="blazepose", input_size=256),
-}
-LOSSES: dict[str, NbfConfig] = {
-    name: replace(SMALL, losses=NbfLosses(*weights))
-    for name, weights in {
-        "lat": (1.0, 0.0, 0.0), "lat + 3D": (1.0, 100.0, 0.0), "lat + 2D": (1.0, 0.0, 100.0),
-        "lat + 3D + 2D": (1.0, 100.0, 100.0), "3D": (0.0, 100.0, 0.0), "2D": (0.0, 0.0, 100.0),
-    }.items()
-} | {"lat + 3D + 2D, 91 landmarks": replace(SMALL, points="landmarks91")}  # fmt: skip
-LABELS: dict[str, NbfConfig] = {
-    f"{percent} %": replace(SMALL, share_3d=percent / 100, losses=NbfLosses(1.0, 0.0, 100.0))
-    for percent in (100, 50, 20, 10, 5, 2, 1, 0)
-}
+def judged(system: Nbf, people: People, by: str) -> dict[str, float]:
+    """Their means: mm, percent, radians."""
+    scale = {"joints": 1e3, "pckh": 1e2, "rotations": 1.0}
+    return {name: scale[name] * float(np.nanmean(each)) for name, each in errors(system, people, by).items()}
 
 
-def variants(table: str, configs: dict[str, NbfConfig]) -> Callable[[Experiment], None]:
-    """A table whose rows differ in their configuration alone."""
+def run(out: Path, steps: int, seeds: range, until: float) -> None:
+    """All cells that are not there yet, seed by seed."""
+    people, val = People.load(out / "train"), People.load(out / "val", JUDGED)
+    # Only these need what segmenters find; without it, all others are run.
+    compared = list(TABLES["Table 2"].values())
+    if missing := [name for name in SEGMENTERS if name not in val.found or name not in people.found]:
+        print(f"{out} has nothing that {missing[0]} found: Table 2 waits for `segmenters`", flush=True)
+    cells = names()
+    done = {(row["cell"], row["seed"], row["steps"]) for row in read(out / CELLS) if "steps" in row}
+    looked: Looked | None = None
+    for seed in seeds:
+        for cell, name in cells.items():
+            if (name, seed, steps) in done or (missing and cell in compared):
+                continue
+            if time.monotonic() > until:
+                print("time is up", flush=True)
+                return
+            held = name.endswith(HELD)
+            if held and looked is None:
+                looked = Looked.at(people)
+            system, seconds = train_body(cell, seed, steps, people, looked if held else None)
+            tested = {by: judged(system, val, by) for by in ((TRUTH, *SEGMENTERS) if cell in compared else (TRUTH,))}
+            note(out, {"cell": name, "seed": seed, "steps": steps, "cpu_seconds": round(seconds, 1), "on": tested})
+            if cell.by == list(SEGMENTERS)[-1] and seed == 0:
+                fig3(system, val, cell.by, out)
 
-    def run(on: Experiment) -> None:
-        for name, seed in on.runs(table, list(configs)):
-            on.body(name, seed, configs[name.partition(": ")[2]])
 
-    return run
+# --- Segmentations ---------------------------------------------------------------------------------------------
 
 
-def segmenters(on: Experiment) -> None:
-    """Train three, of one seed, and keep what they find in all crops."""
-    for name, config in SEGMENTERS.items():
-        if all((on.out / part / f"found_{name}.pt").exists() for part in ("train", "val")):
+def segmenters(out: Path) -> None:
+    """Train three, of one seed, on what the held trunk makes of the crops, and keep what they find in all crops."""
+    people = {part: People.load(out / part) for part in ("train", "val")}
+    torch.manual_seed(0)
+    system = SEGMENTER.build(kouros.load_body())
+    system.begin()
+    system.backbone.requires_grad_(False)
+    features = {part: trunk_features(system, those) for part, those in people.items()}
+    for name, width in SEGMENTERS.items():
+        if all((out / part / f"found_{name}.pt").exists() for part in people):
             continue
         torch.manual_seed(0)
-        system = config.build(kouros.load_body())
+        trunk = system.backbone
+        assert isinstance(trunk, MoveNetTrunk)
+        outputs = 1 + len(system.parts)
+        system.head = LightHead(trunk.layer_channels, trunk.layer_strides, outputs, width)
+        step = partial(segmenter_loss, system, people["train"], features["train"])
+        seconds = train(system, SEGMENTER_STEPS, epochs(len(people["train"]), SEGMENTER_BATCH, 0), step)
+        for part, seen in features.items():
+            save(found_in(system, people[part], seen), out / part / f"found_{name}.pt")
+        scores = quality_of(People.load(out / "val").found[name], people["val"])
+        size = sum(p.numel() for p in system.head.parameters())
+        note(out, {"segmenter": name, "numbers": size, "cpu_seconds": round(seconds, 1), **scores})
 
-        def step(rows: Tensor, system: Parts = system) -> Tensor:
-            return system.training_step(on.train.batch(rows, system.wants)).losses[0]
 
-        seconds = train(system, on.steps, 0, len(on.train), step)
-        for part, people in (("train", on.train), ("val", on.val)):
-            found = [
-                system.probabilities(people.batch(rows, system.wants).image).argmax(1).byte()
-                for rows in torch.arange(len(people)).split(PEOPLE_A_FILE)
-            ]
-            save(torch.cat(found), on.out / part / f"found_{name}.pt")
-        scores = quality_of(torch.cat(found), on.val)
-        on.note({"name": f"Segmenters: {name}", "seed": 0, "cpu_seconds": seconds, **scores})
+def segmenter_loss(system: Parts, people: People, features: Tensor, rows: Tensor) -> Tensor:
+    batch = people.batch(rows, replace(system.wants, image=False))
+    return system.training_step(replace(batch, features=features[rows].float())).losses[0]
+
+
+@torch.no_grad()
+def trunk_features(system: Parts, people: People) -> Tensor:
+    """Of all crops, in half precision."""
+    wants = system.wants
+    chunks = [system.features(people.batch(rows, wants).image).half() for rows in torch.arange(len(people)).split(64)]
+    return torch.cat(chunks)
+
+
+@torch.no_grad()
+def found_in(system: Parts, people: People, features: Tensor) -> Tensor:
+    """The likeliest part of each pixel, uint8."""
+    side = system.wants.map_size(CROP)
+    found = []
+    for rows in torch.arange(len(people)).split(64):
+        maps = system.seen_maps(replace(people.known[rows], features=features[rows].float()))
+        found.append(system.head(maps, (side, side)).argmax(1).byte())
+    return torch.cat(found)
+
+
+def true_parts(people: People) -> Tensor:
+    """What segmenters are judged by: (people, 64, 64)."""
+    truth = people.batch(torch.arange(len(people)), Wants(image=False, parts=(PARTS12.name,), stride=2)).dense
+    assert truth is not None
+    return truth.labels[PARTS12.name]
 
 
 def quality_of(found: Tensor, people: People) -> dict[str, float]:
     """IoU and F1, percent, means over the twelve parts of the pooled pixels."""
-    truth = people.batch(torch.arange(len(people)), Wants(image=False, parts=(PARTS12.name,), stride=2)).dense
-    assert truth is not None
-    confusion = confusion_matrix(found.long(), truth.labels[PARTS12.name], 1 + len(PARTS12))
-    scores = segmentation_scores(confusion)
+    scores = segmentation_scores(confusion_matrix(found.long(), true_parts(people), 1 + len(PARTS12)))
     return {
         "iou": 100 * float(scores.iou_per_class[1:].nanmean()),
         "f1": 100 * float(scores.f1_per_class[1:].nanmean()),
     }
 
 
-def quality(on: Experiment) -> None:
-    """Train on the segmentations of each and on the truth, test on all; and Fig. 3 of the best one's."""
-    sources = [*SEGMENTERS, TRUTH]
-    missing = [name for name in SEGMENTERS if name not in on.val.found]
-    if missing:
-        raise SystemExit(f"{on.out} has nothing that {missing[0]} found; run `segmenters` first.")
-    best = list(SEGMENTERS)[-1]
-    for name, seed in on.runs("Table 2", sources):
-        by = name.partition(": ")[2]
-        system = on.body(name, seed, SMALL, by)
-        for tested in SEGMENTERS:
-            on.note({"name": f"Table 2, {by} on {tested}", "seed": seed, **on.judged(system, tested)})
-        if by == best and seed == 0:
-            fig3(system, on, best)
-
-
 @torch.no_grad()
-def fig3(system: Nbf, on: Experiment, by: str) -> None:
+def fig3(system: Nbf, people: People, by: str, out: Path) -> None:
     """Of each picture F1, error, and how far the true pose is from the mean pose."""
-    truth = on.val.batch(torch.arange(len(on.val)), Wants(image=False, parts=(PARTS12.name,), stride=2)).dense
-    assert truth is not None
-    f1 = part_scores(on.val.found[by].long(), truth.labels[PARTS12.name], 1 + len(PARTS12)).f1
+    f1 = part_scores(people.found[by].long(), true_parts(people), 1 + len(PARTS12)).f1
     body = system.body
-    pose = on.val.known.pose[:, 3:]
+    pose = people.known.pose[:, 3:]
     joints, upright = (body.joint_positions(body_pose=p) for p in (pose, load_gmm().mean().float()[None]))
     away = (joints - upright).norm(dim=-1).mean(1)
-    arrays = {"f1": f1.numpy(), "joints": on.errors(system, by)["joints"], "away": away.numpy()}
-    write_file(on.out / FIG3, npz_bytes(arrays))
+    arrays = {"f1": f1.numpy(), "joints": errors(system, people, by)["joints"], "away": away.numpy()}
+    write_file(out / FIG3, npz_bytes(arrays))
 
 
 # --- Report ----------------------------------------------------------------------------------------------------
 
 
 def report(out: Path) -> None:
-    """Means and standard deviations over seeds; plots of Table 4 and Fig. 3."""
-    rows = defaultdict(list)
-    for row in read(out / RUNS):
-        rows[row["name"]].append(row)
+    """Means and standard deviations over seeds, as Markdown; plots of Table 4 and Fig. 3."""
+    runs, found = defaultdict(list), {}
+    for row in read(out / CELLS):
+        if "segmenter" in row:
+            found[row["segmenter"]] = row
+        else:
+            runs[row["cell"]].append(row)
+    cells = names()
 
-    def cell(name: str, key: str, digits: int = 1) -> str:
-        values = [row[key] for row in rows.get(name, []) if key in row]
-        if not values:
-            return "-"
-        return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+    def shown(cell: Cell, key: str, digits: int = 1, by: str = TRUTH) -> str:
+        values = [row["on"][by][key] for row in runs[cells[cell]] if by in row["on"]]
+        spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+        return f"{mean(values):.{digits}f}{spread}" if values else "-"
 
-    console = Console(width=140)
-    for title, names in (("Table 1", INPUTS), ("Table 3", LOSSES), ("Table 4", LABELS)):
-        table = Table(title, "seeds", "joints3D, mm", "PCKh, %", "quat, rad")
-        for name in names:
-            full = f"{title}: {name}"
-            cells = (cell(full, "joints"), cell(full, "pckh"), cell(full, "rotations", 3))
-            table.add_row(name, str(len(rows.get(full, []))), *cells)
-        console.print(table)
-    table = Table("segmenter", "IoU, %", "F1, %")
-    for name in SEGMENTERS:
-        table.add_row(name, cell(f"Segmenters: {name}", "iou"), cell(f"Segmenters: {name}", "f1"))
-    console.print(table)
-    sources = [*SEGMENTERS, TRUTH]
-    table = Table("Table 2: joints3D, mm; tested on", *(f"trained on {name}" for name in sources))
-    for tested in sources:
-        runs = (f"Table 2: {by}" if tested == TRUTH else f"Table 2, {by} on {tested}" for by in sources)
-        table.add_row(tested, *(cell(run, "joints") for run in runs))
-    console.print(table)
-    draw(rows, out)
+    def table(*rows: Sequence[str]) -> None:
+        print("\n" + "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])))
+
+    seeds, steps = ({row[key] for rows in runs.values() for row in rows} for key in ("seed", "steps"))
+    print(f"seeds: {sorted(seeds)}; steps: {sorted(steps)}")
+    for title in ("Table 1", "Table 3", "Table 4"):
+        measures = ("joints3D, mm", "PCKh, %", "quat, rad")
+        table(
+            (title, *measures),
+            *(
+                (name, shown(cell, "joints"), shown(cell, "pckh"), shown(cell, "rotations", 3))
+                for name, cell in TABLES[title].items()
+            ),
+        )
+    table(
+        ("segmenter", "numbers in its head", "IoU, %", "F1, %"),
+        *((name, f"{row['numbers']:,}", f"{row['iou']:.1f}", f"{row['f1']:.1f}") for name, row in found.items()),
+    )
+    trained = TABLES["Table 2"]
+    table(
+        ("Table 2, joints3D, mm", *(f"trained on {name}" for name in trained)),
+        *((f"tested on {by}", *(shown(cell, "joints", by=by) for cell in trained.values())) for by in trained),
+    )
+    draw([(int(name.partition(" ")[0]), runs[cells[cell]]) for name, cell in TABLES["Table 4"].items()], out)
 
 
-def draw(rows: dict[str, list[dict[str, Any]]], out: Path) -> None:
+def draw(shares: Sequence[tuple[int, list[dict[str, Any]]]], out: Path) -> None:
     """Error over the share of 3D labels, and over the quality of each segmentation."""
     import matplotlib
 
@@ -370,23 +466,27 @@ def draw(rows: dict[str, list[dict[str, Any]]], out: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    shares = [(int(name.partition(" ")[0]), rows.get(f"Table 4: {name}", [])) for name in LABELS]
-    known = [(share, [row["joints"] for row in runs]) for share, runs in shares if runs]
+    known = [(share, [row["on"][TRUTH]["joints"] for row in rows]) for share, rows in shares if rows]
     left.errorbar(
         [max(share, 0.5) for share, _ in known],
         [mean(values) for _, values in known],
         [stdev(values) if len(values) > 1 else 0 for _, values in known],
         marker="o",
+        capsize=3,
     )
     left.set_xscale("log")
     left.set_xlabel("samples with 3D labels, % (0 is drawn at 0.5)")
     left.set_ylabel("joints3D, mm")
     if (out / FIG3).exists():
         with np.load(out / FIG3) as file:
-            dots = right.scatter(file["f1"], 1e3 * file["joints"], c=1e3 * file["away"], s=6, cmap="viridis_r")
+            f1, joints, away = file["f1"], 1e3 * file["joints"], 1e3 * file["away"]
+        dots = right.scatter(f1, joints, c=away, s=6, cmap="viridis_r")
         figure.colorbar(dots, ax=right, label="joints from those of the mean pose, mm")
         right.set_xlabel("F1 of the segmentation")
         right.set_ylabel("joints3D, mm")
+        for name, values in (("F1", f1), ("distance from the mean pose", away)):
+            kept = np.isfinite(values) & np.isfinite(joints)
+            print(f"rank correlation of the error with {name}: {spearmanr(values[kept], joints[kept]).statistic:.2f}")
     figure.savefig(out / "nbf.png", dpi=110)
     print(f"wrote {out / 'nbf.png'}")
 
@@ -396,32 +496,24 @@ def draw(rows: dict[str, list[dict[str, Any]]], out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    runs: dict[str, Callable[[Experiment], None]] = {
-        "inputs": variants("Table 1", INPUTS),
-        "segmenters": segmenters,
-        "quality": quality,
-        "losses": variants("Table 3", LOSSES),
-        "labels": variants("Table 4", LABELS),
-    }
-    parser.add_argument("what", choices=("look", *runs, "report"))
+    parser.add_argument("what", choices=("look", "segmenters", "run", "report"))
     parser.add_argument("--data", type=Path, help="folder of synthetic people to train on")
     parser.add_argument("--val", type=Path, help="folder of synthetic people to be judged by")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--views", type=float, default=1, help="augmentations of each person, in the mean")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--views", type=float, default=0.568, help="augmentations of each person, in the mean")
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", default="0/1", help="K/N: of N processes that share the runs, this is the K-th")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no cell after so many")
     given = parser.parse_args()
     if given.what == "look":
         look(SyntheticSource(given.data), given.out / "train", given.views)
         look(SyntheticSource(given.val), given.out / "val", None)
-    elif given.what == "report":
-        report(given.out)
+    elif given.what == "segmenters":
+        segmenters(given.out)
+    elif given.what == "run":
+        run(given.out, given.steps, range(given.seeds), time.monotonic() + 60 * given.minutes)
     else:
-        share, among = map(int, given.only.split("/"))
-        train_on, val = (People.load(given.out / part) for part in ("train", "val"))
-        on = Experiment(train_on, val, given.out, given.steps, range(given.seeds), (share, among))
-        runs[given.what](on)
+        report(given.out)
 
 
 if __name__ == "__main__":

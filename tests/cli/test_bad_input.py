@@ -49,6 +49,9 @@ def test_json_has_a_line_for_each_photo_and_nothing_else(bad_photos, tmp_path: P
         (["reconstruct", "a.jpg", "--format", "fbx"], "fbx"),
         (["reconstruct", "a.jpg", "--boxes", "1", "2", "3"], "boxes"),
         (["fit", "k.json", "--image-size", "0", "5"], "--image-size"),
+        (["fit", "k.json", "--focal-length", "1e300"], "--focal-length must be 1 to 10,000,000 pixels"),
+        (["fit", "k.json", "--camera", "1e300", "1e300", "3", "4"], "focal length must be 1 to 10,000,000 pixels"),
+        (["fit", "k.json", "--camera", "900", "900", "1e30", "4"], "principal point"),
         (["fit", "k.json", "--keypoint-set", "body26"], "halpe26"),
         (["nothing"], "nothing"),
         ([], "subcommand"),
@@ -170,3 +173,26 @@ def test_a_folder_that_takes_no_files_is_refused_before_anything_is_computed(tmp
         assert "nothing can be written there" in capsys.readouterr().err
     assert main(["fit", "k.json", "--out", str(tmp_path / "new" / "out")]) == 1
     assert not (tmp_path / "new").exists()  # trying leaves nothing
+
+
+def test_a_body_that_cannot_place_the_points_is_refused_before_anything_is_computed(tmp_path: Path, capsys):
+    """Sixty vertices are a body, but of a mesh on which no keypoint set has its places."""
+    rng = np.random.default_rng(0)
+    parents = [2**32 - 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
+    shares = rng.dirichlet(np.ones(24), 60)
+    arrays = {
+        "v_template": rng.uniform(-1, 1, (60, 3)), "shapedirs": rng.normal(0, 0.01, (60, 3, 10)),
+        "posedirs": np.zeros((60, 3, 207)), "J_regressor": rng.dirichlet(np.ones(60), 24), "weights": shares,
+        "f": rng.integers(0, 60, (99, 3)), "kintree_table": np.array([parents, range(24)]),
+    }  # fmt: skip
+    body = tmp_path / "sixty.npz"
+    np.savez(body, **arrays)
+    photo, out = tmp_path / "a.png", tmp_path / "out"
+    Image.new("RGB", (64, 64)).save(photo)
+    assert main(["reconstruct", str(photo), "--body", str(body), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --body {body}: This body cannot place the keypoint set 'openpose25'")
+    keypoints = tmp_path / "k.json"
+    keypoints.write_text(json.dumps({"people": [{"pose_keypoints_2d": rng.uniform(9, 90, 75).tolist()}]}))
+    assert main(["fit", str(keypoints), "--image-size", "99", "99", "--body", str(body), "--out", str(out)]) == 1
+    assert "This body cannot place the keypoint set 'openpose25'" in capsys.readouterr().err

@@ -39,9 +39,9 @@ def test_where_the_truth_is_known_errors_are_told(tmp_path: Path, capsys):
 
 def test_nobody_no_system_and_a_system_twice(tmp_path: Path, capsys):
     Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
-    assert main(["compare", str(tmp_path / "black.png"), "--out", str(tmp_path)]) == 1
+    assert main(["compare", str(tmp_path / "black.png"), "--systems", "default", "--out", str(tmp_path)]) == 1
     assert "no person was found" in capsys.readouterr().err
     assert main(["compare", str(DEMO), "--systems", "default", "default"]) == 2
     assert "names default twice" in capsys.readouterr().err
-    assert main(["compare", str(DEMO), "--systems", "spin"]) == 1
-    assert "no weights of SPIN come with kouros" in capsys.readouterr().err
+    assert main(["compare", str(DEMO), "--systems", "nbf-parts"]) == 1
+    assert "no weights of Neural Body Fitting, parts come with kouros" in capsys.readouterr().err

@@ -90,8 +90,8 @@ def test_systems_that_are_none_are_refused(tmp_path: Path, free_body):
         estimator_of("defualt", None)
     with pytest.raises(ValueError, match="a body means nothing to blazepose"):
         estimator_of("blazepose", free_body)
-    with pytest.raises(ValueError, match="no weights of SPIN come with kouros; train some"):
-        estimator_of("spin", None)
+    with pytest.raises(ValueError, match="no weights of Neural Body Fitting, parts come with kouros; train some"):
+        estimator_of("nbf-parts", None)
 
 
 def test_mediapipe_is_asked_for_by_name_where_it_is_missing():

@@ -53,7 +53,7 @@ def test_a_picture_of_half_the_size_has_half_the_numbers_and_one_of_another_shap
     [
         ([1, 2, 3], "fx, fy, cx, cy or a 3 x 3"),
         ("no", "fx, fy, cx, cy or a 3 x 3"),
-        ([0, 5, 1, 1], "positive focal lengths"),
+        ([0, 5, 1, 1], "focal length must be 1 to 10,000,000"),
         ([float("nan"), 5, 1, 1], "finite"),
         ([100, 9000, 1, 1], "of no camera"),
         (np.eye(3)[::-1], "is not"),

@@ -75,7 +75,7 @@ def test_cmyk_grey_palette_and_animation_become_rgb():
 
 def test_focal_length_of_full_frame_optics_is_in_pixels_of_the_diagonal():
     exif = Image.Exif()
-    exif.get_ifd(0x8769)[0xA405] = 50
+    exif[0x8769] = {0xA405: 50}
     photo = read_image(encoded(Image.new("RGB", (360, 240)), "JPEG", exif=exif))
     assert photo.focal_length_px == pytest.approx(500)  # 36 mm are 360 pixels, so 50 mm are 500
     assert "35mm" in photo.focal_source
@@ -83,8 +83,7 @@ def test_focal_length_of_full_frame_optics_is_in_pixels_of_the_diagonal():
 
 def test_focal_length_from_the_sensors_density_follows_a_scaled_picture():
     exif = Image.Exif()
-    fields = exif.get_ifd(0x8769)
-    fields[0x920A], fields[0xA20E], fields[0xA210], fields[0xA002] = 5.0, 200.0, 4, 400
+    exif[0x8769] = {0x920A: 5.0, 0xA20E: 200.0, 0xA210: 4, 0xA002: 400}
     photo = read_image(encoded(Image.new("RGB", (200, 100)), "JPEG", exif=exif))
     assert photo.focal_length_px == pytest.approx(500)  # 200 px/mm on 400 px; half of that here
 

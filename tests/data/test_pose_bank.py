@@ -1,6 +1,7 @@
 """Imported motions: made again when asked otherwise, their splits, and the bank of poses made of them."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +29,35 @@ def aist(folder: Path, name: str = "gBR_sBM_cAll_d04_mBR0_ch01") -> Path:
     return path
 
 
-def test_motions_are_made_again_at_another_rate_or_from_another_file(tmp_path):
-    aist(tmp_path)
-    out = tmp_path / "out"
+def test_motions_are_made_again_when_their_file_changes_and_never_written_over_by_others(tmp_path):
+    path, out = aist(tmp_path), tmp_path / "out"
     assert import_aist(tmp_path, out).rows == 6
     assert import_aist(tmp_path, out).resumed_units == 1
-    report = import_aist(tmp_path, out, frame_rate=60.0)
-    assert (report.rows, report.resumed_units) == (12, 0)
-    path = aist(tmp_path)
-    path.write_bytes(path.read_bytes() + b" ")  # another size: another file
-    assert import_aist(tmp_path, out, frame_rate=60.0).resumed_units == 0
+    with pytest.raises(DatasetError, match="is there already, made with another frame_rate; name another --out"):
+        import_aist(tmp_path, out, frame_rate=60.0)
+    path.write_bytes(path.read_bytes() + b" ")  # another size: the file has changed
+    assert import_aist(tmp_path, out).resumed_units == 0
+    other = tmp_path / "other"
+    (other / "motions").mkdir(parents=True)
+    (other / "motions" / path.name).write_bytes(path.read_bytes() + b"  ")
+    with pytest.raises(DatasetError, match=rf"is there already, made from {path}"):
+        import_aist(other, out)
+    mine = out / f"{path.stem}.npz"
+    mine.write_bytes(b"something of mine")
+    with pytest.raises(DatasetError, match="is no clip of an import, or damaged"):
+        import_aist(tmp_path, out)
+    assert mine.read_bytes() == b"something of mine"
+
+
+def test_a_bank_of_other_motions_is_not_written_over(tmp_path):
+    aist(tmp_path)
+    import_aist(tmp_path, tmp_path / "clips")
+    first = make_pose_bank(tmp_path / "clips", tmp_path)
+    assert make_pose_bank(tmp_path / "clips", tmp_path) == first
+    (clip,) = (tmp_path / "clips").iterdir()
+    shutil.copy(clip, clip.with_name("another.npz"))
+    with pytest.raises(DatasetError, match=r"diverse_frames\.npz is there already"):
+        make_pose_bank(tmp_path / "clips", tmp_path)
 
 
 def test_aist_dancer_is_in_the_name(tmp_path):

@@ -11,9 +11,9 @@ import kouros
 from kouros.body.keypoints import COCO17
 from kouros.detection import find_people
 from kouros.detection.model_files import Network, packaged_movenet
-from kouros.detection.movenet import Thunder, packed_features
+from kouros.detection.movenet import Thunder
 from kouros.detection.regions import Pyramid, Region
-from kouros.networks.movenet import MoveNetTrunk
+from kouros.networks.movenet import MoveNetTrunk, packed_features
 from kouros.networks.tflite_writing import answering_too
 from kouros.systems.backbone_weights import begin_backbone
 
@@ -50,10 +50,10 @@ def test_features_are_the_trunks_maps():
 def test_a_place_at_stride_32_lies_in_its_four_quarters():
     coarsest = torch.arange(560.0)[None, :, None, None] + 3 * torch.arange(64.0).view(1, 1, 8, 8)
     heat, *maps = (torch.zeros(1, c, side, side) for c, side in ((17, 64), (40, 64), (56, 32), (168, 16)))
-    packed = packed_features(heat, [*maps, coarsest])[..., 281:]
+    packed = packed_features(heat, [*maps, coarsest])[0, ..., 281:]
     for row, column in ((0, 0), (3, 5)):
         quarters = packed[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-        assert np.array_equal(np.sort(quarters.ravel()), coarsest[0, :, row, column].half().numpy())
+        assert torch.equal(quarters.flatten().sort().values, coarsest[0, :, row, column])
 
 
 def test_found_people_have_depths_about_their_hips():

@@ -1,6 +1,7 @@
-"""Run by a Python that has bpy: opens an animated GLB and a BVH, and says where their bones begin, y up.
+"""Run by a Python that has bpy: opens an animated GLB, BVH or USD, and says where its bones begin, y up.
 
-``python blender_joints.py GLB BVH RATE SECOND [SECOND ...]``; a line of JSON each: bone to place, second by second.
+``python blender_joints.py RATE SECOND,SECOND,... FILE [FILE ...]``; a line of JSON each: bone to place, second by
+second.
 """
 
 import json
@@ -26,16 +27,19 @@ def places(seconds: list[float], rate: float, first: int) -> list[dict[str, list
     return found
 
 
-def main(glb: str, bvh: str, rate: float, seconds: list[float]) -> None:
-    for path, first in ((glb, 0), (bvh, 1)):
+def main(rate: float, seconds: list[float], paths: list[str]) -> None:
+    for path in paths:
         bpy.ops.wm.read_factory_settings(use_empty=True)
         bpy.context.scene.render.fps = round(rate)
-        if path == glb:
+        kind = path.rsplit(".", 1)[1]
+        if kind == "glb":
             bpy.ops.import_scene.gltf(filepath=path)
-        else:
+        elif kind == "bvh":
             bpy.ops.import_anim.bvh(filepath=path)
-        print("JOINTS " + json.dumps(places(seconds, rate, first)))
+        else:
+            bpy.ops.wm.usd_import(filepath=path)
+        print("JOINTS " + json.dumps(places(seconds, rate, 1 if kind == "bvh" else 0)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), [float(s) for s in sys.argv[4:]])
+    main(float(sys.argv[1]), [float(s) for s in sys.argv[2].split(",")], sys.argv[3:])

@@ -1,5 +1,6 @@
 """Files of a film's people say the same motion: read back by plain readers, joints lie where they were."""
 
+import importlib.util
 import io
 import json
 import os
@@ -17,9 +18,10 @@ from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.skeleton import JOINT_NAMES, PARENTS
 from kouros.data.mocap.amass import read_amass
 from kouros.export.animation import animated_glb_bytes
-from kouros.export.bvh import bvh_text
+from kouros.export.bvh import bvh_text, joint_names
+from kouros.export.glb import RiggedMesh
 from kouros.export.motions import Motion
-from kouros.export.tracks import amass_bytes, joints_csv, json_lines, trc_text, video_arrays
+from kouros.export.tracks import amass_bytes, joints_2d, joints_csv, json_lines, trc_text, video_arrays
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.tilt import upright_rotation
 from kouros.pipeline.upright import World
@@ -236,29 +238,78 @@ def test_a_motion_of_one_frame_stays_one(track, world):
     assert len(PARENTS) == one.turns.shape[1]
 
 
+def test_usd_has_the_joints_and_the_skin_where_they_are(track, world, tmp_path: Path):
+    pxr = pytest.importorskip("pxr", reason="usd-core is not installed")
+    from pxr import Usd, UsdGeom, UsdSkel
+
+    from kouros.export.usd import usd_bytes
+
+    path = tmp_path / "a.usd"
+    path.write_bytes(usd_bytes([track], world, RATE, "mixamo", start=float(track.times[0])))
+    stage = Usd.Stage.Open(str(path))
+    assert UsdGeom.GetStageUpAxis(stage) == "Y" and UsdGeom.GetStageMetersPerUnit(stage) == 1
+    assert (stage.GetTimeCodesPerSecond(), stage.GetStartTimeCode(), stage.GetEndTimeCode()) == (RATE, 0, 6)
+    cache, root = UsdSkel.Cache(), UsdSkel.Root(stage.GetPrimAtPath("/film/person_1"))
+    assert cache.Populate(root, Usd.PrimDefaultPredicate)
+    skeleton = cache.GetSkelQuery(UsdSkel.Skeleton(stage.GetPrimAtPath("/film/person_1/skeleton")))
+    assert list(skeleton.GetJointOrder())[1] == "mixamorig_Root/mixamorig_Hips"
+    mesh = stage.GetPrimAtPath("/film/person_1/mesh")
+    skinning, points = cache.GetSkinningQuery(mesh), UsdGeom.Mesh(mesh).GetPointsAttr().Get()
+    for row in (0, 3, 5):
+        code = round(float(track.times[row] - track.times[0]) * RATE)
+        placed = np.array(skeleton.ComputeJointSkelTransforms(code))
+        np.testing.assert_allclose(placed[1:, 3, :3], track.in_world(world)[row], atol=2e-5)
+        moved = type(points)(points)
+        assert skinning.ComputeSkinnedPoints(skeleton.ComputeSkinningTransforms(code), moved, code)
+        # Without the blend shapes of the pose, which no skeleton moves, the skin is the body's to some centimetres.
+        skin = world.place(track.person(row).vertices, 0).numpy()
+        corners = RiggedMesh.of(track.body).source
+        away = np.linalg.norm(np.array(moved) - skin[corners], axis=1)
+        assert np.median(away) < 0.005 and away.max() < 0.08
+    camera = UsdGeom.Camera(stage.GetPrimAtPath("/film/camera"))
+    frustum = camera.GetCamera(0).frustum
+    # What is in the middle of the frustum's window at a joint's place is the joint in the picture.
+    view, projection = np.array(frustum.ComputeViewMatrix()), np.array(frustum.ComputeProjectionMatrix())
+    at = np.append(track.in_world(world)[0, 15], 1.0) @ view @ projection
+    seen = joints_2d(track)[0, 15]
+    np.testing.assert_allclose((at[:2] / at[3] * [0.5, -0.5] + 0.5) * 320, seen, atol=0.01)
+    assert pxr is not None
+    with pytest.raises(ValueError, match="nobody"):
+        usd_bytes([], world, RATE)
+
+
 @pytest.mark.slow
-def test_blender_sees_the_joints_where_they_are(track, world, tmp_path: Path):
+@pytest.mark.parametrize("names", ["smpl", "mixamo", "cmu", "vrm", "unreal"])
+def test_blender_sees_the_joints_where_they_are(names: str, track, world, tmp_path: Path):
     """Wants a Python with bpy, in an environment of its own: ``KOUROS_BLENDER_PYTHON=that/bin/python``."""
     python = os.environ.get("KOUROS_BLENDER_PYTHON")
     if not python:
         pytest.skip("KOUROS_BLENDER_PYTHON names no Python with bpy")
-    motion = Motion.of(track, world)
-    glb, bvh = tmp_path / "a.glb", tmp_path / "a.bvh"
-    glb.write_bytes(animated_glb_bytes([track], world, start=float(track.times[0])))
-    bvh.write_text(bvh_text(motion, RATE))
+    motion, start = Motion.of(track, world), float(track.times[0])
+    rig = "smpl" if names == "cmu" else names
+    files = {tmp_path / "a.bvh": (bvh_text(motion, RATE, names).encode(), names)}
+    files[tmp_path / "a.glb"] = animated_glb_bytes([track], world, rig, start=start), rig
+    if importlib.util.find_spec("pxr") is not None:
+        from kouros.export.usd import usd_bytes
+
+        files[tmp_path / "a.usd"] = usd_bytes([track], world, RATE, rig, start=start), rig
+    for path, (data, _) in files.items():
+        path.write_bytes(data)
     script = Path(__file__).with_name("blender_joints.py")
     seconds = (track.times - track.times[0]).tolist()
     ran = subprocess.run(
-        [python, script, glb, bvh, str(RATE), *map(str, seconds)],
+        [python, script, str(RATE), ",".join(map(str, seconds)), *files],
         capture_output=True,
         text=True,
         check=True,
         timeout=200,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )
     answers = [
         json.loads(line.removeprefix("JOINTS ")) for line in ran.stdout.splitlines() if line.startswith("JOINTS")
     ]
-    assert len(answers) == 2
-    for frames in answers:
-        seen = np.array([[places[name] for name in JOINT_NAMES] for places in frames])
-        np.testing.assert_allclose(seen, track.in_world(world), atol=1e-3)
+    assert len(answers) == len(files)
+    for frames, (path, (_, called)) in zip(answers, files.items(), strict=True):
+        joints = [name.replace(":", "_") if path.suffix == ".usd" else name for name in joint_names(called)]
+        seen = np.array([[places[name] for name in joints] for places in frames])
+        np.testing.assert_allclose(seen, track.in_world(world), atol=1e-3, err_msg=path.name)

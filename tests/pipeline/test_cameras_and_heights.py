@@ -1,14 +1,22 @@
 """What people know of the camera and of who stands before it goes into the result."""
 
+import pickle
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
 import kouros
+from kouros.body.files import shared_body
+from kouros.body.growth import GROWN, child_betas, child_body
 from kouros.body.stature import of_stature, stature
 from kouros.data.calibration import Calibration
+from kouros.export.glb import glb_bytes
+from kouros.export.results import npz_bytes
 from kouros.notes import collected
+from kouros.pipeline.person import Person
 from kouros.pipeline.upright import world_of
 
 SIZE = (1000, 800)
@@ -69,12 +77,14 @@ def test_a_body_has_the_height_that_is_asked_for(free_body, height: float):
 
 @pytest.mark.parametrize(("height", "distance"), [(1.05, 3.0), (1.5, 4.0), (1.95, 5.0)])
 def test_whose_height_is_known_stands_at_the_right_distance(free_body, height: float, distance: float):
-    betas = of_stature(free_body, torch.zeros(1, 10), torch.tensor([height]))
-    points = _standing(free_body, betas, torch.tensor([[0.1, 0.1, distance]]))
+    body, betas = free_body, of_stature(free_body, torch.zeros(1, 10), torch.tensor([height]))
+    if height < GROWN:
+        body, betas = child_body(), child_betas(height)[None]
+    points = _standing(body, betas, torch.tensor([[0.1, 0.1, distance]]))
     pixels = _seen(FOCAL * points[:, :2] / points[:, 2:] + np.array(SIZE) / 2)
     with collected() as notes:
         (person,) = kouros.fit(pixels, "openpose25", image_size=SIZE, focal_length=FOCAL, height=height)
-    assert any("child" in note for note in notes) == (height < 1.35)
+    assert any("average child of that height, 4 years" in note for note in notes) == (height < GROWN)
     assert float(stature(person.body, person.betas[None])) == pytest.approx(height, abs=2e-3)
     assert float(person.joints[0, 2]) == pytest.approx(distance, rel=0.06)
     assert person.reprojection_error < 8
@@ -84,6 +94,35 @@ def test_whose_height_is_known_stands_at_the_right_distance(free_body, height: f
     (nothing,) = kouros.fit(pixels, "openpose25", image_size=SIZE)
     assert nothing.distance_spread > 0.3
     assert abs(float(untold.joints[0, 2]) - distance) > abs(float(person.joints[0, 2]) - distance)
+
+
+@pytest.mark.parametrize("height", [0.6, 0.9, 1.2, GROWN])
+def test_children_have_their_height_and_larger_heads(height: float):
+    """In the population, measured from crown to neck joint: 21 % of a newborn's height, 15 % of an adult's."""
+    body, betas = child_body(), child_betas(height)[None]
+    assert float(stature(body, betas)) == pytest.approx(height, abs=5e-3)
+    rest = body(betas=betas, body_pose=torch.zeros(1, 69))
+    crown, neck = float(rest.vertices[0, :, 1].max()), float(rest.joints[0, 12, 1])
+    assert (crown - neck) / height == pytest.approx(
+        np.interp(height, [0.6, 1.04, 1.35], [0.209, 0.176, 0.164]), abs=0.02
+    )
+    assert torch.equal(child_body().shapedirs[..., :10], shared_body().shapedirs)
+
+
+def test_a_child_among_adults_comes_back_from_its_files(points, tmp_path: Path):
+    pixels = _seen(FOCAL * points[:, :2] / points[:, 2:] + np.array(SIZE) / 2)
+    both = np.stack([pixels, pixels + np.array([200, 0, 0])])
+    with collected():
+        people = kouros.fit(both, "openpose25", image_size=SIZE, focal_length=FOCAL, height=[1.0, None])
+    assert [len(person.betas) for person in people] == [14, 10]
+    world = world_of(people)
+    (tmp_path / "a.npz").write_bytes(npz_bytes(people, world))
+    again = Person.from_npz(tmp_path / "a.npz")
+    for person, same in zip(people, again, strict=True):
+        np.testing.assert_allclose(same.vertices, person.vertices, atol=1e-5)
+        assert same.height_known == person.height_known == person.to_dict()["height_known"]
+    assert pickle.loads(pickle.dumps(people[0])) == people[0]
+    assert glb_bytes(people, world)
 
 
 def test_heights_must_be_heights_of_the_people(points):

@@ -50,7 +50,8 @@ def load_body(
 
     Args:
         path: an SMPL file, ``.pkl`` as distributed or ``.npz``, of any gender; None for the free body.
-        num_betas: how many shape coefficients to use; by default 10, or all if there are fewer.
+        num_betas: how many shape coefficients to use; by default 10, or all if there are fewer. Of the free body four
+            more describe growth (`kouros.body.growth`).
         dtype: of the body's arrays and of what it computes.
         extra_regressor: SPIN's ``J_regressor_extra.npy``, for lsp14, mpii16 and spin49 on an SMPL body; by default
             the file of this name beside the body's, if there is one.
@@ -172,9 +173,12 @@ def _free_body(file: _File, num_betas: int | None, dtype: torch.dtype) -> BodyAr
     row, col, share = entries("J_regressor", NUM_JOINTS)
     regressor = torch.zeros(NUM_JOINTS, count, dtype=dtype)
     uv = file.floats("uv", dtype, None, 2)
+    shapedirs = file.converted("shapedirs", _chosen(file, num_betas), dtype)
+    growing = shapedirs.shape[-1] - DEFAULT_BETAS
     return BodyArrays(
         v_template=v_template,
-        shapedirs=file.converted("shapedirs", _chosen(file, num_betas), dtype),
+        shapedirs=shapedirs,
+        joints_of_last=file.floats("growth_joints", dtype, NUM_JOINTS, 3, None)[..., :growing] if growing > 0 else None,
         posedirs=file.floats("posedirs", dtype, count, 3, _NUM_FEATURES),
         joint_regressor=regressor.index_put_((row, col), share, accumulate=True),
         # Stored in few digits; in the body's own precision they sum to 1 again.
@@ -233,7 +237,10 @@ def _check_skeleton(file: _File) -> None:
 
 def _chosen(file: _File, num_betas: int | None) -> Tensor:
     """The first ``num_betas`` shape directions."""
-    shapedirs = file.array("shapedirs", len(file.array("v_template", None, 3)), 3, None)
+    count = len(file.array("v_template", None, 3))
+    shapedirs = file.array("shapedirs", count, 3, None)
+    if "growth_dirs" in file.values:
+        shapedirs = np.concatenate([shapedirs, file.array("growth_dirs", count, 3, None)], axis=-1)
     available = shapedirs.shape[-1]
     chosen = min(available, DEFAULT_BETAS) if num_betas is None else num_betas
     if not 1 <= chosen <= available:

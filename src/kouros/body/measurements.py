@@ -122,11 +122,11 @@ def _cut(vertices: Float[np.ndarray, "verts 3"], faces: np.ndarray, height: floa
     Raises:
         ValueError: they do not.
     """
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    a, b = vertices[edges[:, 0]], vertices[edges[:, 1]]
-    crossing: Bool[np.ndarray, " edges"] = (a[:, 1] > height) != (b[:, 1] > height)
+    above = (vertices[:, 1] > height)[faces]
+    following = np.roll(above, -1, axis=1)
+    crossing: Bool[np.ndarray, "faces 3"] = above != following
     if crossing.sum() < 6:
         raise ValueError("this body has no skin around its trunk, so it cannot be measured.")
-    a, b = a[crossing], b[crossing]
+    a, b = vertices[faces[crossing]], vertices[np.roll(faces, -1, axis=1)[crossing]]
     share = ((height - a[:, 1]) / (b[:, 1] - a[:, 1]))[:, None]
     return (a + share * (b - a))[:, [0, 2]]

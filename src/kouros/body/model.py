@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kouros.body import posing
-from kouros.body.keypoints import keypoint_set
+from kouros.body.keypoints import UnknownSetError, keypoint_set
 from kouros.body.lbs import pose_feature, rest_to_posed
 from kouros.body.regressors import KeypointRegressor, KeypointRows
 from kouros.body.skeleton import NUM_JOINTS, PARENTS
@@ -29,6 +29,8 @@ class BodyArrays:
     keypoint_rows: Mapping[str, KeypointRows]
     missing_sets: Mapping[str, str] = field(default_factory=dict)
     """For each keypoint set that the file cannot place: what to do about it."""
+    joints_of_last: Float[Tensor, "joints 3 last"] | None = None
+    """How the last betas move the joints, where the regressor, made for the others, does not find them in the skin."""
     uv: Float[Tensor, "texture 2"] | None = None
     uv_faces: Int[Tensor, "faces 3"] | None = None
     mirror: Int[Tensor, " verts"] | None = None
@@ -71,12 +73,14 @@ class BodyModel(nn.Module):
     has it, ``global_orient`` turns about it, and ``transl`` is added last. Each may be left out (zeros), and
     a batch of one goes with any batch of the others. ``pose2rot=False`` says that rotations are matrices.
 
-    | argument | rotation vectors | matrices |
-    |---|---|---|
-    | betas | (N, num_betas) | |
-    | body_pose | (N, 69) or (N, 23, 3) | (N, 23, 3, 3) |
-    | global_orient | (N, 3) or (N, 1, 3) | (N, 3, 3) or (N, 1, 3, 3) |
-    | transl | (N, 3) | |
+    =============  =====================  =========================
+    argument       rotation vectors       matrices
+    =============  =====================  =========================
+    betas          (N, num_betas)
+    body_pose      (N, 69) or (N, 23, 3)  (N, 23, 3, 3)
+    global_orient  (N, 3) or (N, 1, 3)    (N, 3, 3) or (N, 1, 3, 3)
+    transl         (N, 3)
+    =============  =====================  =========================
     """
 
     v_template: Tensor
@@ -111,6 +115,9 @@ class BodyModel(nn.Module):
         regressor = arrays.joint_regressor
         self.register_buffer("joint_template", regressor @ arrays.v_template, persistent=False)
         moved_by_shape = (regressor @ arrays.shapedirs.flatten(1)).unflatten(1, (3, -1))
+        if arrays.joints_of_last is not None:
+            found = moved_by_shape[..., : -arrays.joints_of_last.shape[-1]]
+            moved_by_shape = torch.cat([found, arrays.joints_of_last], dim=-1)
         self.register_buffer("joint_shapedirs", moved_by_shape, persistent=False)
         index, value = posing.nonzero_weights(arrays.weights)
         self.register_buffer("_weight_index", index, persistent=False)
@@ -240,7 +247,7 @@ class BodyModel(nn.Module):
         if set_name not in self._regressors:
             have = ", ".join(self.keypoint_sets)
             remedy = self._missing_sets.get(set_name, "Choose one of those.")
-            raise KeyError(f"This body cannot place the keypoint set {set_name!r}; it has: {have}. {remedy}")
+            raise UnknownSetError(f"This body cannot place the keypoint set {set_name!r}; it has: {have}. {remedy}")
         regressor = self._regressors[set_name]
         assert isinstance(regressor, KeypointRegressor)
         return regressor

@@ -26,6 +26,8 @@ class Build:
     ../shared/data/mocap beside the checkout."""
     check: Flag = False
     """Write nothing; compare with the packaged body to 1e-6, and fail where they differ."""
+    base_mesh: Flag = False
+    """Write the base mesh that garments are bound to (base_mesh.npz) in the place of the body."""
 
     def run(self) -> int:
         """Do it; returns the exit status."""
@@ -35,7 +37,8 @@ class Build:
         try:
             if self.check:
                 return _print_report(free_body.check(mocap=mocap))
-            free_body.write(self.out, free_body.build(mocap))
+            made = free_body.build_base_mesh() if self.base_mesh else free_body.build(mocap)
+            free_body.write(self.out, made)
         except (ImportError, OSError, ValueError) as error:
             print(f"error: {explained(error)}", file=sys.stderr)
             return 1

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from kouros.data.calibration import Calibration
     from kouros.data.images import Photo
 
-_LONGEST_FOCAL_LENGTH = 10_000_000
-"""Pixels: more than any telescope's on the largest picture that is read."""
 ASSUMED = "none known: the picture's diagonal is assumed"
 
 
@@ -52,11 +50,13 @@ def camera_given(focal_length: float | None, camera: Sequence[str]) -> CameraGiv
     Raises:
         UsageError: they are no camera, or both are given.
     """
-    if focal_length is not None and not 0 < focal_length <= _LONGEST_FOCAL_LENGTH:  # NaN too
-        raise UsageError(
-            f"--focal-length must be a positive number of pixels, at most {_LONGEST_FOCAL_LENGTH:,}, "
-            f"not {focal_length}."
-        )
+    if focal_length is not None:
+        from kouros.geometry.cameras import check_focal_length
+
+        try:
+            check_focal_length(focal_length, "--focal-length")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
     if not camera:
         return CameraGiven(focal_length)
     if focal_length is not None:

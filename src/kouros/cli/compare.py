@@ -1,7 +1,7 @@
 """``kouros compare``: several systems on one photo, as a picture with a column each and a table."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from kouros.cli.consoles import table_console
 from kouros.cli.reconstruct import load_body_of
 from kouros.cli.usage import Flag, UsageError
 from kouros.sentences import explained
+from kouros.systems.table import ready_systems
 
 if TYPE_CHECKING:
     from kouros.pipeline import Reconstructor
@@ -28,8 +29,9 @@ class Compare:
 
     image: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")]
     """The photo."""
-    systems: tuple[str, ...] = ("default", "learned-start", "mean-pose")
-    """Names that `kouros models list` prints, folders of training runs, or published checkpoints."""
+    systems: tuple[str, ...] = field(default_factory=ready_systems)
+    """Names that `kouros models list` prints, folders of training runs, or published checkpoints; without it the
+    default and all papers' systems that come with weights."""
     out: Path = Path("results")
     """Folder for the picture; made where it is missing."""
     refine: Flag = False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from kouros.cli.consoles import table_console
+from kouros.cli.outputs import check_out
 from kouros.cli.reconstruct import load_body_of
 from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from kouros.systems.estimator import Estimator
 
 ProtocolName = Literal[
-    "3doh", "3dpw", "3dpw-smpl24", "densepose-coco", "human36m-p1-hmr", "human36m-p1-holopose",
+    "3doh", "3dpw", "3dpw-smpl24", "3dpw-smpl24-video", "3dpw-video", "densepose-coco",
+    "human36m-p1-hmr", "human36m-p1-holopose",
     "human36m-p1-occlusion", "human36m-p1-spin", "human36m-p2-hmr", "human36m-p2-holopose",
     "human36m-p2-occlusion", "human36m-p2-spin", "humaneva", "lsp", "mpi-inf-3dhp", "mpii-invisible",
-    "synthetic-val", "table-2d", "table-3d", "up-3d", "up-3d-vertices",
+    "synthetic-val", "synthetic-video", "table-2d", "table-3d", "up-3d", "up-3d-vertices",
 ]  # fmt: skip
 _SHOWN_PROBLEMS = 10
 
@@ -34,17 +36,19 @@ class Evaluate:
     """Score a system by a benchmark's protocol, and print the papers' table with its row added.
 
     SYSTEM is what `kouros reconstruct --system` takes (told where people are), or `search` (the default, finding them
-    itself), `blazepose` (the packaged detector alone), `mediapipe` (if it is installed). Every score is printed with
+    itself), `default-video` and `default-video-fast` (the road of films: whole clips, one track a person),
+    `blazepose` (the packaged detector alone), `mediapipe` (if it is installed). Every score is printed with
     the protocol's card. Needs kouros[train].
     """
 
     system: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SYSTEM")]
-    """A name that `kouros models list` prints, search, blazepose, mediapipe, the folder of a training run, or a
-    published checkpoint."""
+    """A name that `kouros models list` prints, search, default-video, default-video-fast, blazepose, mediapipe, the
+    folder of a training run, or a published checkpoint."""
     on: ProtocolName
     """The protocol; table-3d and table-2d take any table."""
-    data: Path
-    """Table made by `kouros import` (.parquet), a folder with one, or, for synthetic-val, its folder."""
+    data: Path | None = None
+    """Table made by `kouros import` (.parquet), a folder with one, or, for synthetic-val, its folder; synthetic-video
+    needs none."""
     out: Path | None = None
     """Folder for SYSTEM.PROTOCOL.json and .png; without it nothing is written."""
     smpl: Path | None = None
@@ -67,8 +71,8 @@ class Evaluate:
         """Do it; returns the exit status."""
         if self.people is not None and self.people < 1:
             raise UsageError(f"--people must be at least 1, not {self.people}.")
-        if self.out is not None and self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"--out {self.out}: this is a file; expected a folder, or a name to make one.")
+        if self.out is not None:
+            check_out(self.out)
         try:
             return self._run()
         except (ImportError, OSError, ValueError) as error:
@@ -122,12 +126,20 @@ class Evaluate:
             print("written: " + ", ".join(map(str, written)))
 
 
-def source_for(path: Path, protocol: str) -> "Source":
-    """The samples that ``--data`` names; the packaged ones are made there on first use.
+def source_for(path: Path | None, protocol: str) -> "Source":
+    """The samples that ``--data`` names; the packaged ones are made there on first use, or drawn when asked for.
 
     Raises:
-        UsageError: a folder with no table, or with several.
+        UsageError: nothing is named, a folder with no table, or with several.
     """
+    if protocol == "synthetic-video":
+        if path is not None:
+            raise UsageError("synthetic-video's clips come with kouros; leave --data out.")
+        from kouros.data.synthetic.clips import SyntheticVideo
+
+        return SyntheticVideo()
+    if path is None:
+        raise UsageError(f"--data is missing: {protocol} needs a table that `kouros import` made, or its folder.")
     if protocol == "synthetic-val" and (not path.exists() or (path.is_dir() and not list(path.glob("*.parquet")))):
         from kouros.data.synthetic import synthetic_val
 
@@ -144,6 +156,13 @@ def estimator_of(
         ValueError: there is no such system, or it cannot be had.
         ImportError: it needs a package that is not installed.
     """
+    if name in ("default-video", "default-video-fast"):
+        from kouros.pipeline.filmed import Filmed
+        from kouros.pipeline.reconstructor import default_body
+
+        if refine:
+            raise UsageError("--refine is for photos; films are fitted as they are.")
+        return Filmed(name.endswith("fast"), body or default_body())
     from kouros.detection import default_detector
     from kouros.pipeline.detecting import Detecting, Searching
     from kouros.pipeline.open import open_estimator

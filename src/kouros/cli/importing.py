@@ -3,15 +3,22 @@
 Each data set is a sub-command whose options and help are the importer function's own; here is only where it is.
 """
 
+import contextlib
 import sys
-from dataclasses import dataclass
-from typing import Annotated, Any, Union
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
 from kouros.cli.late import LateCommand, late_command
+from kouros.cli.outputs import check_out
 from kouros.cli.usage import UsageError
 from kouros.sentences import explained
+
+if TYPE_CHECKING:
+    from kouros.data.importers.running import ImportReport
 
 _SHOWN_PROBLEMS = 10
 IMPORTERS = {
@@ -37,6 +44,46 @@ IMPORTERS = {
     "up-3d": ("importers.up_3d:import_up_3d", "UP-3D: photos with SMPL fits."),
 }
 """By name: the function, within `kouros.data`, and what the list of data sets says of it."""
+_NO_TABLES = ("aist", "amass", "cmu", "pose-bank")
+_NAMING = ("name", "append")
+
+
+def into_table(
+    importer: Callable[[Path], "ImportReport"], out: Path, *, name: str | None = None, append: bool = False
+) -> "ImportReport":
+    """Import into the table that is asked for.
+
+    Args:
+        importer: imports into a folder, or into a table, ``.parquet``.
+        out: folder.
+        name: of the table; default: the data set's and the split's (of COCO the file's).
+        append: add the rows to the table of that name, where there is one. Without it, another import's table stays.
+
+    Raises:
+        UsageError: the name is none of a file.
+    """
+    if name is not None:
+        name = name.removesuffix(".parquet")
+        if not name or Path(name).name != name or name.startswith("."):
+            raise UsageError(f"--name is the table's name in --out, without folders, not {name!r}.")
+    from kouros.data.importers.running import TABLE_SUFFIX
+
+    def within(folder: Path) -> Path:
+        return folder if name is None else folder / f"{name}{TABLE_SUFFIX}"
+
+    if not append:
+        return importer(within(out))
+    from kouros.data.joined_tables import append_table
+
+    report = importer(within(out / ".appended"))
+    table = out / report.table.name
+    try:
+        append_table(table, report.table)
+    finally:
+        report.table.unlink()
+        with contextlib.suppress(OSError):  # another one is at work there
+            report.table.parent.rmdir()
+    return replace(report, table=table)
 
 
 @dataclass(frozen=True)
@@ -51,8 +98,14 @@ class Importing(LateCommand):
             value = self.arguments.get(option, 1)
             if not 0 < value < float("inf"):
                 raise UsageError(f"--{option.replace('_', '-')} must be a positive number, not {value}.")
+        check_out(self.arguments["out"])
+        own = {key: value for key, value in self.arguments.items() if key not in _NAMING or not self.shared}
+        naming = {key: value for key, value in self.arguments.items() if key not in own}
         try:
-            report = self.function(**self.arguments)
+            if self.shared:
+                report = self.shared(lambda out: self.function(**own | {"out": out}), own["out"], **naming)
+            else:
+                report = self.function(**own)
         except (ImportError, OSError, ValueError) as error:
             print(f"error: {explained(error)}", file=sys.stderr)
             return 1
@@ -67,7 +120,11 @@ class Importing(LateCommand):
 
 
 def _importers() -> Any:
-    return Union[tuple(late_command(Importing, n, f"kouros.data.{at}", says) for n, (at, says) in IMPORTERS.items())]  # noqa: UP007
+    kinds = [
+        late_command(Importing, name, f"kouros.data.{at}", says, None if name in _NO_TABLES else into_table)
+        for name, (at, says) in IMPORTERS.items()
+    ]
+    return Union[tuple(kinds)]  # noqa: UP007
 
 
 @dataclass(frozen=True)

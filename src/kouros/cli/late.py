@@ -28,19 +28,25 @@ class LateCommand:
 
     home: ClassVar[str]
     """Where the function is, as ``module:name``."""
+    shared: ClassVar[Callable[..., Any] | None] = None
+    """A function whose keyword-only parameters, as its docstring explains them, are options of the command too."""
 
     function: Callable[..., Any]
     arguments: Mapping[str, Any]
 
 
-def late_command(kind: type[LateCommand], name: str, home: str, summary: str) -> Any:
+def late_command(
+    kind: type[LateCommand], name: str, home: str, summary: str, shared: Callable[..., Any] | None = None
+) -> Any:
     """The type of a sub-command, to stand in a union: the ``kind`` with a function.
 
     Args:
         home: the function, as ``module:name``. Its first parameter is given by its place, the others by their names.
         summary: what the list of sub-commands says of it; its own help is the function's docstring.
+        shared: see `LateCommand.shared`.
     """
-    standing = type(name, (kind,), {"home": home, "__doc__": summary})
+    shares = None if shared is None else staticmethod(shared)
+    standing = type(name, (kind,), {"home": home, "shared": shares, "__doc__": summary})
     # A factory, although it makes nothing: of types without one, tyro looks at the fields of the first.
     return Annotated[standing, tyro.conf.subcommand(name, constructor_factory=lambda: standing)]
 
@@ -74,13 +80,16 @@ def _options(command: type[LateCommand]) -> StructConstructorSpec:
     from docstring_parser import parse
 
     text = parse(inspect.getdoc(function) or "")
-    says = {entry.arg_name: _plain(entry.description or "") for entry in text.params}
+    explained = [parse(inspect.getdoc(command.shared) or ""), text] if command.shared else [text]
+    says = {entry.arg_name: _plain(entry.description or "") for part in explained for entry in part.params}
 
     def make(**arguments: Any) -> LateCommand:
         return command(function, arguments)
 
     make.__doc__ = _plain(text.description or "")
     first, *others = inspect.signature(function).parameters.values()
+    if command.shared:
+        others += [p for p in inspect.signature(command.shared).parameters.values() if p.kind is p.KEYWORD_ONLY]
     fields = [_field(first, Annotated[first.annotation, tyro.conf.Positional], says)]
     fields += [_field(other, Flag if other.default is False else other.annotation, says) for other in others]
     return StructConstructorSpec(make, tuple(fields))

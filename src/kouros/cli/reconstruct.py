@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -11,8 +12,16 @@ import tyro
 
 from kouros.cli.batch import Done, Job, JobError, Outcome, Reporting, follow, run_job, worst_reprojection
 from kouros.cli.cameras import CameraGiven, camera_given, check_heights_given
-from kouros.cli.films import SUFFIXES, FilmOptions, MotionFormat, part_of, reconstruct_film
+from kouros.cli.films import (
+    SUFFIXES,
+    FilmOptions,
+    MotionFormat,
+    part_of,
+    reconstruct_film,
+    reconstruct_live,
+)
 from kouros.cli.keypoints import check_keypoint_set, people_of_photo
+from kouros.cli.outputs import check_out
 from kouros.cli.usage import Flag, UsageError
 from kouros.cli.workers import in_processes
 from kouros.notes import collected
@@ -28,14 +37,15 @@ class Reconstruct:
     """Find the people in photos and films and write posed, shaped 3D bodies of them.
 
     For each photo: NAME.glb (rigged, all people on one floor, with the photo's camera), NAME.overlay.png, NAME.npz
-    and NAME.json; of a system that maps the skin, such as holopose, NAME.seen.png with what it saw.
+    and NAME.json; of a system that maps the skin or its parts (holopose, nbf), NAME.seen.png with what it saw.
     For each film (mp4, mov, mkv, avi, webm, a GIF that moves; with --fps a folder of numbered pictures):
     NAME.glb (animated), NAME.person_1.bvh, NAME.person_1_poses.npz (as AMASS has them), NAME.person_1.csv, NAME.jsonl,
-    NAME.npz, NAME.json and NAME.overlay.mp4.
+    NAME.npz, NAME.json and NAME.overlay.mp4. A camera that is plugged in is a film until Ctrl-C.
     """
 
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|FILM")]
-    """Photos, folders of photos (sub-folders are not searched), films."""
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|FILM|CAMERA")]
+    """Photos, folders of photos (sub-folders are not searched), films; or a camera alone: 0, or the name of a
+    device."""
     out: Path = Path("results")
     """Folder for the results; made where it is missing."""
     format: tuple[Literal["glb", "obj", "ply", "csv"], ...] = ("glb",)
@@ -46,6 +56,8 @@ class Reconstruct:
     """Whose names the bones of a GLB have."""
     only_seen: Flag = False
     """Leave out of a photo's meshes what the photo does not show (the bones stay)."""
+    colors: Literal["grey", "photo"] = "grey"
+    """Of meshes: neutral, or the photo's where it shows the person."""
     overlay: bool = True
     """Draw the people over the photo, with a view from the side."""
     tiles: bool = True
@@ -97,11 +109,13 @@ class Reconstruct:
     smooth: bool = True
     """Of films, fit each person's frames together: one shape, no jumps, feet that stand."""
     motion: tuple[MotionFormat, ...] = ("glb", "bvh", "amass", "csv", "jsonl")
-    """Of films, formats of the motion; trc is OpenSim's markers."""
+    """Of films, formats of the motion; trc is OpenSim's markers; usd (UsdSkel) needs kouros[usd]."""
     bvh_names: Literal["smpl", "mixamo", "cmu", "vrm", "unreal"] = "smpl"
     """Of films, whose names the joints of a BVH have."""
     side_by_side: Flag = False
     """Of films, show the people from their left beside the overlay."""
+    preview: Flag = False
+    """Of films and cameras, show what is seen, while it is seen, in a browser."""
     skip_existing: Flag = False
     """Leave photos alone whose results are all there already."""
     workers: int = 1
@@ -117,7 +131,11 @@ class Reconstruct:
         """Do it; returns the exit status."""
         self._check()
         from kouros.data.images import ImageError, find_images
+        from kouros.data.live import is_live
         from kouros.data.video import is_film
+
+        if any(is_live(path) for path in self.images):
+            return self._run_live()
 
         films = [p for p in dict.fromkeys(self.images) if (p.is_dir() and self.fps is not None) or is_film(p)]
         if films:
@@ -155,11 +173,32 @@ class Reconstruct:
         moving = (self._film_outcome(film, alone, reporting) for film in films)
         return follow([*(p.path for p in photos), *films], chain(outcomes, moving), reporting, failed=failed)
 
+    def _run_live(self) -> int:
+        self._check_films()
+        if len(self.images) > 1:
+            raise UsageError(f"a camera is seen alone, but {len(self.images)} sources are given; name the camera only.")
+        if self.fps is not None or self.start:
+            raise UsageError(
+                f"{'--fps' if self.fps is not None else '--start'} is for films; a camera is seen as it is."
+            )
+        (path,) = self.images
+        reporting = Reporting(self.quiet, self.json, self.traceback)
+        # Never another time's: a film that was taken cannot be taken again.
+        place = self.out / datetime.now().strftime("camera_%Y%m%d_%H%M%S")
+        run = partial(reconstruct_live, path, place, self._film_options(quiet=self.quiet or self.json))
+        return follow([path], (run_job(job, reporting) for job in [Job(path, run)]), reporting)
+
     def _film_outcome(self, path: Path, alone: bool, reporting: Reporting) -> Outcome:
         from kouros.export.destinations import Destinations
 
         destinations = Destinations(self.out, SUFFIXES)
-        options = FilmOptions(
+        options = self._film_options(quiet=self.quiet or self.json or not alone)
+        place = self.out / destinations.name_for(path)
+        run = partial(reconstruct_film, path, place, destinations.reference_to(path), options)
+        return run_job(Job(path, run), reporting)
+
+    def _film_options(self, *, quiet: bool) -> FilmOptions:
+        return FilmOptions(
             part=part_of(self.start, self.end, self.every),
             frame_rate=self.fps,
             camera=self._camera,
@@ -173,11 +212,9 @@ class Reconstruct:
             formats=self.motion,
             rig=self.rig,
             bvh_names=self.bvh_names,
-            quiet=self.quiet or self.json or not alone,
+            preview=self.preview,
+            quiet=quiet,
         )
-        place = self.out / destinations.name_for(path)
-        run = partial(reconstruct_film, path, place, destinations.reference_to(path), options)
-        return run_job(Job(path, run), reporting)
 
     def _check_films(self) -> None:
         part_of(self.start, self.end, self.every)
@@ -219,7 +256,10 @@ class Reconstruct:
         if self.system == "default" and not self.refine and not self.dense:
             from kouros.pipeline.reconstructor import default_reconstructor
 
-            return default_reconstructor(body)
+            try:
+                return default_reconstructor(body)
+            except ValueError as error:
+                raise UsageError(f"--body {self.body}: {error}") from None
         from kouros.pipeline.open import reconstructor_of
 
         try:
@@ -275,15 +315,17 @@ class Reconstruct:
         from kouros.export.bundle import result_files
         from kouros.pipeline.straightening import straightened_photo
 
+        pixels = straightened_photo(photo, lens).pixels if self.overlay or self.colors == "photo" else None
         files = result_files(
             people,
             self.format,
-            pixels=straightened_photo(photo, lens).pixels if self.overlay else None,
+            pixels=pixels if self.overlay else None,
             image=destinations.reference_to(path),
             focal_source=self._camera.source(photo.focal_source),
             space=self.space,
             rig=self.rig,
             only_seen=self.only_seen,
+            coloured_by=pixels if self.colors == "photo" else None,
         )
         return Done(len(people), write(files, destinations.folder / named.name), worst_reprojection(people))
 
@@ -347,14 +389,8 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
         UsageError: ``--out`` is something else than a folder, or nothing can be written there.
     """
     from kouros.export.destinations import Destinations
-    from kouros.files import probe_folder
 
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: this is a file; expected a folder, or a name to make one.")
-    try:
-        probe_folder(out)
-    except OSError as error:
-        raise UsageError(f"--out {out}: nothing can be written there ({error.strerror or error}).") from None
+    check_out(out)
     suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png", ".seen.png"] if overlay else [])]
     return Destinations(out, suffixes)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kouros.cli.outputs import check_out
 from kouros.cli.usage import Flag, UsageError
 from kouros.sentences import explained
 
@@ -31,6 +32,9 @@ class Synthesize:
     """Name of the table, and which poses of the motion capture."""
     backgrounds: Path | None = None
     """Folder of photos to put behind the people; without it, drawn rooms."""
+    wardrobe: Path | None = None
+    """Folder of MakeHuman's garments and hair (.mhclo files and their OBJ) to dress people in; without it, clothes are
+    painted on."""
     images: Flag = False
     """Also write the pictures, as JPEG."""
     detections: Flag = False
@@ -58,12 +62,14 @@ class Synthesize:
             return 1
         if self.features and not self.detections:
             raise UsageError("--features are of detected people; add --detections.")
+        check_out(self.out)
         order = Order(
             people=self.people,
             seed=self.seed,
             split=self.split,
             mocap=self.mocap,
             backgrounds=self.backgrounds,
+            wardrobe=self.wardrobe,
             images=self.images,
             detections=self.detections,
             features=self.features,

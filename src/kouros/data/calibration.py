@@ -7,6 +7,7 @@ pictures are straightened, so that everything after it, overlays too, is of the 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from kouros.geometry.cameras import PerspectiveCamera
+from kouros.geometry.cameras import LONGEST_FOCAL_LENGTH, PerspectiveCamera, check_focal_length
 
 _COUNTS = (0, 4, 5, 8, 12, 14)
 """Numbers of coefficients that OpenCV's models of distortion have."""
@@ -43,10 +44,16 @@ class Calibration:
 
     def __post_init__(self) -> None:
         numbers = (*self.focal_length, *self.principal_point, *self.distortion)
-        if not all(map(math.isfinite, numbers)) or min(self.focal_length) <= 0:
+        if not all(map(math.isfinite, numbers)):
             raise ValueError(
-                f"a camera needs finite numbers and positive focal lengths, in pixels; got fx, fy = "
+                f"a camera needs finite numbers, in pixels; got fx, fy = "
                 f"{self.focal_length}, cx, cy = {self.principal_point}, distortion {self.distortion}."
+            )
+        for focal_length in self.focal_length:
+            check_focal_length(focal_length, "a camera's focal length")
+        if max(map(abs, self.principal_point)) > LONGEST_FOCAL_LENGTH:
+            raise ValueError(
+                f"the principal point {self.principal_point} is too far from any picture's middle, pixels."
             )
         if not 0.2 < self.focal_length[0] / self.focal_length[1] < 5:
             raise ValueError(f"focal lengths of {self.focal_length} pixels are of no camera: they differ too much.")
@@ -132,12 +139,7 @@ class Calibration:
         if self.is_pinhole:
             return pixels
         height, width = pixels.shape[:2]
-        # OpenCV's pixels have their centres at whole numbers.
-        ideal = self._matrix((self._focal, self._focal), 0.5)
-        maps = cv2.initUndistortRectifyMap(
-            self._matrix(self.focal_length, 0.5), self._coefficients(), None, ideal, (width, height), cv2.CV_32FC1
-        )
-        return cv2.remap(pixels, *maps, cv2.INTER_LINEAR)
+        return cv2.remap(pixels, *_maps(self, width, height), cv2.INTER_LINEAR)
 
     @property
     def _focal(self) -> float:
@@ -149,3 +151,11 @@ class Calibration:
 
     def _coefficients(self) -> np.ndarray | None:
         return np.array(self.distortion, dtype=np.float64) if self.distortion else None
+
+
+@lru_cache(maxsize=2)
+def _maps(camera: Calibration, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of the ideal camera's picture lies in the camera's own; of a film, computed once."""
+    # OpenCV's pixels have their centres at whole numbers.
+    ideal, own = (camera._matrix(focal, 0.5) for focal in ((camera._focal, camera._focal), None))
+    return cv2.initUndistortRectifyMap(own, camera._coefficients(), None, ideal, (width, height), cv2.CV_32FC1)

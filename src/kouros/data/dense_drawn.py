@@ -53,6 +53,16 @@ class Obstacles:
     """By the number of the person that they may hide: a mesh."""
 
 
+@dataclass(frozen=True, eq=False)
+class Clothes:
+    """What a person wears, as a mesh in the space of the camera."""
+
+    vertices: Float[Tensor, "points 3"]
+    faces: Int[Tensor, "faces 3"]
+    skin: Int[Tensor, " points"]
+    """The face of the body whose part is shown around each vertex."""
+
+
 class MapDrawer:
     """Draws what crops show of one model's bodies. What it derives from the model it derives once, when needed."""
 
@@ -125,12 +135,17 @@ class MapDrawer:
         looks: Sequence[Look],
         wants: Wants,
         obstacles: Obstacles | None = None,
+        clothes: Mapping[int, Clothes] | None = None,
     ) -> DenseMaps:
         """What is wanted of each person, as it is looked at.
+
+        Clothes count in the mask and in the labels. All other maps show the body beneath them, as far as it is not
+        hidden by somebody or something else, and nothing where cloth is beside it.
 
         Args:
             cameras: of the whole photos, one a person.
             looks: into the photos, one a person, all of one size.
+            clothes: of the persons that have some, by number.
 
         Raises:
             ValueError: crops that are no multiple of the stride; as `mirror_maps` does.
@@ -145,13 +160,16 @@ class MapDrawer:
             fragments = rasterize(seen.vertices, surface.faces, view.camera, (size, size))
             # Occluders lie over the mirrored crop, and this is before the mirror.
             hidden = torch.from_numpy(np.stack([k.hidden[:, ::-1] if k.crop.flipped else k.hidden for k in looks]))
+            worn, front = _worn(clothes or {}, view, fragments.depth)
             if obstacles is not None:
-                hidden = hidden | (self._nearest(obstacles, view, fragments) < fragments.depth)
+                hidden = hidden | (self._nearest(obstacles, view, fragments) < front)
             fragments = _without(fragments, hidden)
             maps = maps_of_fragments(
                 surface, fragments, seen.vertices, seen.joints, seen.root, maps=wants.maps, part_sets=wants.parts
             )
             maps = replace(maps, fragments=None)
+            if clothes:
+                maps = _dressed(maps, torch.where(hidden, -1, worn), surface)
         if any(name in UV_MAPS for name in wants.maps):
             sampler, assignment = self._uv_space(wants.uv_size, wants.joints)
             made = vars(uv_maps(sampler, surface.faces, assignment, seen.vertices, seen.joints, seen.root))
@@ -224,6 +242,29 @@ def packaged_drawer() -> MapDrawer:
     from kouros.body import load_body
 
     return MapDrawer(load_body())
+
+
+def _worn(
+    clothes: Mapping[int, Clothes], view: _CropCameras, depth: Float[Tensor, "people size size"]
+) -> tuple[Int[Tensor, "people size size"], Float[Tensor, "people size size"]]:
+    """The face of the body whose clothes are nearest at each pixel, -1 where none are before the skin; and how far
+    away what is nearest is."""
+    skin, front = torch.full_like(depth, -1, dtype=torch.int64), depth.clone()
+    for number, worn in clothes.items():
+        own = view[number : number + 1]
+        seen = rasterize(own.turned(worn.vertices[None]), worn.faces, own.camera, (depth.shape[1], depth.shape[2]))
+        nearer = seen.depth[0] < depth[number]
+        corner = seen.barycentric[0][nearer].argmax(-1)
+        skin[number][nearer] = worn.skin[worn.faces[seen.face[0][nearer], corner]]
+        front[number] = torch.minimum(front[number], seen.depth[0])
+    return skin, front
+
+
+def _dressed(maps: DenseMaps, worn: Int[Tensor, "people size size"], surface: BodySurface) -> DenseMaps:
+    """Mask and labels with the clothes, given the face of the body that each pixel's clothes hang on, -1: none."""
+    covered, faces = worn >= 0, worn.clamp(min=0)
+    labels = {name: torch.where(covered, surface.face_labels[name][faces], own) for name, own in maps.labels.items()}
+    return replace(maps, mask=None if maps.mask is None else maps.mask | covered, labels=labels)
 
 
 def _without(fragments: Fragments, hidden: Tensor) -> Fragments:

@@ -10,7 +10,7 @@ extra.
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from kouros.sentences import first_line
 
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 except ImportError as error:
     raise ImportError("Annotation tables need pyarrow: pip install 'kouros[train]'.") from error
@@ -106,7 +107,7 @@ class TableWriter:
         self._file: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "TableWriter":
-        self._file = pq.ParquetWriter(self._aside, self._schema, compression="zstd")
+        self._file = pq.ParquetWriter(self._aside, self._schema, compression="zstd", write_page_checksum=True)
         return self
 
     def write(self, sample: Sample) -> None:
@@ -121,12 +122,16 @@ class TableWriter:
         if len(self._pending) == _ROW_GROUP:
             self._flush()
 
-    def copy_rows(self, path: Path) -> None:
-        """Add all rows of another table with the same columns."""
+    def copy_rows(self, path: Path, prefixes: Mapping[str, str] | None = None) -> None:
+        """Add all rows of another table with the same columns.
+
+        Args:
+            prefixes: folders, with ``/`` at their ends, to put before the paths of the named columns.
+        """
         self._flush()
-        with pq.ParquetFile(path, memory_map=True) as part:
+        with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as part:
             for batch in part.iter_batches(_ROW_GROUP):
-                self._open_file().write_batch(batch.cast(self._schema))
+                self._open_file().write_batch(_moved(batch, prefixes or {}).cast(self._schema))
                 self.rows += batch.num_rows
 
     def __exit__(
@@ -157,6 +162,15 @@ class TableWriter:
             self._pending = []
 
 
+def _moved(batch: pa.RecordBatch, prefixes: Mapping[str, str]) -> pa.RecordBatch:
+    """Rows whose paths have folders put before them."""
+    columns = [
+        pc.binary_join_element_wise(prefixes[name], column, "") if prefixes.get(name) else column
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.record_batch(columns, schema=batch.schema)
+
+
 def write_table(path: Path, info: TableInfo, samples: Iterable[Sample]) -> int:
     """Write a table whole or not at all; returns its number of rows.
 
@@ -185,7 +199,7 @@ class AnnotationTable:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._file = pq.ParquetFile(self.path, memory_map=True)
+            self._file = pq.ParquetFile(self.path, memory_map=True, page_checksum_verification=True)
         except FileNotFoundError:
             raise TableError(f"{self.path}: there is no such annotation table.") from None
         except (pa.ArrowException, OSError) as error:
@@ -212,6 +226,15 @@ class AnnotationTable:
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[row] for row in range(len(self)))
+
+    def check(self) -> None:
+        """Read all there is.
+
+        Raises:
+            TableError: a column is damaged.
+        """
+        for name in self._names:
+            self._arrow(name)
 
     def has(self, name: str) -> np.ndarray:
         """(rows,) bool: where a field is known."""

@@ -7,6 +7,7 @@ is said in a note, and a file that is no film ends in a `VideoError` of one sent
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from kouros.data.calibration import Calibration
 from kouros.data.images import MAX_PIXELS, MIN_SIDE, ImageError, find_images, read_image
 from kouros.notes import note
 from kouros.sentences import first_line, some
@@ -35,6 +37,7 @@ _RATES = (0.01, 1000.0)
 _UNKNOWN_RATE = 30.0
 _SAME_SHAPE = 0.02
 """By how much the ratio of the sides may change within a film."""
+_END = 2**16
 _CUT = 1.5
 """Frames that may be missing at the end without a word."""
 
@@ -91,6 +94,22 @@ class Film:
     """Of a folder: its files in order."""
     given_rate: float | None = None
     """Frames a second, all of them, that the user said in place of the file."""
+    lens: Calibration | None = None
+    """Of the camera; where it distorts, frames come as a pinhole would have taken them."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells the film, and the part of it, from any other: files by size, time of change and, of one, both ends."""
+        said: list[object] = [self.path.resolve(), self.part, self.frame_rate, self.given_rate, self.lens]
+        for file in self.pictures or (self.path,):
+            found = file.stat()
+            said += [file.name, found.st_size, found.st_mtime_ns]
+        if self.pictures is None:
+            with self.path.open("rb") as stream:
+                said.append(sha256(stream.read(_END)).hexdigest())
+                stream.seek(max(0, self.path.stat().st_size - _END))
+                said.append(sha256(stream.read(_END)).hexdigest())
+        return repr(said)
 
     def frames(self) -> Iterator[Frame]:
         """The frames of the part, in order; what could not be read is said in notes at the end.
@@ -122,6 +141,8 @@ class Film:
                     break
                 scaled = True
                 pixels = np.asarray(cv2.resize(pixels, self.size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            if self.lens is not None:
+                pixels = self.lens.straightened_picture(pixels)
             yield Frame(pixels, frame.time, frame.name)
         if scaled:
             damage.append(f"frames of other sizes were scaled to {self.size[0]} x {self.size[1]} pixels")
@@ -207,7 +228,12 @@ def _read(pictures: tuple[Path, ...], rate: float, damage: list[str]) -> Iterato
 # --- Files -----------------------------------------------------------------------------------------------------
 
 
-def _av() -> Any:
+def pyav() -> Any:
+    """The module that reads and writes films, silent.
+
+    Raises:
+        ImportError: it is missing.
+    """
     try:
         import av
     except ImportError:
@@ -234,7 +260,7 @@ def _file(path: Path, part: Part, given_rate: float | None) -> Film:
 
 
 def _opened(path: Path) -> "InputContainer":
-    av = _av()
+    av = pyav()
     try:
         if not path.exists():
             raise VideoError(f"{path}: there is no such file.")
@@ -269,7 +295,7 @@ def _seconds_of(container: "InputContainer", stream: "VideoStream") -> float | N
 
 def _decoded(path: Path, part: Part, damage: list[str], given_rate: float | None = None) -> Iterator[Frame]:
     """Frames from a little before the part's start; what is wrong with the rest goes into ``damage``."""
-    av = _av()
+    av = pyav()
     with _opened(path) as container:
         stream = _stream_of(container, path)
         stream.thread_type = "AUTO"

@@ -27,6 +27,7 @@ from kouros.networks.movenet import (
     MultiPoseHeads,
     SeveralPeople,
     ThunderHeads,
+    packed_features,
 )
 
 _MIRROR = np.array(COCO17.mirror)
@@ -35,7 +36,6 @@ _THUNDER_ANSWERS = (1, KEYPOINTS, 2 * KEYPOINTS, 2 * KEYPOINTS)
 _MULTIPOSE_ANSWERS = (1, 2, 2, KEYPOINTS, 2 * KEYPOINTS, 2 * KEYPOINTS)
 _MAPS = ((1, 64, 64, 40), (1, 32, 32, 56), (1, 16, 16, 168), (1, 8, 8, 560))
 """The trunk's last map of each size, from within the network."""
-FEATURE_ROWS = 16
 _SIZES_KEPT = 4
 """Each size of picture is a network of its own, 30 MB a thread."""
 
@@ -57,7 +57,7 @@ class SeenKeypoints:
         """What the network made of the region on the way, for others to go on from: `packed_features`. In a mirror, of
         the mirror image. Most looks are at nobody, so it is made when asked for."""
         heat, *maps = self.insides
-        return packed_features(heat.sigmoid(), maps)
+        return packed_features(heat.sigmoid(), maps)[0].half().numpy()
 
 
 class Thunder:
@@ -105,21 +105,6 @@ class Thunder:
         answers = [_answers(self.network, crop)[:4] for crop in crops]
         heads = ThunderHeads(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
         return heads.keypoints().numpy().astype(np.float64)
-
-
-def packed_features(
-    heat: Float[torch.Tensor, "1 17 64 64"], maps: Sequence[Float[torch.Tensor, "1 _ _ _"]]
-) -> Float16[np.ndarray, "16 16 421"]:
-    """Thunder's insides as one map of 16 x 16 places, half precision.
-
-    Of each place the means of the trunk's map at stride 4 (40 numbers) and 8 (56), the map at stride 16 (168), the mean
-    likelihoods of the 17 keypoints, and 140 of the 560 numbers of the place at stride 32 that it lies in: of its four
-    quarters, row by row, each holds a fourth.
-    """
-    fine, middle, coarse, coarsest = maps
-    quarters = torch.nn.functional.pixel_shuffle(coarsest.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2), 2)
-    pooled = [torch.nn.functional.avg_pool2d(m, m.shape[-1] // FEATURE_ROWS) for m in (fine, middle, coarse, heat)]
-    return torch.cat([*pooled, quarters], 1)[0].permute(1, 2, 0).half().numpy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ and the count is part of the result. A picture that cannot be read can be scored
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -63,6 +64,17 @@ class Verdict:
     notes: tuple[str, ...] = ()
     """What makes these scores differ from the card's."""
     curve: Curve | None = None
+
+
+@runtime_checkable
+class SeesClips(Protocol):
+    """An estimator that sees whole sequences, and answers for rows instead of photos."""
+
+    def answers(
+        self, source: Source, rows: Sequence[int], progress: Callable[[int, int], None] | None = None
+    ) -> dict[int, Estimate]:
+        """Answers by row; rows without one were missed."""
+        ...
 
 
 class StandIn:
@@ -125,6 +137,11 @@ def judge(
         chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, people).round().astype(int)]
     stand_in = StandIn(estimator, mean_body)
     scorer = protocol.scorer(Setting(source.info, estimator, stand_in, truth or TruthBodies()))
+    clips = None
+    if isinstance(estimator, SeesClips):
+        if people is not None:
+            raise ProtocolError("an estimator of films sees all frames; it cannot be tried on some people only.")
+        clips, progress = estimator.answers(source, chosen, progress), None
     pending: list[_Shown] = []
     images: dict[int, str] = {}
     per_person: dict[int, dict[str, float]] = {}
@@ -132,7 +149,8 @@ def judge(
     unreadable: list[Unreadable] = []
 
     def ask() -> None:
-        answers = answered(estimator, stand_in, [shown.person for shown in pending])
+        found = None if clips is None else [clips.get(shown.row) for shown in pending]
+        answers = answered(estimator, stand_in, [shown.person for shown in pending], found)
         missed.extend(shown.row for shown, (_, found) in zip(pending, answers, strict=True) if not found)
         judged = [shown.judged(answer) for shown, (answer, _) in zip(pending, answers, strict=True)]
         for one, scores_of_one in zip(judged, scorer.add(judged), strict=True):
@@ -204,11 +222,16 @@ def _views(
     return [("", person)] if protocol.views is None else protocol.views(row, sample, source.info, person)
 
 
-def answered(estimator: Estimator, stand_in: Estimator, people: Sequence[PersonInPhoto]) -> list[tuple[Estimate, bool]]:
-    """Answers for all, and whether each is the estimator's own."""
+def answered(
+    estimator: Estimator,
+    stand_in: Estimator,
+    people: Sequence[PersonInPhoto],
+    found: list[Estimate | None] | None = None,
+) -> list[tuple[Estimate, bool]]:
+    """Answers for all, and whether each is the estimator's own; ``found``: those that it has given already."""
     if not people:
         return []
-    answers = estimator.estimate(people)
+    answers = estimator.estimate(people) if found is None else found
     lost = [i for i, answer in enumerate(answers) if answer is None]
     replaced = dict(zip(lost, stand_in.estimate([people[i] for i in lost]) if lost else [], strict=True))
     result = []

@@ -16,6 +16,7 @@ from kouros.body.skeleton import PARENTS
 from kouros.export.glb import Bones, GlbWriter
 from kouros.export.motions import Motion
 from kouros.export.rigs import RigNames, bone_axes
+from kouros.pipeline.person import Person
 from kouros.pipeline.upright import World
 from kouros.pipeline.video import Track
 
@@ -54,12 +55,8 @@ class _FilmWriter(GlbWriter):
 
     def add_track(self, track: Track, world: World, start: float) -> None:
         """One person, at rest but for the nodes."""
-        person = track.person(0)
-        pose = person.parameters.pose.clone()
-        pose[3:] = 0
-        self._motion, self._since = Motion.of(track, world), start
-        self._floor = 0.0 if world.has_floor else float(track.in_world(world)[..., 1].min())
-        self.add_person(person.moved(replace(person.parameters, pose=pose)), world, track.number)
+        self._motion, self._since, self._floor = Motion.of(track, world), start, ground_of(track, world)
+        self.add_person(at_rest(track), world, track.number)
 
     def _animate(self, animation: pygltflib.Animation, first: int, bones: Bones) -> None:
         if animation is not self._photo:
@@ -74,6 +71,19 @@ class _FilmWriter(GlbWriter):
             self._add_channel(animation, first + bone, "rotation", rotations[:, bone], pygltflib.VEC4, times)
         for bone, places in ((0, root), (1, pelvis)):
             self._add_channel(animation, first + bone, "translation", places, pygltflib.VEC3, times)
+
+
+def at_rest(track: Track) -> Person:
+    """The person with all joints at rest: whose mesh the skeleton moves."""
+    person = track.person(0)
+    pose = person.parameters.pose.clone()
+    pose[3:] = 0
+    return person.moved(replace(person.parameters, pose=pose))
+
+
+def ground_of(track: Track, world: World) -> float:
+    """The height that the root stands at."""
+    return 0.0 if world.has_floor else float(track.in_world(world)[..., 1].min())
 
 
 def keyed(

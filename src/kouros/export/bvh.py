@@ -25,10 +25,15 @@ _FINGER = 0.08
 """Metres from the last joint of a hand to its end."""
 
 
+def joint_names(names: BvhNames) -> tuple[str, ...]:
+    """What the 24 joints are called, in their order."""
+    return _CMU if names == "cmu" else JOINTS[names]
+
+
 def bvh_text(motion: Motion, frame_rate: float, names: BvhNames = "smpl") -> str:
     """A BVH file of one person's motion, put at a constant rate."""
     even = motion.even(frame_rate)
-    called = _CMU if names == "cmu" else JOINTS[names]
+    called = joint_names(names)
     offsets = motion.rest.copy()
     offsets[1:] -= motion.rest[list(PARENTS[1:])]
     offsets[0] = 0

@@ -4,8 +4,9 @@ The frames are decoded anew, so that none has to be kept; a thread of its own dr
 is read.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from kouros.data.video import Film
+from kouros.data.video import Film, pyav
 from kouros.export.people import colour_of
 from kouros.export.pictures import photo_to_draw_on
 from kouros.files import aside_of
@@ -48,15 +49,33 @@ def write_overlay_film(
         OSError: the film cannot be written.
         ImportError: PyAV is missing.
     """
-    try:
-        import av
-    except ImportError:
-        raise ImportError("Reading and writing films needs PyAV: pip install 'kouros[video]'.") from None
+    with _written_whole(path) as container:
+        _Encoder(container, video, side_by_side, max_side).encode(film, progress)
+
+
+@contextmanager
+def recording(path: Path) -> Iterator["PictureStream"]:
+    """Write pictures as an mp4 while they come: whole once all have come, or not at all.
+
+    Raises:
+        OSError: the film cannot be written.
+        ImportError: PyAV is missing.
+    """
+    with _written_whole(path) as container:
+        stream = PictureStream(container, 30.0, {"crf": _QUALITY, "preset": "ultrafast"})
+        yield stream
+        stream.end()
+
+
+@contextmanager
+def _written_whole(path: Path) -> Iterator[Any]:
+    """A container that has its name once it is complete."""
+    av = pyav()
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = aside_of(path)
     try:
         with av.open(str(aside), "w", format="mp4") as container:
-            _Encoder(container, video, side_by_side, max_side).encode(film, progress)
+            yield container
         aside.replace(path)
     except av.error.FFmpegError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
@@ -65,13 +84,47 @@ def write_overlay_film(
             aside.unlink(missing_ok=True)
 
 
+class PictureStream:
+    """The pictures of a film that is written."""
+
+    def __init__(self, container: Any, frame_rate: float, options: dict[str, str]) -> None:
+        self._container, self._options = container, options
+        self._rate = Fraction(max(frame_rate, 0.01)).limit_denominator(1001)
+        self._base, self._last = Fraction(1, 90000), -1
+        self._stream: Any = None
+
+    def begin(self, pixels: UInt8[np.ndarray, "height width 3"]) -> bool:
+        """Make room for pictures of that size; returns whether there was none yet."""
+        if self._stream is not None:
+            return False
+        self._stream = self._container.add_stream("libx264", rate=self._rate, options=self._options)
+        self._stream.width, self._stream.height = pixels.shape[1] // 2 * 2, pixels.shape[0] // 2 * 2  # for 4:2:0
+        self._stream.pix_fmt, self._stream.time_base = "yuv420p", self._base
+        self._stream.codec_context.time_base = self._base
+        return True
+
+    def add(self, pixels: UInt8[np.ndarray, "height width 3"], seconds: float) -> None:
+        """The next picture and its time; of an odd side, the last pixels are left out."""
+        self.begin(pixels)
+        even = pixels[: self._stream.height, : self._stream.width]
+        frame = pyav().VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        self._last = max(round(seconds / self._base), self._last + 1)
+        frame.pts, frame.time_base = self._last, self._base
+        self._container.mux(self._stream.encode(frame))
+
+    def end(self) -> None:
+        """All have come."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+
+
 class _Encoder:
     """Reads, draws and encodes, each in a thread of its own."""
 
     def __init__(self, container: Any, video: Video, side_by_side: bool, max_side: int) -> None:
         self._container, self._video = container, video
         self._side_by_side, self._max_side = side_by_side, max_side
-        self._stream: Any = None
+        self._stream = PictureStream(container, video.frame_rate, {"crf": _QUALITY})
 
     def encode(self, film: Film, progress: Callable[[int, int], None] | None) -> None:
         waiting: Queue[tuple[int, np.ndarray] | None] = Queue(_WAITING)
@@ -103,8 +156,7 @@ class _Encoder:
                     waiting.get(timeout=0.05)
         if problems:
             raise problems[0]
-        if self._stream is not None:
-            self._container.mux(self._stream.encode(None))
+        self._stream.end()
         if sound is not None:
             sound.copy(self._container)
 
@@ -124,23 +176,9 @@ class _Encoder:
         return over
 
     def _add(self, number: int, pixels: np.ndarray, sound: "_Sound | None") -> None:
-        import av
-
-        even = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]  # what 4:2:0 needs
-        if self._stream is None:
-            from fractions import Fraction
-
-            self._base = Fraction(1, 90000)
-            rate = Fraction(max(self._video.frame_rate, 0.01)).limit_denominator(1001)
-            self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": _QUALITY})
-            self._stream.width, self._stream.height = even.shape[1], even.shape[0]
-            self._stream.pix_fmt, self._stream.time_base = "yuv420p", self._base
-            self._stream.codec_context.time_base = self._base
-            if sound is not None:
-                sound.announce(self._container)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-        frame.pts, frame.time_base = round((self._video.times[number] - self._video.times[0]) / self._base), self._base
-        self._container.mux(self._stream.encode(frame))
+        if self._stream.begin(pixels) and sound is not None:
+            sound.announce(self._container)
+        self._stream.add(pixels, float(self._video.times[number] - self._video.times[0]))
 
 
 class _Sound:
@@ -155,9 +193,7 @@ class _Sound:
         """None where there is none, or an mp4 cannot hold it."""
         if film.pictures is not None or film.given_rate is not None:
             return None
-        import av
-
-        source = av.open(str(film.path))
+        source = pyav().open(str(film.path))
         if not source.streams.audio or source.streams.audio[0].codec_context.name not in ("aac", "mp3", "ac3", "opus"):
             source.close()
             return None
@@ -168,9 +204,7 @@ class _Sound:
 
     def copy(self, container: Any) -> None:
         """All of it, after the pictures: players find their way by the times."""
-        import av
-
-        with self._source, suppress(av.error.FFmpegError):  # damaged sound is no reason to lose the pictures
+        with self._source, suppress(pyav().error.FFmpegError):  # damaged sound is no reason to lose the pictures
             stream = self._source.streams.audio[0]
             for packet in self._source.demux(stream):
                 if packet.dts is None or self._out is None:

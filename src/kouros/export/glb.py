@@ -24,6 +24,7 @@ from scipy.spatial.transform import Rotation
 from kouros import __version__
 from kouros.body import BodyModel
 from kouros.body.skeleton import NUM_JOINTS, PARENTS, forward_kinematics
+from kouros.export.colours import GREY
 from kouros.export.people import PosedPerson, faces_shown, require_people
 from kouros.export.rigs import JOINTS, ROOT, RigNames, bone_axes
 from kouros.pipeline.upright import World
@@ -33,14 +34,19 @@ MAX_INFLUENCES = 8
 _NEAR_PLANE = 0.05
 
 
-_GREY = 0.6
-"""sRGB, of everybody: neither skin nor clothes are known."""
-_PARENTS = (-1, *(parent + 1 for parent in PARENTS))
+BONE_PARENTS = (-1, *(parent + 1 for parent in PARENTS))
 """Of the bones: the root, then the joints."""
 _NUM_BONES = NUM_JOINTS + 1
 
 
-def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl", *, only_seen: bool = False) -> bytes:
+def glb_bytes(
+    people: Sequence[PosedPerson],
+    world: World,
+    rig: RigNames = "smpl",
+    *,
+    only_seen: bool = False,
+    colours: Sequence[Float[np.ndarray, "_ 3"]] | None = None,
+) -> bytes:
     """A GLB file of the people of one photo, with a camera of the photo's field of view where the photo was taken.
 
     The camera is the first person's; glTF cannot shift a principal point, so one off the image's centre is
@@ -50,6 +56,7 @@ def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl
         world: where the people stand.
         rig: whose names the bones have.
         only_seen: leave out the faces that the photo does not show; the bones stay.
+        colours: of each person's vertices, sRGB in [0, 1]; default: everybody is grey.
 
     Raises:
         ValueError: there is nobody.
@@ -58,7 +65,8 @@ def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl
     writer = GlbWriter(rig)
     writer.add_camera(people[0], world)
     for index, person in enumerate(people):
-        writer.add_person(person, world, index, only_seen=only_seen)
+        own = None if colours is None else colours[index]
+        writer.add_person(person, world, index, only_seen=only_seen, colours=own)
     return writer.finish()
 
 
@@ -148,7 +156,7 @@ class Bones:
     def local(self) -> tuple[Float[np.ndarray, "25 4"], Float[np.ndarray, "25 3"]]:
         """Rotations (quaternions x, y, z, w) and translations relative to the parent bones."""
         rotations, places = self.axes.copy(), self.places.copy()
-        parents = list(_PARENTS[1:])
+        parents = list(BONE_PARENTS[1:])
         above = self.axes[parents].transpose(0, 2, 1)
         rotations[1:] = above @ self.axes[1:]
         places[1:] = (above @ (self.places[1:] - self.places[parents])[..., None])[..., 0]
@@ -156,7 +164,7 @@ class Bones:
 
 
 @dataclass(frozen=True, eq=False)
-class _Figure:
+class Figure:
     """A person's mesh before skinning, above the origin and on its soles, and the bones that carry it; metres."""
 
     vertices: Float[np.ndarray, "vertices 3"]
@@ -169,7 +177,8 @@ class _Figure:
     """In the world, the T-pose where the person stands."""
 
     @staticmethod
-    def of(person: PosedPerson, world: World, index: int) -> "_Figure":
+    def of(person: PosedPerson, world: World, index: int) -> "Figure":
+        """Of the person with that place among the world's."""
         body, betas, size = person.body, person.betas, float(world.sizes[index])
         rotvecs = torch.cat([person.global_orient, person.body_pose]).reshape(-1, 3)
         rotations = Rotation.from_rotvec(rotvecs.detach().double().numpy()).as_matrix()
@@ -189,7 +198,7 @@ class _Figure:
         root = np.array([places[0, 0], ground, places[0, 2]])
         under = np.array([rest[0, 0], sole, rest[0, 2]])
         standing = (rest - under) @ heading.T + root
-        return _Figure(
+        return Figure(
             size * mesh.double().numpy() - under,
             Bones(np.concatenate([np.eye(3)[None], axes]), np.concatenate([np.zeros((1, 3)), rest - under])),
             Bones(np.concatenate([heading[None], in_world @ axes]), np.concatenate([root[None], places])),
@@ -219,7 +228,7 @@ class GlbWriter:
         self._shared: dict[int, _SharedAccessors] = {}
         self._photo, self._t_pose = (pygltflib.Animation(name=name) for name in ("photo", "T-pose"))
         self._gltf.animations = [self._photo, self._t_pose]
-        self._gltf.materials.append(_material())
+        self._gltf.materials.append(_material("body", GREY))
         self._start: int | None = None
 
     def finish(self) -> bytes:
@@ -242,10 +251,18 @@ class GlbWriter:
         quaternion = Rotation.from_matrix(turn).as_quat().tolist()
         self._add_to_scene(pygltflib.Node(camera=0, name="photo_camera", translation=place, rotation=quaternion))
 
-    def add_person(self, person: PosedPerson, world: World, index: int, *, only_seen: bool = False) -> None:
+    def add_person(
+        self,
+        person: PosedPerson,
+        world: World,
+        index: int,
+        *,
+        only_seen: bool = False,
+        colours: Float[np.ndarray, "_ 3"] | None = None,
+    ) -> None:
         """A mesh with its skeleton; ``index`` is the person's place among the world's."""
         name = f"person_{index + 1}"
-        mesh, figure = RiggedMesh.of(person.body), _Figure.of(person, world, index)
+        mesh, figure = RiggedMesh.of(person.body), Figure.of(person, world, index)
         skin = self._add_skin(name, figure)
         attributes = pygltflib.Attributes(
             POSITION=self._add_vectors(figure.vertices[mesh.source], bounds=True),
@@ -257,12 +274,23 @@ class GlbWriter:
         indices = shared.indices
         if not (shown := faces_shown(person, only_seen)).all():
             indices = self._add_triangles(mesh, mesh.triangles[shown])
-        primitive = pygltflib.Primitive(attributes=attributes, indices=indices, material=0)
+        material = 0
+        if colours is not None:
+            linear = srgb_to_linear(colours[mesh.source])
+            attributes.COLOR_0 = self._add_array(linear.astype("<f4"), pygltflib.VEC3, target=pygltflib.ARRAY_BUFFER)
+            material = self._painted()
+        primitive = pygltflib.Primitive(attributes=attributes, indices=indices, material=material)
         self._gltf.meshes.append(pygltflib.Mesh(primitives=[primitive], name=name))
         # Beside the skeleton, not under it: the node of a skinned mesh takes no part in placing it.
         self._add_to_scene(pygltflib.Node(mesh=len(self._gltf.meshes) - 1, skin=skin, name=f"{name}_mesh"))
 
-    def _add_skin(self, name: str, figure: _Figure) -> int:
+    def _painted(self) -> int:
+        """The material of those whose vertices have colours, which it leaves as they are."""
+        if len(self._gltf.materials) == 1:
+            self._gltf.materials.append(_material("photo", 1.0))
+        return 1
+
+    def _add_skin(self, name: str, figure: Figure) -> int:
         """The bones' nodes under one node that carries the person's name, the skin that binds them, and their poses."""
         holder = self._add_to_scene(pygltflib.Node(name=name))
         first = len(self._gltf.nodes)
@@ -272,7 +300,7 @@ class GlbWriter:
                 name=bone_name,
                 translation=places[bone].tolist(),
                 rotation=rotations[bone].tolist(),
-                children=[first + child for child, parent in enumerate(_PARENTS) if parent == bone],
+                children=[first + child for child, parent in enumerate(BONE_PARENTS) if parent == bone],
             )
             self._gltf.nodes.append(node)
         self._gltf.nodes[holder].children.append(first)
@@ -393,18 +421,18 @@ class _SharedAccessors:
     indices: int
 
 
-def _material() -> pygltflib.Material:
+def _material(name: str, grey: float) -> pygltflib.Material:
     # Double-sided: a body is open at the mouth and the eyes, where a viewer would look through its back.
-    grey = _srgb_to_linear(_GREY)
+    linear = float(srgb_to_linear(np.array(grey)))
     return pygltflib.Material(
-        name="body",
+        name=name,
         doubleSided=True,
         pbrMetallicRoughness=pygltflib.PbrMetallicRoughness(
-            baseColorFactor=[grey, grey, grey, 1.0], metallicFactor=0.0, roughnessFactor=0.8
+            baseColorFactor=[linear, linear, linear, 1.0], metallicFactor=0.0, roughnessFactor=0.8
         ),
     )
 
 
-def _srgb_to_linear(value: float) -> float:
-    """IEC 61966-2-1; glTF's factors are linear."""
-    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+def srgb_to_linear(values: Float[np.ndarray, "*values"]) -> Float[np.ndarray, "*values"]:
+    """IEC 61966-2-1; glTF's factors and vertex colours are linear."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)

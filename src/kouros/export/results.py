@@ -21,6 +21,7 @@ top-left corner of the top-left pixel):
                                         the person's size; NaN: the body has no such points
 ``distance_spread``  (N,)               standard deviation of the distance from the camera, as a share of it, by what
                                         is known of lens and height; NaN: unknown
+``height_known``     (N,) bool          whether somebody said how tall the person is; else size and distance are assumed
 ``joints_world``     (N, 24, 3)         metres, in the world of the meshes: y up, the floor at height 0
 ``world_size``       (N,)               by how much each person is larger there, about the camera, than in camera space
 ``on_floor``         (N,) bool          who touches the floor
@@ -28,7 +29,7 @@ top-left corner of the top-left pixel):
 ``up_uncertainty``   () float32         radians: expected angle between that world's up and the true one; NaN: the files
                                         are in camera space (``--space camera``), in the axes of 3D files
 ``focal_length``     () float32         pixels, of the whole image
-``principal_point``  (2,)              pixels
+``principal_point``  (2,)               pixels
 ``image_size``       (2,) int32         width, height
 ``version``          () str             of kouros
 ===================  =================  =================================================================
@@ -90,6 +91,7 @@ def result_arrays(people: Sequence[PosedPerson], world: World) -> dict[str, np.n
         "distance_spread": np.array(
             [np.nan if p.distance_spread is None else p.distance_spread for p in people], dtype=np.float32
         ),
+        "height_known": np.array([p.height_known for p in people], dtype=bool),
         "joints_world": np.stack([_numpy(world.place(p.joints.detach(), i)) for i, p in enumerate(people)]),
         "world_size": _numpy(world.sizes),
         "on_floor": world.on_floor.numpy(),

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import roma
 from jaxtyping import Float
 from torch import Tensor
 
@@ -34,6 +33,8 @@ def align(
         weights: non-negative, one a point; default: all equal.
         with_scale: whether the scale is free, else it is 1.
     """
+    import roma  # loads torch's compiler, which takes a second
+
     if with_scale:
         rotation, translation, scale = roma.rigid_points_registration(
             source, target, weights=weights, compute_scaling=True

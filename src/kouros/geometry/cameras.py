@@ -15,6 +15,14 @@ from kouros.batched import Batched
 SPIN_FOCAL_LENGTH = 5000.0
 """Focal length, pixels, that SPIN and its successors assume on their 224-pixel crop."""
 SPIN_CROP_SIZE = 224
+LONGEST_FOCAL_LENGTH = 10_000_000
+"""Pixels: more than any telescope's on the largest picture that is read."""
+
+
+def check_focal_length(focal_length: float, named: str) -> None:
+    """Raises ValueError, which begins with what it is ``named``, where that is no focal length in pixels."""
+    if not 1 <= focal_length <= LONGEST_FOCAL_LENGTH:  # NaN too
+        raise ValueError(f"{named} must be 1 to {LONGEST_FOCAL_LENGTH:,} pixels, not {focal_length}.")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Conversions between rotation vectors, matrices and the 6D form, and the mirror image of each.
 
-Rotation vectors and their exact inverse come from roma; here are the conventions of this field on top of it.
+Written out, and not taken from roma, which the package uses for Procrustes problems: roma loads torch's compiler, which
+takes a second of every command's start.
 """
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,12 +11,48 @@ from torch import Tensor
 
 def rotvec_to_rotmat(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation matrix of a rotation vector (axis times angle, radians); differentiable at zero."""
-    return roma.rotvec_to_rotmat(rotvec)
+    # Rodrigues: I + a [v]x + b [v]x^2 with a = sin t / t, b = (1 - cos t) / t^2 = 2 (sin(t / 2) / t)^2, t = |v|. Below
+    # `tiny` both are their limits to the last digit, in double precision too, and a square root has no derivative at 0.
+    x, y, z = rotvec.unbind(-1)
+    squared = x * x + y * y + z * z
+    tiny = squared < 1e-12
+    angle = squared.where(~tiny, 1.0).sqrt()
+    a = (angle.sin() / angle).where(~tiny, 1 - squared / 6)
+    b = (2 * ((0.5 * angle).sin() / angle) ** 2).where(~tiny, 0.5 - squared / 24)
+    ax, ay, az = a * x, a * y, a * z
+    bxy, bxz, byz = b * x * y, b * x * z, b * y * z
+    xx, yy, zz = b * x * x, b * y * y, b * z * z
+    rows = [1 - yy - zz, bxy - az, bxz + ay, bxy + az, 1 - xx - zz, byz - ax, bxz - ay, byz + ax, 1 - xx - yy]
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
 def rotmat_to_rotvec(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Rotation vector (radians, at most pi long) of a rotation matrix."""
-    return roma.rotmat_to_rotvec(rotmat)
+    x, y, z, w = _rotmat_to_quat(rotmat).unbind(-1)
+    upper = 1 - 2 * (w < 0).to(w.dtype)  # q and -q are the same rotation; w >= 0 turns by pi at most
+    x, y, z, w = upper * x, upper * y, upper * z, upper * w
+    squared = x * x + y * y + z * z
+    none = squared == 0
+    sine = squared.where(~none, 1.0).sqrt()
+    by_sine = (2 * torch.atan2(sine, w) / sine).where(~none, 2.0)
+    return torch.stack([by_sine * x, by_sine * y, by_sine * z], dim=-1)
+
+
+def _rotmat_to_quat(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
+    """Unit quaternion x, y, z, w: the longest row of ``4 q q^T``, which is linear in the matrix (Markley 2008)."""
+    (r00, r01, r02), (r10, r11, r12), (r20, r21, r22) = (row.unbind(-1) for row in rotmat.unbind(-2))
+    xy, xz, yz = r01 + r10, r02 + r20, r12 + r21
+    xw, yw, zw = r21 - r12, r02 - r20, r10 - r01
+    rows = [
+        torch.stack([1 + r00 - r11 - r22, xy, xz, xw], dim=-1),
+        torch.stack([xy, 1 + r11 - r00 - r22, yz, yw], dim=-1),
+        torch.stack([xz, yz, 1 + r22 - r00 - r11, zw], dim=-1),
+        torch.stack([xw, yw, zw, 1 + r00 + r11 + r22], dim=-1),
+    ]
+    products = torch.stack(rows, dim=-2)
+    longest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    row = products.gather(-2, longest[..., None, None].expand(*longest.shape, 1, 4)).squeeze(-2)
+    return row / row.norm(dim=-1, keepdim=True)
 
 
 def rot6d_to_rotmat(rot6d: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
@@ -25,7 +61,11 @@ def rot6d_to_rotmat(rot6d: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3
     The six numbers are a row-major 3x2 matrix, as SPIN's and HMR's checkpoints have them: the columns are
     interleaved, not stacked.
     """
-    return roma.special_gramschmidt(rot6d.unflatten(-1, (3, 2)))
+    first, second = rot6d.unflatten(-1, (3, 2)).unbind(-1)
+    x = first / first.norm(dim=-1, keepdim=True)
+    across = second - (x * second).sum(-1, keepdim=True) * x
+    y = across / across.norm(dim=-1, keepdim=True)
+    return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
 
 
 def rotmat_to_rot6d(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
@@ -45,10 +85,17 @@ def mirror_rotmat(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 
 
 def angle_between(first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
     """Angle of the rotation that takes ``first`` to ``second``, radians in [0, pi]."""
-    return roma.rotmat_geodesic_distance(first, second)
+    chord = (second - first).norm(dim=(-2, -1))  # 2 sqrt(2) sin(angle / 2): exact for small angles, as a cosine is not
+    return 2 * (chord / 8**0.5).clamp(max=1).asin()
 
 
 def random_rotmat(size: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "*size 3 3"]:
     """Rotations drawn uniformly, through unit quaternions of normal numbers."""
     quat = torch.randn(*size, 4, generator=generator, device=generator.device)
-    return roma.unitquat_to_rotmat(torch.nn.functional.normalize(quat, dim=-1))
+    x, y, z, w = torch.nn.functional.normalize(quat, dim=-1).unbind(-1)
+    rows = [
+        *(1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+        *(2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+        *(2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+    ]
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))

@@ -35,7 +35,7 @@ class JointDepths(Batched):
 
 
 class DepthHead(nn.Module):
-    """From features of `kouros.detection.movenet.packed_features` to depths.
+    """From features of `kouros.networks.movenet.packed_features` to depths.
 
     Args:
         width: channels of everything inside.
@@ -63,6 +63,28 @@ class DepthHead(nn.Module):
         Args:
             forget: share of the features' channels that are left out, to learn not to rely on single ones.
         """
+        return self._looked(features, forget)[0]
+
+    @property
+    def num_described(self) -> int:
+        """Numbers of `described`."""
+        return JOINTS * (4 + self.width) + self.width
+
+    def described(self, features: Float[Tensor, "batch 16 16 421"]) -> Float[Tensor, "batch numbers"]:
+        """What the head has made of each joint, for others to go on from.
+
+        Depths, logarithms of their spreads, and where the head looked for each joint (x and y from -1 to 1); what it
+        has there, joint by joint; and the mean of that over all places.
+        """
+        found, where, x = self._looked(features, 0.0)
+        there = where @ x.flatten(2).mT
+        parts = (found.depth, found.spread.log(), where @ places_in_square(x), there, x.mean((2, 3)))
+        return torch.cat([part.flatten(1) for part in parts], 1)
+
+    def _looked(
+        self, features: Float[Tensor, "batch 16 16 421"], forget: float
+    ) -> tuple[JointDepths, Float[Tensor, "batch 17 places"], Float[Tensor, "batch width 16 16"]]:
+        """Depths, where each was looked for, and what there is at each place."""
         seen = features.permute(0, 3, 1, 2)
         finer, coarsest = seen[:, :FINER], pixel_unshuffle(seen[:, FINER:], 2)
         if forget:
@@ -74,7 +96,13 @@ class DepthHead(nn.Module):
         where = where.softmax(-1)
         depth, doubt = ((where * values).sum(-1) for values in (depth, doubt))
         more, doubted = self.whole(x.mean((2, 3))).split(JOINTS, dim=1)
-        return JointDepths(depth + more, torch.exp((doubt + doubted).clamp(-4.0, 4.0) - 3.0))
+        return JointDepths(depth + more, torch.exp((doubt + doubted).clamp(-4.0, 4.0) - 3.0)), where, x
+
+
+def places_in_square(like: Tensor) -> Float[Tensor, "places 2"]:
+    """x and y of each place, row by row, from -1 to 1 across the square."""
+    along = torch.linspace(-1 + 1 / PLACES, 1 - 1 / PLACES, PLACES).to(like)
+    return torch.stack(torch.meshgrid(along, along, indexing="xy"), -1).flatten(0, 1)
 
 
 class _Block(nn.Module):

@@ -10,12 +10,13 @@ Pictures come in as they are, RGB in [0, 1]; points go out in picture coordinate
 corner to (1, 1) at the opposite one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, max_pool2d, pad, relu6
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, max_pool2d, pad, pixel_shuffle, relu6
 
 from kouros.networks.backbone import BackboneNetwork, PublishedWeights, require_sides
 
@@ -120,9 +121,7 @@ class MoveNetTrunk(BackboneNetwork):
         Raises:
             ValueError: a side is no multiple of 32 pixels.
         """
-        *_, coarsest = seen = self._stages_of(image)
-        maps = {s.map_stride: x for s, x in zip(_STAGES, seen, strict=True) if s.map_stride}
-        return {**maps, COARSEST: self.widen(coarsest)}
+        return self._feature_maps_of(self._stages_of(image))
 
     def layer_maps(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """Maps of strides 4, 8, 16, 16 and 32, (batch, channels, rows, columns): what dense answers stand on.
@@ -132,7 +131,23 @@ class MoveNetTrunk(BackboneNetwork):
         Raises:
             ValueError: a side is no multiple of 32 pixels.
         """
-        return [x for s, x in zip(_STAGES, self._stages_of(image), strict=True) if s.layer]
+        return self._layer_maps_of(self._stages_of(image))
+
+    def both_maps(self, image: Float[Tensor, "batch 3 height width"]) -> tuple[dict[int, Tensor], list[Tensor]]:
+        """`feature_maps` and `layer_maps` of one look.
+
+        Raises:
+            ValueError: a side is no multiple of 32 pixels.
+        """
+        seen = self._stages_of(image)
+        return self._feature_maps_of(seen), self._layer_maps_of(seen)
+
+    def _feature_maps_of(self, seen: list[Tensor]) -> dict[int, Tensor]:
+        maps = {s.map_stride: x for s, x in zip(_STAGES, seen, strict=True) if s.map_stride}
+        return {**maps, COARSEST: self.widen(seen[-1])}
+
+    def _layer_maps_of(self, seen: list[Tensor]) -> list[Tensor]:
+        return [x for s, x in zip(_STAGES, seen, strict=True) if s.layer]
 
     def _stages_of(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         require_sides(image, COARSEST)
@@ -203,8 +218,8 @@ class _MoveNet(nn.Module):
         self.pyramid = _Pyramid(self.trunk.channels)
         self.heads = nn.ModuleDict({name: _head(width) for name, width in heads.items()})
 
-    def _answers(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Float[Tensor, "batch _ _ _"]]:
-        finest = self.pyramid(self.trunk.feature_maps(image))
+    def _answers(self, maps: dict[int, Float[Tensor, "batch _ _ _"]]) -> dict[str, Float[Tensor, "batch _ _ _"]]:
+        finest = self.pyramid(maps)
         return {name: head(finest) for name, head in self.heads.items()}
 
     def load_tflite(self, model: bytes) -> None:
@@ -270,7 +285,33 @@ class MoveNetThunder(_MoveNet):
 
     def forward(self, image: Float[Tensor, "batch 3 256 256"]) -> ThunderHeads:
         """Heads' answers; `ThunderHeads.keypoints` reads them."""
-        return ThunderHeads(**self._answers(image))
+        return ThunderHeads(**self._answers(self.trunk.feature_maps(image)))
+
+    def packed(self, image: Float[Tensor, "batch 3 256 256"]) -> Float[Tensor, "batch 16 16 421"]:
+        """`packed_features` of crops."""
+        maps, layers = self.trunk.both_maps(image)
+        heat = self.heads["heat"](self.pyramid(maps))
+        return packed_features(heat.sigmoid(), [layers[k] for k in _LAST_OF_SIZE])
+
+
+_LAST_OF_SIZE = (0, 1, 3, 4)
+"""Of `MoveNetTrunk.layer_maps`."""
+FEATURE_ROWS = 16
+
+
+def packed_features(
+    heat: Float[Tensor, "batch 17 64 64"], maps: Sequence[Float[Tensor, "batch _ _ _"]]
+) -> Float[Tensor, "batch 16 16 421"]:
+    """Thunder's insides as one map of 16 x 16 places.
+
+    Of each place the means of the trunk's map at stride 4 (40 numbers) and 8 (56), the map at stride 16 (168), the mean
+    likelihoods of the 17 keypoints, and 140 of the 560 numbers of the place at stride 32 that it lies in: of its four
+    quarters, row by row, each holds a fourth.
+    """
+    fine, middle, coarse, coarsest = maps
+    quarters = pixel_shuffle(coarsest.unflatten(1, (4, -1)).transpose(1, 2).flatten(1, 2), 2)
+    pooled = [avg_pool2d(m, m.shape[-1] // FEATURE_ROWS) for m in (fine, middle, coarse, heat)]
+    return torch.cat([*pooled, quarters], 1).permute(0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
@@ -365,7 +406,7 @@ class MoveNetMultiPose(_MoveNet):
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> MultiPoseHeads:
         """Heads' answers; `MultiPoseHeads.people` reads them."""
-        return MultiPoseHeads(**self._answers(image))
+        return MultiPoseHeads(**self._answers(self.trunk.feature_maps(image)))
 
 
 class _Convolution(nn.Module):

@@ -5,7 +5,7 @@ when somebody got lost. What was seen in a frame is given to the people known so
 should be and by the colours they wear, so that two who cross keep their names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -19,7 +19,7 @@ from kouros.detection.duplicates import already_found
 from kouros.detection.find import MIN_PRESENCE, Find
 from kouros.detection.fusion import BODY, person_size
 from kouros.detection.places import Place, region_around
-from kouros.detection.regions import Pyramid
+from kouros.detection.regions import Pyramid, Region
 
 
 @dataclass(frozen=True)
@@ -63,27 +63,37 @@ class _Known:
     """What is remembered of a person."""
 
     track: int
-    find: Find
+    points: Float[np.ndarray, "17 2"]
+    """COCO's, where Thunder saw them last."""
+    confidence: Float[np.ndarray, " 17"]
+    region: Region
+    """Where it looked."""
+    multipose: float
+    """Score of the place."""
     time: float
     colours: Float[np.ndarray, "parts 4"]
     velocity: Float[np.ndarray, "2"] = field(default_factory=lambda: np.zeros(2))
     """Pixels a second."""
-    looked: bool = False
-    """Whether the networks have looked for them in the present frame."""
+
+    @staticmethod
+    def of(track: int, find: Find, time: float, colours: Float[np.ndarray, "parts 4"]) -> "_Known":
+        seen = find.seen
+        return _Known(track, seen.points, seen.confidence, seen.region, find.place.multipose, time, colours)
 
     def expected(self, time: float, coasting: float) -> Float[np.ndarray, "17 2"]:
         """Where COCO's keypoints should be now."""
-        return self.find.seen.points + self.velocity * min(time - self.time, coasting)
+        return self.points + self.velocity * min(time - self.time, coasting)
 
     def update(self, find: Find, time: float, colours: Float[np.ndarray, "parts 4"]) -> None:
-        passed = time - self.time
-        weight = np.minimum(find.seen.confidence, self.find.seen.confidence)[BODY]
+        seen, passed = find.seen, time - self.time
+        weight = np.minimum(seen.confidence, self.confidence)[BODY]
         if passed > 0 and weight.sum() > 0:
-            moved = (weight @ (find.seen.points - self.find.seen.points)[BODY]) / weight.sum() / passed
+            moved = (weight @ (seen.points - self.points)[BODY]) / weight.sum() / passed
             self.velocity = moved if not self.velocity.any() else 0.6 * self.velocity + 0.4 * moved
         share = np.where(self.colours[:, 3:] > 0, 0.1 * (colours[:, 3:] > 0), 1.0)
         self.colours = (1 - share) * self.colours + share * colours
-        self.find, self.time = find, time
+        self.points, self.confidence, self.region = seen.points, seen.confidence, seen.region
+        self.multipose, self.time = find.place.multipose, time
 
 
 class Follower:
@@ -128,7 +138,50 @@ class Follower:
             finds = self._searched_for(image, finds, time)
         people = self._named(image, finds, time)
         self._last = time
-        return [Followed(k.track, self._detector.look_closely(image, k.find, config.crops)) for k in people]
+        return [Followed(k.track, self._detector.look_closely(image, find, config.crops)) for k, find in people]
+
+    @property
+    def options(self) -> tuple[int | None, bool]:
+        """How many people at once at most, and whether small ones are searched for."""
+        return self._max_people, self._tiles
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the next frames depend on: `restore` makes another follower go on as this one would. NaN where
+        nothing was yet."""
+        known = self._known
+        clock = [np.nan if t is None or np.isinf(t) else t for t in (self._last, self._searched, self._tiled)]
+        regions = [[k.region.x, k.region.y, k.region.size, k.region.angle, k.region.mirrored] for k in known]
+        columns = {
+            "tracks": np.array([k.track for k in known], dtype=np.int64),
+            "points": np.array([k.points for k in known]),
+            "confidence": np.array([k.confidence for k in known]),
+            "regions": np.array(regions, dtype=np.float64).reshape(-1, 5),
+            "scores": np.array([k.multipose for k in known], dtype=np.float64),
+            "seconds": np.array([k.time for k in known], dtype=np.float64),
+            "colours": np.array([k.colours for k in known]),
+            "velocity": np.array([k.velocity for k in known]),
+        }
+        return columns | {"clock": np.array(clock), "count": np.array(self._count)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `state` has said, of the same film."""
+        last, searched, tiled = (None if np.isnan(t) else float(t) for t in state["clock"])
+        self._last, self._count = last, int(state["count"])
+        self._searched = -np.inf if searched is None else searched
+        self._tiled = -np.inf if tiled is None else tiled
+        self._known = [
+            _Known(
+                int(state["tracks"][k]),
+                state["points"][k],
+                state["confidence"][k],
+                _region_of(state["regions"][k].tolist()),
+                float(state["scores"][k]),
+                float(state["seconds"][k]),
+                state["colours"][k],
+                state["velocity"][k],
+            )
+            for k in range(len(state["tracks"]))
+        ]
 
     def _is_full(self, finds: Sequence[Find]) -> bool:
         return self._max_people is not None and len(finds) >= self._max_people
@@ -140,8 +193,8 @@ class Follower:
             if known.time != self._last:
                 continue
             points = known.expected(time, self._config.coasting)
-            region = region_around(points, known.find.seen.confidence) or known.find.seen.region
-            find = self._detector.look_on(image, Place(region, known.find.place.multipose))
+            region = region_around(points, known.confidence) or known.region
+            find = self._detector.look_on(image, Place(region, known.multipose))
             if find.presence >= MIN_PRESENCE and find.is_plausible(image):
                 finds.append(find)
         return _each_once(finds)
@@ -160,10 +213,10 @@ class Follower:
                 found.append(find)
         return _each_once(found)
 
-    def _named(self, image: Pyramid, finds: list[Find], time: float) -> list[_Known]:
+    def _named(self, image: Pyramid, finds: list[Find], time: float) -> list[tuple[_Known, Find]]:
         """Give what was seen to those who are known; what is left over is somebody new."""
         colours = [worn_colours(image, find) for find in finds]
-        named: list[_Known] = []
+        named: list[tuple[_Known, Find]] = []
         taken = set()
         if finds and self._known:
             cost = np.array(
@@ -175,22 +228,22 @@ class Follower:
             for k, f in zip(*linear_sum_assignment(np.where(allowed, cost, 1e3)), strict=True):
                 if allowed[k, f]:
                     self._known[k].update(finds[f], time, colours[f])
-                    named.append(self._known[k])
+                    named.append((self._known[k], finds[f]))
                     taken.add(int(f))
         new = sorted((f for f in range(len(finds)) if f not in taken), key=lambda f: -finds[f].body.size)
         for f in new:
             if self._max_people is not None and len(named) >= self._max_people:
                 break
-            known = _Known(self._count, finds[f], time, colours[f])
+            known = _Known.of(self._count, finds[f], time, colours[f])
             self._count += 1
             self._known.append(known)
-            named.append(known)
-        return sorted(named, key=lambda known: known.track)
+            named.append((known, finds[f]))
+        return sorted(named, key=lambda pair: pair[0].track)
 
     def _cost(self, known: _Known, find: Find, colours: Float[np.ndarray, "parts 4"], time: float) -> float:
         """Of taking what was seen for somebody known; infinite where that cannot be."""
-        config, before = self._config, known.find.seen
-        away = apart(known.expected(time, config.coasting), before.confidence, find.seen.points, find.seen.confidence)
+        config = self._config
+        away = apart(known.expected(time, config.coasting), known.confidence, find.seen.points, find.seen.confidence)
         gap = time - known.time
         if away > min(config.reach + config.reach_a_second * gap, config.farthest):
             return float("inf")
@@ -199,6 +252,11 @@ class Follower:
             return float("inf")
         # After a while the place says less, and what somebody wears as much as before.
         return away / (1 + 2 * gap) + different / config.colours
+
+
+def _region_of(numbers: list[float]) -> Region:
+    x, y, size, angle, mirrored = numbers
+    return Region(x, y, size, angle, bool(mirrored))
 
 
 def apart(

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import torch
 
+from kouros.body.files import FREE_BODY
+from kouros.body.growth import GROWN, age_of, child_betas, child_body
 from kouros.body.model import BodyModel
 from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.stature import of_stature, stature
@@ -18,8 +20,6 @@ from kouros.systems.refined import DETECTED, on_keypoints_of
 
 SMALLEST, TALLEST = 0.4, 2.8
 """Metres: from a newborn to the tallest person known."""
-_ADULT = 1.35
-"""Metres: whoever is smaller gets a child's size, but an adult's proportions."""
 
 
 def check_heights(heights: Sequence[float | int | None]) -> None:
@@ -58,29 +58,37 @@ def with_heights(people: Sequence[Person], height: float | int | Sequence[float 
 
 
 def of_height(person: Person, height: float) -> Person:
-    """The person with a body of that height, metres, at the distance from which it looks as large."""
-    if height < _ADULT:
-        note(f"a person of {height:g} m gets the size of a child, but the proportions of a small adult.")
-    body, before = person.body, person.parameters.map(lambda t: t[None])
-    betas = of_stature(body, before.betas, torch.tensor([height]))
-    larger = float(stature(body, betas) / stature(body, before.betas))
+    """The person with a body of that height, metres, at the distance from which it looks as large.
+
+    Below `kouros.body.growth.GROWN` it is a child's, where the person has the free body.
+    """
+    before = person.parameters.map(lambda t: t[None])
+    if height < GROWN and person.body.origin == FREE_BODY:
+        body, betas = child_body(), child_betas(height)[None]
+        note(f"a person of {height:g} m gets the body of the average child of that height, {age_of(height):.0f} years.")
+    else:
+        body, betas = person.body, of_stature(person.body, before.betas, torch.tensor([height]))
+        if height < GROWN:
+            note(f"a person of {height:g} m gets the size of a child, but the proportions of a small adult.")
+    larger = float(stature(body, betas) / stature(person.body, before.betas))
     # Seen from as many times as far, a body as many times as large looks the same; the pelvis is what moves.
-    root_before, root = _resting_root(body, before.betas), _resting_root(body, betas)
+    root_before, root = _resting_root(person.body, before.betas), _resting_root(body, betas)
     transl = larger * (root_before + before.transl) - root
     placed = Bodies(before.pose, betas, transl, before.camera)
-    return replace(person.moved(_fitted(person, placed)[0]), height_known=True)
+    fitted = _fitted(person, body, placed)[0]
+    return replace(person.moved(fitted), body=body, height_known=True)
 
 
 def _resting_root(body: BodyModel, betas: torch.Tensor) -> torch.Tensor:
     return body.joint_template[0] + torch.einsum("cb,nb->nc", body.joint_shapedirs[0], betas)
 
 
-def _fitted(person: Person, start: Bodies) -> Bodies:
+def _fitted(person: Person, body: BodyModel, start: Bodies) -> Bodies:
     """Pose and place anew to the keypoints, with the shape as it is; as it was where the body has no such points."""
-    set_name, keypoints = on_keypoints_of(person.keypoints_detected[None], person.keypoint_set, person.body)
-    if set_name not in person.body.keypoint_sets:
+    set_name, keypoints = on_keypoints_of(person.keypoints_detected[None], person.keypoint_set, body)
+    if set_name not in body.keypoint_sets:
         return start
-    fitter = KeypointFitter(person.body, set_name, load_gmm(), DETECTED)
+    fitter = KeypointFitter(body, set_name, load_gmm(), DETECTED)
     points = fitter.kinematics.points(BodyParameters(start.pose, start.betas, start.transl))
     evidence = Evidence(keypoints, set_name, start.camera, points)
     fitted = fitter.fit(evidence, start, hold_shape=True).parameters

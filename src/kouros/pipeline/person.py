@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kouros.archives import ArchiveError, read_npz
 from kouros.body import BodyModel
-from kouros.body.files import FREE_BODY, shared_body
+from kouros.body.files import DEFAULT_BETAS, FREE_BODY, shared_body
 from kouros.body.joint_angles import JointAngles, joint_angles
 from kouros.body.keypoints import keypoint_set
 from kouros.body.measurements import Measurements, measure
@@ -252,6 +252,7 @@ class Person:
             if self.reprojection is None
             else {"pixels": rounded(self.reprojection.pixels), "share": rounded(self.reprojection.share)},
             "distance_spread": None if self.distance_spread is None else rounded(self.distance_spread),
+            "height_known": self.height_known,
             "betas": rounded(self.betas),
             "global_orient": rounded(self.global_orient),
             "body_pose": rounded(self.body_pose.reshape(-1, 3)),
@@ -292,8 +293,9 @@ class Person:
             arrays = read_npz(path, _NPZ, optional=_NPZ_TOO)
         except ArchiveError as error:
             raise ValueError(f"{path} holds no people of kouros: {error}.") from None
-        model = body or shared_body()
         count, given = arrays["betas"].shape
+        # More betas than adults' are those of a child among them.
+        model = body or shared_body(None, max(given, DEFAULT_BETAS))
         if given < model.num_betas:
             raise ValueError(f"{path} has {given} betas a person, but the body has {model.num_betas}; pass its body.")
         camera = PerspectiveCamera(
@@ -370,6 +372,7 @@ _NPZ_TOO = {
     "uncertainty": ((None, NUM_JOINTS), "nan float32"),
     "reprojection": ((None, 2), "nan float32"),
     "distance_spread": ((None,), "nan float32"),
+    "height_known": ((None,), "bool"),
 }
 """What newer files have as well."""
 
@@ -407,4 +410,5 @@ def _person_of(
         estimate=Estimate(bodies=parameters, visibility=known("visibility"), uncertainty=known("uncertainty")),
         reprojection=None if missed is None else Reprojection(*missed.tolist()),
         distance_spread=None if spread is None else float(spread),
+        height_known=bool(arrays["height_known"][row]) if "height_known" in arrays else False,
     )

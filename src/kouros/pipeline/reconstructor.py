@@ -10,11 +10,13 @@ import numpy as np
 
 from kouros.body import BodyModel
 from kouros.body.files import shared_body
+from kouros.body.keypoints import OPENPOSE25
 from kouros.data.calibration import Calibration, KnownFrom
 from kouros.data.calibration_files import as_calibration
 from kouros.data.images import Photo, read_image
 from kouros.detection import DetectedPerson, PoseDetector, default_detector, find_people, landmarks_in_boxes
 from kouros.detection.usable import MINIMUM_KEYPOINTS
+from kouros.pipeline.cut_legs import with_standing_legs
 from kouros.pipeline.distances import distance_spread
 from kouros.pipeline.given import people_from_keypoints
 from kouros.pipeline.heights import with_heights
@@ -167,10 +169,13 @@ class Reconstructor:
                     "body."
                 )
         answers = self.estimator.estimate(seen) if seen else []
-        return [
-            None if answer is None else with_reprojection(Person.of(in_photo_camera(answer, person), person, self.body))
-            for answer, person in zip(answers, seen, strict=True)
-        ]
+        people: list[Person | None] = []
+        for answer, person in zip(answers, seen, strict=True):
+            made = None if answer is None else Person.of(in_photo_camera(answer, person), person, self.body)
+            if made is not None and isinstance(self.estimator, Refined):
+                made = with_standing_legs(made)
+            people.append(None if made is None else with_reprojection(made))
+        return people
 
 
 def lens_of(
@@ -200,7 +205,12 @@ def lens_of(
 
 
 def default_estimator(body: BodyModel) -> Refined:
-    """What kouros does unless it is told otherwise: the learned start, fitted to the keypoints."""
+    """What kouros does unless it is told otherwise: the learned start, fitted to the keypoints.
+
+    Raises:
+        UnknownSetError: the body cannot place the points that are fitted to.
+    """
+    body.keypoint_tables(OPENPOSE25.name)
     return Refined(LearnedStart(body), DETECTED, name="kouros default")
 
 

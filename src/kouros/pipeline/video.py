@@ -6,11 +6,14 @@ each person from stretches all over the film, and the frames are fitted together
 (`kouros.fitting.schedules.sequence`). Whoever cannot wait for the end gets each window's frames once it is full.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +28,7 @@ from kouros.data.video import Film, Part, open_film
 from kouros.detection import DetectedPerson, PoseDetector, default_detector
 from kouros.detection.usable import MINIMUM_KEYPOINTS
 from kouros.fitting.schedules.keypoint_fit import FitConfig
-from kouros.fitting.schedules.sequence import SmoothConfig
+from kouros.fitting.schedules.sequence import Floor, SmoothConfig
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.notes import note
 from kouros.pipeline.following import FollowConfig, Followed, Follower
@@ -33,6 +36,7 @@ from kouros.pipeline.person import Person
 from kouros.pipeline.reconstructor import Reconstructor, default_body, default_estimator
 from kouros.pipeline.sequence import FEET, fitted_together
 from kouros.pipeline.sides import chosen_sides, exchanged
+from kouros.pipeline.stretches import STRETCH, Stretches
 from kouros.pipeline.upright import World, world_of
 from kouros.systems.estimator import PersonInPhoto, assumed_camera
 from kouros.systems.refined import DETECTED
@@ -46,6 +50,8 @@ _STANDS = 0.15
 _TELLING = 8
 """Frames of each person that tell where the floor is."""
 _POSED_AT_ONCE = 256
+_NEAR_FLOOR, _FLAT = 0.1, 0.85
+"""Metres from the floor within which this share of the feet that stand must be, for it to be what they stand on."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class VideoConfig:
     """Put sides right that were exchanged (`kouros.pipeline.sides`); else each frame's are as they were read."""
     smooth: bool = True
     """Fit the frames of each person together; else each stays as it was estimated alone."""
+    floor: bool = True
+    """Once it is known where the floor is, fit again: no foot sinks in. Not of live films."""
     shortest: float = 0.25
     """Seconds that somebody must be seen at least, in a film that is longer than twice that."""
 
@@ -174,10 +182,14 @@ class Video:
     """That stands and sees all frames."""
     tracks: tuple[Track, ...]
     smoothed: bool
+    known_world: World | None = None
+    """On whose floor the people were put."""
 
     @cached_property
     def world(self) -> World:
         """Where up is and where the floor lies, as the people stand on it; with one size for each track."""
+        if self.known_world is not None:
+            return self.known_world
         told = [(track.number, track.person(row)) for track in self.tracks for row in _telling(track)]
         if not told:
             return World.of_camera(0)
@@ -214,11 +226,30 @@ class _Rows:
     first_sides: dict[int, bool] = field(default_factory=dict)
     """Which sides the last window took, by frame."""
 
+    @property
+    def columns(self) -> tuple[list[Any], ...]:
+        """What grows with the frames."""
+        return self.frames, self.times, self.estimates, self.keypoints, self.boxes, self.scores
+
+    def since(self, first: int) -> dict[str, np.ndarray]:
+        """The columns of the frames from that one on, as arrays."""
+        begin = bisect_left(self.frames, first)
+        return {name: np.array(column[begin:]) for name, column in zip(_COLUMNS, self.columns, strict=True)}
+
+    def add(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Put in what `since` has given."""
+        for name, column in zip(_COLUMNS, self.columns, strict=True):
+            values = columns[name]
+            column += values.tolist() if values.ndim == 1 else list(values)
+
     def forget(self, before: int) -> None:
         """Keep nothing of the frames before that one."""
-        gone = int(np.searchsorted(self.frames, before))
-        for column in (self.frames, self.times, self.estimates, self.keypoints, self.boxes, self.scores):
+        gone = bisect_left(self.frames, before)
+        for column in self.columns:
             del column[:gone]
+
+
+_COLUMNS = ("frames", "times", "estimates", "keypoints", "boxes", "scores")
 
 
 class VideoReconstructor:
@@ -272,6 +303,8 @@ class VideoReconstructor:
         self._rows: dict[int, _Rows] = {}
         self._window_first = self._answered = 0
         self._ended = False
+        self.followed: tuple[Followed, ...] = ()
+        """Who was seen in the newest frame, as the networks saw them."""
 
     @property
     def delay(self) -> int | None:
@@ -293,6 +326,12 @@ class VideoReconstructor:
         Raises:
             ValueError: the frame is no RGB of the film's size, or its time is not later.
         """
+        self.look(pixels, time)
+        self.estimate_waiting()
+        return self._answers() if self._live else []
+
+    def look(self, pixels: np.ndarray, time: float | None = None) -> None:
+        """The first half of `push`: who is where; `estimate_waiting` is the other."""
         if self._ended:
             raise ValueError("this film is finished; make another VideoReconstructor for the next one.")
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
@@ -309,10 +348,13 @@ class VideoReconstructor:
             raise ValueError(f"a frame's time, {time} s, must be later than the last one's, {self._times[-1]} s.")
         number = len(self._times)
         self._times.append(float(time))
-        self._waiting += [(number, time, one) for one in self._follower.look(np.ascontiguousarray(pixels), time)]
+        self.followed = tuple(self._follower.look(np.ascontiguousarray(pixels), time))
+        self._waiting += [(number, time, one) for one in self.followed]
+
+    def estimate_waiting(self) -> None:
+        """Estimate the bodies of those who were seen, once they are enough for a batch."""
         if len(self._waiting) >= _BATCH:
             self._estimate()
-        return self._answers() if self._live else []
 
     def finish(self) -> list[SeenFrame]:
         """The rest of the frames of a live film; nothing can be pushed after. `video` has all of it."""
@@ -344,7 +386,60 @@ class VideoReconstructor:
         tracks = tuple(self._track(number, rows, smooth) for number, rows in enumerate(stayed))
         intervals = np.diff(self._times)
         rate = self._frame_rate if not len(intervals) else 1 / float(np.median(intervals))
-        return Video(np.array(self._times), rate, self._size, self._camera, tracks, smooth)
+        found = Video(np.array(self._times), rate, self._size, self._camera, tracks, smooth)
+        if not (smooth and self.config.floor and found.world.has_floor):
+            return found
+        settled = (
+            self._above_floor(track, rows, found.world) if found.world.on_floor[track.number] else track
+            for track, rows in zip(tracks, stayed, strict=True)
+        )
+        return replace(found, tracks=tuple(settled), known_world=found.world)
+
+    # --- Stretches that are kept -------------------------------------------------------------------------------
+
+    @property
+    def seen_how(self) -> tuple[object, ...]:
+        """What stretches depend on beside the film."""
+        camera, template = self._camera, self._body.v_template.numpy(force=True)
+        lens = None if camera is None else (camera.focal_length.tolist(), camera.principal_point.tolist())
+        body = sha256(np.ascontiguousarray(template).tobytes()).hexdigest()
+        return self.config.follow, self._focal_length, lens, *self._follower.options, body
+
+    def stretch(self, since: int) -> dict[str, np.ndarray]:
+        """What was seen from the ``since``-th frame on, and all that the next ones depend on, as arrays.
+
+        `restore` takes the stretches of a film in order. People who wait for their batch are estimated first, so
+        equal stretches give equal results.
+        """
+        self._estimate()
+        arrays = {"times": np.array(self._times[since:], dtype=np.float64), "size": np.array(self._size or (0, 0))}
+        arrays |= {f"follow.{name}": values for name, values in self._follower.state().items()}
+        tracks = [(k, rows) for k, rows in self._rows.items() if rows.frames and rows.frames[-1] >= since]
+        arrays["tracks"] = np.array([k for k, _ in tracks], dtype=np.int64)
+        arrays["sets"] = np.array([rows.set_name for _, rows in tracks], dtype=np.str_)
+        for number, rows in tracks:
+            arrays |= {f"{number}.{name}": values for name, values in rows.since(since).items()}
+        return arrays
+
+    def restore(self, stretches: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Go on after stretches of the same film, seen with the same options.
+
+        Raises:
+            KeyError, ValueError, IndexError: they are none.
+        """
+        for arrays in stretches:
+            self._times += arrays["times"].tolist()
+            width, height = arrays["size"].tolist()
+            self._size = width, height
+            for number, name in zip(arrays["tracks"].tolist(), arrays["sets"].tolist(), strict=True):
+                columns = {column: arrays[f"{number}.{column}"] for column in _COLUMNS}
+                self._rows.setdefault(number, _Rows(set_name=name)).add(columns)
+        if stretches:
+            self._camera = self._camera or assumed_camera(*(self._size or (0, 0)), self._focal_length)
+            self._follower.restore({
+                name.removeprefix("follow."): values
+                for name, values in stretches[-1].items() if name.startswith("follow.")
+            })  # fmt: skip
 
     # --- Frame by frame ----------------------------------------------------------------------------------------
 
@@ -384,6 +479,25 @@ class VideoReconstructor:
             shape = self._fitted(start[spread], keypoints[spread], rows, times[spread], motion=at_once).betas[0]
             bodies = self._fitted(start, keypoints, rows, times, shape)
         return self._tracked(number, rows, slice(None), bodies, keypoints)
+
+    def _above_floor(self, track: Track, rows: _Rows, world: World) -> Track:
+        """Fitted once more, now that it is known where the floor is: no foot sinks in."""
+        body, betas = track.body, torch.from_numpy(track.betas)
+        rest = (body.joint_template + body.joint_shapedirs @ betas)[list(FEET), 1]
+        sole = (body.v_template + body.shapedirs[..., : len(betas)] @ betas)[:, 1].min()
+        floor = Floor(
+            up=world.up,
+            height=-float(world.translation[1] / world.sizes[track.number]),
+            clearance=rest - sole,
+        )
+        feet = torch.from_numpy(track.joints[:, list(FEET)])
+        near = (feet @ floor.up - floor.height - floor.clearance).abs()[torch.from_numpy(track.contacts)] < _NEAR_FLOOR
+        if not len(near) or near.float().mean() < _FLAT:  # stairs, a hill: no one plane is under these feet
+            return track
+        times = torch.tensor(rows.times, dtype=torch.float64)
+        start, keypoints = self._righted(rows, slice(None))
+        bodies = self._fitted(start, keypoints, rows, times, betas, begin=track.bodies, floor=floor)
+        return replace(track, bodies=bodies)
 
     def _tracked(self, number: int, rows: _Rows, some: slice, bodies: Bodies, keypoints: Tensor) -> Track:
         return Track(
@@ -426,9 +540,12 @@ class VideoReconstructor:
         betas: Tensor | None = None,
         motion: SmoothConfig | None = None,
         held: int = 0,
+        begin: Bodies | None = None,
+        floor: Floor | None = None,
     ) -> Bodies:
         how = motion or self.config.motion, self.config.evidence
-        return fitted_together(self._body, keypoints, rows.set_name, start, times, *how, betas=betas, held=held)
+        found = self._body, keypoints, rows.set_name, start, times, *how
+        return fitted_together(*found, betas=betas, held=held, begin=begin, floor=floor)
 
     def _answers(self) -> list[SeenFrame]:
         """Of a live film: the frames of windows that are full, or of the rest once it has ended."""
@@ -483,6 +600,8 @@ def reconstruct_video(
     body: BodyModel | None = None,
     detector: PoseDetector | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    watch: Callable[[np.ndarray, Sequence[Followed]], None] | None = None,
+    keep: Path | None = None,
 ) -> Video:
     """People of a film: who is who, one body a person, smooth motion on feet that stand.
 
@@ -503,6 +622,9 @@ def reconstruct_video(
         body: default: the free body.
         detector: default: the packaged one.
         progress: told after each frame how many are done, and about how many there are.
+        watch: shown each frame, RGB, and who is followed in it.
+        keep: a folder for what is seen, stretch by stretch (`kouros.pipeline.stretches`): if this is interrupted, the
+            same call goes on after the last one, and ends as if nothing had happened. Delete it when all is done.
 
     Raises:
         kouros.data.video.VideoError: the film cannot be read, or has no frame in that part.
@@ -521,11 +643,21 @@ def reconstruct_video(
         detector=detector,
         config=replace(config, smooth=smooth),
     )
-    for frame in film.frames():
+    stretches = None if keep is None else Stretches(keep, film.fingerprint, reconstructor.seen_how)
+    done = 0 if stretches is None else stretches.restore(reconstructor)
+    for number, frame in enumerate(film.frames()):
+        if number < done:
+            continue
         reconstructor.push(frame.pixels, frame.time)
+        if stretches is not None and reconstructor.frames % STRETCH == 0:
+            stretches.add(reconstructor)
         if progress is not None:
             progress(reconstructor.frames, film.length)
+        if watch is not None:
+            watch(frame.pixels, reconstructor.followed)
     reconstructor.finish()
+    if stretches is not None:
+        stretches.add(reconstructor)
     return reconstructor.video()
 
 

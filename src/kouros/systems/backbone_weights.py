@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kouros.networks.backbone import BackboneNetwork
 from kouros.networks.blazepose import BlazePoseTrunk
+from kouros.networks.joint_features import MoveNetJoints
 from kouros.networks.movenet import MoveNetTrunk
 from kouros.networks.resnet import ResNet
 from kouros.networks.vgg import AtrousVgg16
@@ -19,7 +20,7 @@ def begin_backbone(backbone: BackboneNetwork | AtrousVgg16, weights: Path | None
         backbone: fresh.
         weights: torchvision's, of ImageNet, for a ResNet or VGG-16, which stay as they are without; MediaPipe's
             ``.task`` bundle for BlazePose and Thunder's ``.tflite`` file for MoveNet, which have the packaged ones
-            without.
+            without; the head of depths always has them.
 
     Raises:
         ValueError: the file is not what it should be.
@@ -31,9 +32,14 @@ def begin_backbone(backbone: BackboneNetwork | AtrousVgg16, weights: Path | None
         from kouros.detection.model_files import packaged_models, read_task_file
 
         backbone.load_tflite((packaged_models() if weights is None else read_task_file(weights)).landmarks)
-    elif isinstance(backbone, MoveNetTrunk):
+    elif isinstance(backbone, MoveNetTrunk | MoveNetJoints):
         from kouros.detection.model_files import packaged_movenet
 
-        backbone.load_tflite(packaged_movenet().thunder if weights is None else weights.read_bytes())
+        network = backbone.thunder if isinstance(backbone, MoveNetJoints) else backbone
+        network.load_tflite(packaged_movenet().thunder if weights is None else weights.read_bytes())
+        if isinstance(backbone, MoveNetJoints):
+            from kouros.detection.depths import packaged_depth_head
+
+            backbone.depths.load_state_dict(packaged_depth_head().state_dict())
     elif isinstance(backbone, ResNet | AtrousVgg16) and weights is not None:
         backbone.load_torchvision(weights)

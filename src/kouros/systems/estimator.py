@@ -26,6 +26,7 @@ from kouros.geometry.cameras import (
     SPIN_CROP_SIZE,
     SPIN_FOCAL_LENGTH,
     PerspectiveCamera,
+    check_focal_length,
     full_image_translation,
     weak_perspective_of,
 )
@@ -103,8 +104,7 @@ def assumed_camera(width: int, height: int, focal_length: float | None = None) -
         raise ValueError(f"the image's size must be a positive width and height in pixels, got {width} x {height}.")
     if focal_length is None:
         focal_length = math.hypot(width, height)
-    if not (math.isfinite(focal_length) and focal_length > 0):
-        raise ValueError(f"focal_length must be a positive number of pixels, got {focal_length}.")
+    check_focal_length(focal_length, "focal_length")
     return PerspectiveCamera(torch.tensor(float(focal_length)), torch.tensor([width / 2, height / 2]))
 
 

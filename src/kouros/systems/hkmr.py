@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
@@ -26,16 +26,19 @@ from kouros.data.augment import SPIN_AUGMENTATION, AugmentConfig
 from kouros.data.batch import Batch
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import rotvec_to_rotmat
-from kouros.networks.backbones import Backbone, build_backbone
+from kouros.networks.backbones import VectorBackbone, build_backbone
 from kouros.networks.estimates import NUM_BETAS, Regressed
 from kouros.networks.frozen import frozen_copy
 from kouros.networks.kinematic_regressor import KinematicConfig
+from kouros.networks.perceptron import Neck
 from kouros.networks.pose_discriminator import PoseDiscriminator, adversarial_loss, discriminator_loss
 from kouros.priors.body_pose import POSE_SIZE
 from kouros.priors.gmm import load_gmm
 from kouros.priors.vae import load_vae
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.estimator import Estimate
+from kouros.systems.batches import Batches, CropBatches
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate
+from kouros.systems.joint_crops import JointBatches, JointCropEstimator
 from kouros.systems.losses import (
     ANNOTATED,
     annotated_error_3d,
@@ -85,8 +88,12 @@ class HkmrConfig:
     recipe: ClassVar[Recipe] = Recipe(max_steps=250_000, batch_size=64)
     crop_size: int = 224
     """Side of the crops, pixels."""
-    backbone: Backbone = 50
-    """Depth of the ResNet; or BlazePose's trunk, whose weights may be used commercially."""
+    backbone: VectorBackbone = 50
+    """Depth of the ResNet; or a packaged network, whose weights may be used commercially: of the small variant
+    movenet-joints, to be held."""
+    neck: int = 0
+    """Width of a residual perceptron between the backbone and the regressor, for a backbone that is held; 0, as
+    published: none."""
     regressor: KinematicConfig = field(default_factory=KinematicConfig)
     pose_prior: Literal["vae", "discriminator"] = "vae"
     """The variational autoencoder of the package, or HMR's discriminators, learned beside the network."""
@@ -127,8 +134,13 @@ class Hkmr(CropSystem):
         require_regressable(body)
         self.config = config
         self.augment = config.augment
+        self.of_joints = config.backbone == "movenet-joints"
+        if self.of_joints:  # detections know poses, pictures are asked by `JointBatches`
+            self.needs = ()
         self.backbone = build_backbone(config.backbone)
-        self.regressor = config.regressor.build(self.backbone.num_features)
+        features = self.backbone.num_features
+        self.neck = Neck(features, config.neck) if config.neck else nn.Identity()
+        self.regressor = config.regressor.build(config.neck or features)
         self.discriminator = PoseDiscriminator() if config.pose_prior == "discriminator" else None
         self.body = copy.deepcopy(body)
         self.vae = frozen_copy(load_vae())
@@ -137,6 +149,16 @@ class Hkmr(CropSystem):
     def crop_size(self) -> int:
         """Side of the square crops that it takes, pixels."""
         return self.config.crop_size
+
+    @property
+    def batches(self) -> Batches:
+        """Crops; of the small variant, detections too."""
+        crops = CropBatches(self.crop_size, self.augment, self.wants)
+        return JointBatches(crops) if self.of_joints else crops
+
+    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> CropEstimator:
+        """As others', but for the small variant, which looks where the finder looks."""
+        return (JointCropEstimator if self.of_joints else CropEstimator)(network, body, name)
 
     # ---- before training
 
@@ -152,7 +174,8 @@ class Hkmr(CropSystem):
 
     def optimizers(self) -> tuple[Optimizer, ...]:
         """Adam, as HMR; a second one for the discriminator where there is one."""
-        network = Adam([*self.backbone.parameters(), *self.regressor.parameters()], lr=self.config.learning_rate)
+        parts = (self.backbone, self.neck, self.regressor)
+        network = Adam([p for part in parts for p in part.parameters()], lr=self.config.learning_rate)
         if self.discriminator is None:
             return (network,)
         return network, Adam(self.discriminator.parameters(), lr=self.config.discriminator_learning_rate)
@@ -161,13 +184,13 @@ class Hkmr(CropSystem):
 
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> tuple[Regressed, ...]:
         """What the regressor estimates after each outer iteration."""
-        return self.regressor(self.features(image))
+        return self.regressor(self.neck(self.features(image)))
 
     # ---- Eq. 3
 
     def training_step(self, batch: Batch) -> Step:
         """Estimate, and add up the losses of all outer iterations."""
-        estimates = self.regressor(self.seen(batch))
+        estimates = self.regressor(self.neck(self.seen(batch)))
         weights = self.config.weights
         # Half precision, which a training loop may have switched on, is too coarse for what follows.
         with torch.autocast(batch.image.device.type, enabled=False):

@@ -40,6 +40,7 @@ from kouros.fitting.terms.calibration import detector_tables
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec
 from kouros.network_files import read_network, write_network
+from kouros.networks.perceptron import ResidualLayer
 from kouros.sentences import first_line
 from kouros.systems.estimator import Estimate, PersonInPhoto, by_keypoint_set
 
@@ -245,17 +246,6 @@ def features(view: View) -> Float[Tensor, "batch features"]:
 # --- The network -----------------------------------------------------------------------------------------------
 
 
-class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.up = nn.Linear(width, width)
-        self.down = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
-
-
 @dataclass(frozen=True)
 class Answers(Batched):
     """What the network says, in the virtual camera; bodies are not placed yet."""
@@ -277,7 +267,7 @@ class Lifter(nn.Module):
         self.config = config or LifterConfig()
         width = self.config.width
         self.first = nn.Linear(NUM_FEATURES, width)
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(self.config.blocks))
+        self.blocks = nn.ModuleList(ResidualLayer(width) for _ in range(self.config.blocks))
         self.norm = nn.LayerNorm(width)
         self.last = nn.Linear(width, self.config.answers * _ANSWER + NUM_JOINTS)
         with torch.no_grad():

@@ -23,12 +23,15 @@ from kouros.fitting.schedules.fits_store import FitCriteria, FitsStore
 from kouros.fitting.schedules.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
-from kouros.networks.backbones import Backbone, build_backbone
+from kouros.networks.backbones import VectorBackbone, build_backbone
 from kouros.networks.estimates import MeanParameters, Regressed
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.kinematic_regressor import KinematicConfig, KinematicRegressor
+from kouros.networks.perceptron import Neck
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.estimator import Estimate
+from kouros.systems.batches import Batches, CropBatches
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate
+from kouros.systems.joint_crops import JointBatches, JointCropEstimator
 from kouros.systems.losses import (
     ANNOTATED,
     annotated_error_3d,
@@ -97,8 +100,12 @@ class SpinConfig:
     recipe: ClassVar[Recipe] = Recipe(max_steps=250_000, batch_size=64)
     crop_size: int = 224
     """Side of the crops, pixels."""
-    backbone: Backbone = 50
-    """Depth of the ResNet; or BlazePose's trunk, whose weights may be used commercially."""
+    backbone: VectorBackbone = 50
+    """Depth of the ResNet; or a packaged network, whose weights may be used commercially: of the small variant
+    movenet-joints, to be held."""
+    neck: int = 0
+    """Width of a residual perceptron between the backbone and the regressor, for a backbone that is held; 0, as
+    published: none."""
     learn_from: LearnFrom = "fits-in-the-loop"
     """Fits that the network's estimates improve, fits that stay as they began, or keypoints alone."""
     paired: bool = True
@@ -206,8 +213,13 @@ class Spin(CropSystem):
         require_regressable(body)
         self.config = config
         self.augment = config.augment
+        self.of_joints = config.backbone == "movenet-joints"
+        if self.of_joints:  # detections know poses, pictures are asked by `JointBatches`
+            self.needs = ()
         self.backbone = build_backbone(config.backbone)
-        self.regressor = regressor(self.backbone.num_features)
+        features = self.backbone.num_features
+        self.neck = Neck(features, config.neck) if config.neck else nn.Identity()
+        self.regressor = regressor(config.neck or features)
         self.best_fits = FitsStore.empty(num_samples)
         self.body = copy.deepcopy(body)  # goes where the network goes; the fits' stays where fits are fastest
         self._fit = FitInTheLoop(body, self.best_fits, criteria=config.criteria)
@@ -216,6 +228,16 @@ class Spin(CropSystem):
     def crop_size(self) -> int:
         """Side of the square crops that it takes, pixels."""
         return self.config.crop_size
+
+    @property
+    def batches(self) -> Batches:
+        """Crops; of the small variant, detections too."""
+        crops = CropBatches(self.crop_size, self.augment, self.wants)
+        return JointBatches(crops) if self.of_joints else crops
+
+    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> CropEstimator:
+        """As others', but for the small variant, which looks where the finder looks."""
+        return (JointCropEstimator if self.of_joints else CropEstimator)(network, body, name)
 
     # ---- before training
 
@@ -254,13 +276,13 @@ class Spin(CropSystem):
 
     def forward(self, image: Float[Tensor, "batch 3 size size"]) -> tuple[Regressed, ...]:
         """What the regressor answers after each of its iterations."""
-        return self.regressor(self.features(image))
+        return self.regressor(self.neck(self.features(image)))
 
     # ---- Sec. 3.3-3.5: one training step
 
     def training_step(self, batch: Batch) -> Step:
         """Regress, fit from there, keep the better fit, and learn from it."""
-        regressed = self.regressor(self.seen(batch))[-1]
+        regressed = self.regressor(self.neck(self.seen(batch)))[-1]
         # Half precision, which a training loop may have switched on, is too coarse for what follows.
         with torch.autocast(batch.image.device.type, enabled=False):
             return self._learn(batch, regressed)

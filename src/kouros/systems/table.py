@@ -90,6 +90,15 @@ SYSTEMS: Mapping[str, SystemEntry] = {
 }  # fmt: skip
 
 
+OF_PAPERS = ("spin", "hkmr", "nbf", "holopose", "best-of-both-worlds")
+"""The five papers' systems, from photos to bodies."""
+
+
+def ready_systems() -> tuple[str, ...]:
+    """The default, and those of the papers' systems that come with weights."""
+    return ("default", *(name for name in OF_PAPERS if SYSTEMS[name].packaged is not None))
+
+
 def system_name(kind: type[Any]) -> str:
     """What runs of a configuration's system are called: its name in `SYSTEMS`, or the class's own."""
     for entry in SYSTEMS.values():

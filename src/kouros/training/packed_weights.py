@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kouros.archives import ArchiveError, read_all_npz
 from kouros.files import npz_bytes, write_file
 from kouros.networks.blazepose import BlazePoseTrunk
+from kouros.networks.joint_features import MoveNetJoints
 from kouros.networks.movenet import MoveNetTrunk
 from kouros.sentences import first_line
 from kouros.systems.backbone_weights import begin_backbone
@@ -84,7 +85,7 @@ def _published(system: nn.Module) -> dict[str, Tensor]:
     """What its packaged trunks begin with, by the system's names."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in system.named_modules():
-        if isinstance(module, MoveNetTrunk | BlazePoseTrunk):
+        if isinstance(module, MoveNetJoints | MoveNetTrunk | BlazePoseTrunk):
             fresh = type(module)()
             begin_backbone(fresh, None)
             tensors |= {f"{prefix}.{name}": tensor for name, tensor in learned_state(fresh).items()}

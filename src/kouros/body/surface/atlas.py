@@ -17,7 +17,6 @@ from torch import Tensor
 
 from kouros.body.keypoints import keypoint_set
 from kouros.body.model import BodyModel
-from kouros.body.surface.packing import symmetric_layout
 from kouros.body.surface.planar import Located, PlanarMesh
 from kouros.body.surface.symmetry import MeshMirror, mesh_mirror
 
@@ -91,6 +90,8 @@ def uv_atlas(body: BodyModel, obj: str | Path | None = None, mirror: MeshMirror 
     Raises:
         ValueError: the OBJ file is no UV map of this body; as `mesh_mirror` does.
     """
+    from kouros.body.surface.packing import symmetric_layout  # loads scipy.signal, which takes half a second
+
     mirror = mirror or mesh_mirror(body)
     faces = body.faces.numpy(force=True)
     if obj is not None:

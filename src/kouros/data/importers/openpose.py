@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kouros.body.keypoints import OPENPOSE25, SPIN49, KeypointSet
-from kouros.data.importers.running import ImportReport, Problem, Unit, run_import
+from kouros.data.importers.running import ImportReport, Problem, Unit, run_import, table_path
 from kouros.data.schema import DatasetError, Sample
 from kouros.data.spin_joints import to_spin49
 from kouros.data.tables import AnnotationTable
@@ -46,23 +46,21 @@ def join_openpose(
 
     Args:
         source: the table, ``.parquet``.
-        out: folder for the new one; not the old one's.
+        out: folder for the new one.
         detections: folder of ``<picture>_keypoints.json``, flat or with the pictures' own folders.
         like_spin: SPIN's own rule: all twelve limb joints must be annotated, and of MPII and COCO people far
             detections are refused only where the people are small, elsewhere never.
         check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
-        DatasetError: the table has no 2D keypoints, ``out`` is its folder, or there are no detections.
+        DatasetError: the table has no 2D keypoints, the new one would be the old one, or there are no detections.
     """
     table = AnnotationTable(source)
     points = table.info.keypoints_2d
     if points is None:
         raise DatasetError(f"{source}: the table has no 2D keypoints to which detections could be joined.")
-    if source.resolve().parent == out.resolve():
-        raise DatasetError(
-            f"--out {out} is the folder of {source.name} itself, which would be written over; name another."
-        )
+    if source.resolve() == table_path(out, table.info).resolve():
+        raise DatasetError(f"{source} itself would be written over; name another folder (--out) or --name.")
     if not detections.is_dir() or not any(detections.rglob("*_keypoints.json")):
         raise DatasetError(f"OpenPose: expected <picture>_keypoints.json in {detections}, which has none.")
     limit = _SPIN_PIXELS.get(table.info.dataset, 0.0) if like_spin else np.inf

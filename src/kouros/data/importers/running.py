@@ -23,8 +23,11 @@ from kouros.data.schema import SCHEMA_VERSION, DatasetError, Sample, TableInfo
 from kouros.data.tables import AnnotationTable, TableWriter
 from kouros.documents import read_json
 from kouros.files import write_file
+from kouros.locks import only_writer
+from kouros.sentences import first_line
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4"})
+TABLE_SUFFIX = ".parquet"
 _BLOCK = 4096
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 4096
@@ -107,8 +110,15 @@ def _labelled(row: _Row, label: Callable[[_Row], str]) -> str:
         return f"the row {str(row)[:60]}"
 
 
+def table_path(out: Path, info: TableInfo) -> Path:
+    """Where an import's table is to lie: ``<out>/<dataset>_<split>.parquet``, or ``out`` itself, if it ends in
+    ``.parquet``.
+    """
+    return out if out.suffix == TABLE_SUFFIX else out / f"{info.dataset}_{info.split}{TABLE_SUFFIX}"
+
+
 def run_import(out: Path, info: TableInfo, units: Iterable[Unit], *, check_images: bool = True) -> ImportReport:
-    """Import all units into ``<out>/<dataset>_<split>.parquet``.
+    """Import all units into one table, at `table_path`.
 
     Args:
         check_images: open each image's header, list images that are missing or broken, and note their sizes.
@@ -117,17 +127,23 @@ def run_import(out: Path, info: TableInfo, units: Iterable[Unit], *, check_image
 
     Raises:
         DatasetError: not one row could be imported, or another import's table has the name.
+        BusyError: another process is importing into that table.
     """
-    table = out / f"{info.dataset}_{info.split}.parquet"
+    table = table_path(out, info)
+    with only_writer(table):
+        return _run_import(table, info, units, check_images)
+
+
+def _run_import(table: Path, info: TableInfo, units: Iterable[Unit], check_images: bool) -> ImportReport:
     _require_free(table, info)
-    parts = out / f".{info.dataset}_{info.split}.parts"
+    parts = table.with_name(f".{table.stem}.parts")
     _keep_only_if_same(parts, info, check_images)
     finished: list[tuple[Path, Path]] = []
     resumed = 0
     for unit in units:
         stem = hashlib.sha256(unit.key.encode()).hexdigest()[:24]
         part, done = parts / f"{stem}.parquet", parts / f"{stem}.json"
-        if done.exists() and part.exists():
+        if _is_finished(part, done):
             resumed += 1
         else:
             problems = _write_part(part, info, unit, check_images)
@@ -146,6 +162,16 @@ def run_import(out: Path, info: TableInfo, units: Iterable[Unit], *, check_image
     return ImportReport(table, writer.rows, tuple(problems), resumed)
 
 
+def _is_finished(part: Path, done: Path) -> bool:
+    """Whether a piece is there and sound; one that a disk has damaged since is imported again."""
+    try:
+        entries = read_json(done)
+        AnnotationTable(part).check()
+    except (OSError, ValueError):
+        return False
+    return isinstance(entries, list) and all(isinstance(e, list) and len(e) == 2 for e in entries)
+
+
 def _require_free(table: Path, info: TableInfo) -> None:
     if not table.exists():
         return
@@ -153,9 +179,14 @@ def _require_free(table: Path, info: TableInfo) -> None:
     changed = [key for key in {**there, **info.provenance} if there.get(key) != info.provenance.get(key)]
     if changed:
         key = "source" if "source" in changed else changed[0]
+        if key not in info.provenance and "source (2)" in there:
+            raise DatasetError(
+                f"{table} is there already, and rows of {there['source (2)']!r} were added to it; name another --name "
+                "or --out, or remove it."
+            )
         raise DatasetError(
             f"{table} is there already, with {key} {there.get(key)!r} and not {info.provenance.get(key)!r}; name "
-            "another --out (or --split), or remove that table."
+            "another --name or --out, add to that table by --append, or remove it."
         )
 
 
@@ -189,7 +220,7 @@ def _write_part(part: Path, info: TableInfo, unit: Unit, check_images: bool) -> 
     problems: list[Problem] = []
     sizes: dict[str, tuple[int, int] | str] = {}
     with TableWriter(part, info) as writer:
-        for row in unit.rows():
+        for row in _rows_of(unit):
             if isinstance(row, Problem):
                 problems.append(row)
                 continue
@@ -210,6 +241,16 @@ def _write_part(part: Path, info: TableInfo, unit: Unit, check_images: bool) -> 
             except ValueError as error:
                 problems.append(Problem(row.image_path, str(error)))
     return problems
+
+
+def _rows_of(unit: Unit) -> Iterator[Sample | Problem]:
+    """A unit's rows; what goes wrong on the way to them becomes its last problem, and the other units go on."""
+    try:
+        yield from unit.rows()
+    except ImportError:  # a missing package concerns all
+        raise
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        yield Problem(unit.key, f"{type(error).__name__}: {first_line(error)[:300]}")
 
 
 def image_size(path: Path) -> tuple[int, int] | str:

@@ -70,7 +70,7 @@ def _objects(stream: BufferedIOBase) -> np.ndarray:
 
 def decode_names(names: np.ndarray) -> list[str]:
     """Names as text, however they were written (str, bytes)."""
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
+    return [n.decode(errors="replace") if isinstance(n, bytes) else str(n) for n in names.tolist()]
 
 
 def import_spin_npz(

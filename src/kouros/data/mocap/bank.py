@@ -13,6 +13,7 @@ from kouros.data.mocap.motion import Motion, read_motion
 from kouros.data.mocap.source import BANK_NAME, splits_of
 from kouros.data.schema import DatasetError
 from kouros.files import npz_bytes, write_file
+from kouros.locks import only_writer
 
 
 def make_pose_bank(
@@ -31,7 +32,8 @@ def make_pose_bank(
         seed: of that draw, where there are more.
 
     Raises:
-        DatasetError: there are no motions, or not one can be read.
+        DatasetError: there are no motions, not one can be read, or another bank has the place.
+        BusyError: another process is writing that bank.
     """
     files = [f for f in sorted(source.rglob("*.npz")) if f.name != BANK_NAME]
     if not files:
@@ -66,7 +68,13 @@ def make_pose_bank(
         "splits": np.array(splits),
     }
     path = out / BANK_NAME
-    write_file(path, npz_bytes(arrays))
+    content = npz_bytes(arrays)
+    with only_writer(path):
+        if path.exists() and path.read_bytes() != content:
+            raise DatasetError(
+                f"{path} is there already, of other motions or options; name another --out, or remove it."
+            )
+        write_file(path, content)
     return ImportReport(path, len(chosen), tuple(problems), 0)
 
 

@@ -27,17 +27,24 @@ class Shot:
         return -self.world_to_camera[:, :3].T @ self.world_to_camera[:, 3]
 
 
-def drawn_shot(framed: Float[np.ndarray, "points 3"], heading: float, size: int, rng: np.random.Generator) -> Shot:
+def drawn_shot(
+    framed: Float[np.ndarray, "points 3"],
+    heading: float,
+    size: int,
+    lens: tuple[float, float],
+    rng: np.random.Generator,
+) -> Shot:
     """A camera that sees given points in about the picture's middle.
 
     Args:
         framed: of the people who are to be seen, world.
         heading: where the first person looks, radians about the vertical from +z.
         size: of the square picture, pixels.
+        lens: shortest and longest focal length, in sides of the picture.
     """
     low, high = framed.min(axis=0), framed.max(axis=0)
     middle = (low + high) / 2
-    focal = size * float(np.exp(rng.uniform(np.log(0.8), np.log(3.5))))
+    focal = size * float(np.exp(rng.uniform(*np.log(lens))))
     # Photographers mostly stand where they see faces.
     around = heading + (rng.uniform(-1.3, 1.3) if rng.random() < 0.55 else rng.uniform(-np.pi, np.pi))
     above = np.deg2rad(np.clip(rng.normal(8, 10) if rng.random() < 0.85 else rng.uniform(15, 60), -12, 65))

@@ -16,8 +16,9 @@ from kouros.batched import concatenate
 from kouros.body import BodyModel
 from kouros.body.model import BodyOutput
 from kouros.data.dense import Look, Wants
-from kouros.data.dense_drawn import MapDrawer, Obstacles, packaged_drawer
+from kouros.data.dense_drawn import Clothes, MapDrawer, Obstacles, packaged_drawer
 from kouros.data.synthetic.backgrounds import PhotoBackgrounds, drawn_background
+from kouros.data.synthetic.garments import BoundGarment, Wardrobe, joined
 from kouros.data.synthetic.lights import drawn_lighting
 from kouros.data.synthetic.scenes import Scene
 from kouros.data.synthetic.wardrobe import Mannequin, dressed, mannequin
@@ -26,7 +27,7 @@ from kouros.render.maps import DenseMaps
 from kouros.render.rasterize import Fragments, rasterize
 from kouros.render.shading import shade
 
-_CLOTHES, _LIGHT, _BACKGROUND, _LENS = 1, 2, 3, 4
+_CLOTHES, _LIGHT, _BACKGROUND, _LENS, _OUTFIT, _DYE = 1, 2, 3, 4, 5, 6
 _PARAMETERS = ("pose", "betas", "transl")
 _TOGETHER = 16
 """People whose maps are drawn at once."""
@@ -47,15 +48,44 @@ class Staged:
 
 
 class Stage:
-    """What rendering needs: the body, its surface once asked for, and the user's backgrounds.
+    """What rendering needs: the body, its surface once asked for, and the user's backgrounds and garments.
 
     One a process; pictures of a scene depend on nothing that it remembers.
+
+    Args:
+        backgrounds: folder of photos.
+        wardrobe: folder of garments, as `kouros.data.synthetic.garments.Wardrobe` reads it.
+
+    Raises:
+        kouros.data.mhclo.GarmentError: the garments cannot be used.
+        OSError: a file cannot be read.
     """
 
-    def __init__(self, body: BodyModel | None = None, backgrounds: Path | None = None) -> None:
+    def __init__(
+        self, body: BodyModel | None = None, backgrounds: Path | None = None, wardrobe: Path | None = None
+    ) -> None:
         self.drawer = packaged_drawer() if body is None else MapDrawer(body)
         self.body = self.drawer.body
         self._backgrounds = None if backgrounds is None else PhotoBackgrounds(backgrounds)
+        self._wardrobe = None if wardrobe is None else Wardrobe(wardrobe, self.body)
+
+    def outfits(self, scene: Scene) -> list[list[BoundGarment]]:
+        """What everyone wears beside their paint."""
+        if self._wardrobe is None:
+            return [[] for _ in range(len(scene))]
+        rng = scene.rng(_OUTFIT)
+        return [self._wardrobe.outfit(rng) for _ in range(len(scene))]
+
+    @torch.no_grad()
+    def clothes(self, scene: Scene, vertices: Float[Tensor, "people verts 3"]) -> list[Clothes | None]:
+        """Everyone's outfits as meshes on their bodies; None: painted only."""
+        if self._wardrobe is None:
+            return [None] * len(scene)
+        turns = self._wardrobe.turns(scene.pose)
+        return [
+            Clothes(*joined(outfit, vertices[k], turns[k])) if outfit else None
+            for k, outfit in enumerate(self.outfits(scene))
+        ]
 
     @cached_property
     def mannequin(self) -> Mannequin:
@@ -95,14 +125,31 @@ class Stage:
         size = scene.size
         wardrobe = scene.rng(_CLOTHES)
         colours = [dressed(self.mannequin, wardrobe) for _ in range(len(scene))]
+        of_clothes = self._painted(scene, colours)
         colours += [np.tile(prop.colour, (len(prop.mesh()[0]), 1)) for prop in scene.props]
-        albedo = torch.from_numpy(np.concatenate(colours)).float()
+        vertices, faces = [staged.vertices[0]], [staged.faces]
+        for clothes in self.clothes(scene, staged.bodies.vertices):
+            if clothes is not None:
+                faces.append(clothes.faces + sum(map(len, vertices)))
+                vertices.append(clothes.vertices)
+        albedo = torch.from_numpy(np.concatenate([*colours, *of_clothes])).float()
         lighting = drawn_lighting(scene.shot.world_to_camera, scene.rng(_LIGHT))
-        camera = _camera(scene)
-        lit = shade(staged.vertices, staged.faces, camera, (size, size), albedo, lighting=lighting)[0].numpy()
+        points, camera = torch.cat(vertices)[None], _camera(scene)
+        lit = shade(points, torch.cat(faces), camera, (size, size), albedo, lighting=lighting)[0].numpy()
         picture = self._background(scene, staged, room)
         picture = picture * (1 - lit[..., 3:]) + lit[..., :3]
         return _through_lens(picture, scene.rng(_LENS), size if soft_as is None else soft_as)
+
+    def _painted(self, scene: Scene, skins: list[Float[np.ndarray, "verts 3"]]) -> list[Float[np.ndarray, "_ 3"]]:
+        """Colours of all outfits, person by person; the skin that they cover is painted like them."""
+        rng, colours = scene.rng(_DYE), []
+        for skin, outfit in zip(skins, self.outfits(scene), strict=True):
+            for garment in outfit:
+                cloth = garment.coloured(rng)
+                covered = garment.covers >= 0
+                skin[covered] = cloth[garment.covers[covered]]
+                colours.append(cloth)
+        return colours
 
     def fragments(self, scene: Scene, staged: Staged, size: int | None = None) -> Fragments:
         """The picture's z-buffer over people and things; drawn with ``size`` pixels a side, if not with its own."""
@@ -126,10 +173,30 @@ class Stage:
             mine = slice(first, first + _TOGETHER)
             theirs = (hides >= first) & (hides < first + _TOGETHER)
             things = {i: _things(scene) for i, (scene, _) in enumerate(people[mine]) if scene.props and wants.pixels}
+            clothes = self._worn(people[mine], things) if wants.pixels else {}
             obstacles = Obstacles(posed.vertices[len(people) :][theirs], hides[theirs] - first, things)
             camera = PerspectiveCamera(cameras[mine, 0], cameras[mine, 1:])
-            groups.append(self.drawer.maps(posed[: len(people)][mine], camera, looks[mine], wants, obstacles))
+            own = posed[: len(people)][mine]
+            groups.append(self.drawer.maps(own, camera, looks[mine], wants, obstacles, clothes))
         return concatenate(groups)
+
+    def _worn(
+        self, people: Sequence[tuple[Scene, int]], things: dict[int, tuple[Tensor, Tensor]]
+    ) -> dict[int, Clothes]:
+        """Clothes of people, by number; those of others in their scenes are added to the things before them."""
+        worn: dict[int, Clothes] = {}
+        if self._wardrobe is None:
+            return worn
+        for i, (scene, mine) in enumerate(people):
+            clothes = self.clothes(scene, self.staged(scene).bodies.vertices)
+            own = clothes[mine]
+            if own is not None:
+                worn[i] = own
+            for k, other in enumerate(clothes):
+                if k != mine and other is not None:
+                    points, faces = things.get(i, (torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)))
+                    things[i] = torch.cat([points, other.vertices]), torch.cat([faces, other.faces + len(points)])
+        return worn
 
     @torch.no_grad()
     def _in_the_way(self, people: Sequence[tuple[Scene, int]], looks: Sequence[Look]) -> list[tuple[int, Scene, int]]:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from kouros.data.detections import detections_file, features_file, write_detections
+from kouros.data.detections import has_detections, write_detections
 from kouros.data.mocap.recombination import PoseBank, read_bank
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import image_name, label, table_info, thickness
@@ -50,6 +50,8 @@ class Order:
     """Folder with diverse_frames.npz, or that file; None draws from the packaged mixture."""
     backgrounds: Path | None = None
     """Folder of photos."""
+    wardrobe: Path | None = None
+    """Folder of garments, as `kouros.data.synthetic.garments.Wardrobe` reads it."""
     images: bool = False
     """Whether pictures are written too."""
     detections: bool = False
@@ -95,6 +97,8 @@ def synthesize(
         raise OrderError("People, workers and world must be at least 1, and rank between 0 and world - 1.")
     if order.scene.size < 32 or not 1 <= order.scene.most_people <= 4 or order.seed < 0:
         raise OrderError("Pictures must be at least 32 pixels wide, hold 1 to 4 people, and have a seed of 0 or more.")
+    if order.wardrobe is not None:
+        _stage(order.backgrounds, order.wardrobe)  # what is wrong with it is said before anything is made
     pictures = _pictures(order)
     shards = -(-pictures // SHARD)
     mocap = None if order.mocap is None else _digest(_bank_file(order.mocap))
@@ -120,7 +124,7 @@ def finish(order: Order, out: Path, scenes: list[Scene], poses: str) -> int:
     provenance = _claim(order, out, len(scenes), poses)
     shards = -(-len(scenes) // SHARD)
     for k in range(shards):
-        write_scenes(out, k, scenes[k * SHARD : (k + 1) * SHARD], _stage(order.backgrounds), order)
+        write_scenes(out, k, scenes[k * SHARD : (k + 1) * SHARD], _stage(order.backgrounds, order.wardrobe), order)
     return _join(out / f"synthetic_{order.split}.parquet", out, shards, order, provenance)
 
 
@@ -150,6 +154,7 @@ def _claim(order: Order, out: Path, pictures: int, poses: str) -> dict[str, obje
         "version": VERSION, "people": order.people, "pictures": pictures, "seed": order.seed, "split": order.split,
         "poses": poses,
         "backgrounds": None if order.backgrounds is None else str(order.backgrounds.resolve()),
+        "wardrobe": None if order.wardrobe is None else str(order.wardrobe.resolve()),
         "images": order.images, "scene": asdict(order.scene), "shard": SHARD, "surface": "free body",
     }  # fmt: skip
     path = out / CONFIG
@@ -159,6 +164,8 @@ def _claim(order: Order, out: Path, pictures: int, poses: str) -> dict[str, obje
         except (OSError, ValueError) as error:
             raise OrderError(f"{path} is broken ({error}); choose an empty folder for --out.") from None
         there = there if isinstance(there, dict) else {}
+        if isinstance(there.get("scene"), dict):  # folders of an earlier kouros had fewer options
+            there["scene"] = asdict(SceneConfig()) | there["scene"]
         other = sorted(k for k in content if there.get(k) != content[k])
         if other:
             raise OrderError(
@@ -204,9 +211,7 @@ def _is_complete(job: _Job) -> bool:
         samples = list(table)  # rows too, because their pages are damaged as easily as the table's head
     except Exception:  # whatever a damaged shard raises, it is made again
         return False
-    if job.order.detections and not detections_file(job.out, job.number).is_file():
-        return False
-    if job.order.features and not features_file(job.out, job.number).is_file():
+    if job.order.detections and not has_detections(job.out, job.number, features=job.order.features):
         return False
     first = job.number * SHARD
     named = {sample.image_path for sample in samples} if job.order.images else set()
@@ -241,8 +246,8 @@ def _start() -> None:
 
 
 @cache
-def _stage(backgrounds: Path | None) -> Stage:
-    return Stage(backgrounds=backgrounds)
+def _stage(backgrounds: Path | None, wardrobe: Path | None) -> Stage:
+    return Stage(backgrounds=backgrounds, wardrobe=wardrobe)
 
 
 @cache
@@ -257,12 +262,12 @@ def _bank(path: Path, split: str) -> PoseBank:
 
 @cache
 def _flesh() -> np.ndarray:
-    return thickness(_stage(None).body)
+    return thickness(_stage(None, None).body)
 
 
 def _make(job: _Job) -> int:
     order, first = job.order, job.number * SHARD
-    stage = _stage(order.backgrounds)
+    stage = _stage(order.backgrounds, order.wardrobe)
     bank = None if order.mocap is None else _bank(_bank_file(order.mocap), order.split)
     scenes = [draw_scene(order.seed, i, stage.body, bank, order.scene) for i in range(first, first + job.pictures)]
     write_scenes(job.out, job.number, scenes, stage, order)

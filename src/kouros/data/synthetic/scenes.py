@@ -43,6 +43,12 @@ class SceneConfig:
     """Share of pictures with things in the way, besides other people and furniture."""
     recorded_only: bool = False
     """Whether all poses are as recorded: no recombination, no families drawn by rule."""
+    shape_spread: float = 1.0
+    """Standard deviation of the betas, which end at two and a half of them."""
+    shortest_lens: float = 0.8
+    """Least focal length, in sides of the picture."""
+    longest_lens: float = 3.5
+    """Largest focal length, likewise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +101,8 @@ def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, co
     count = _crowd(rng, config)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     people = draw_people(count, bank, body, generator, recorded_only=config.recorded_only)
-    betas = torch.from_numpy(np.clip(rng.normal(0, 1, (count, body.num_betas)), -2.5, 2.5)).float()
+    shapes = config.shape_spread * np.clip(rng.normal(0, 1, (count, body.num_betas)), -2.5, 2.5)
+    betas = torch.from_numpy(shapes).float()
     posed = body(betas, people.rotations[:, 1:], people.rotations[:, 0], pose2rot=False)
     vertices = posed.vertices.numpy().astype(np.float64)
     joints = posed.joints.numpy().astype(np.float64)
@@ -121,15 +128,16 @@ def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, co
             if rng.random() < 0.2:
                 props += table(joints[k, 0], top, float(heading[k]), rng)
 
+    lens = (config.shortest_lens, config.longest_lens)
     chosen = kept if rng.random() < 0.6 else kept[:1]
     framed = np.concatenate([vertices[k, ::50] for k in chosen])
-    shot = drawn_shot(framed, float(heading[0]), config.size, rng)
+    shot = drawn_shot(framed, float(heading[0]), config.size, lens, rng)
     for _ in range(_TRIES):
         if all(shot.to_camera(vertices[k])[:, 2].min() > 0.35 for k in kept) and _in_sight(
             shot, joints[kept[0]], config
         ):
             break
-        shot = drawn_shot(framed, float(heading[0]), config.size, rng)
+        shot = drawn_shot(framed, float(heading[0]), config.size, lens, rng)
     kept = [k for k in kept if shot.to_camera(vertices[k])[:, 2].min() > 0.35]
     if rng.random() < config.occluded:
         for _ in range(rng.integers(1, 4)):

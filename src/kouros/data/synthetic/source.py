@@ -48,6 +48,8 @@ class SyntheticSource:
             self._per_shard = int(config["shard"])
             self._written = bool(config["images"])
             self._backgrounds = None if config["backgrounds"] is None else Path(config["backgrounds"])
+            # Older folders know of none.
+            self._wardrobe = None if config.get("wardrobe") is None else Path(config["wardrobe"])
             path = self.folder / f"synthetic_{config['split']}.parquet"
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -171,5 +173,5 @@ class SyntheticSource:
     def stage(self) -> Stage:
         """What renders; made when first needed."""
         if self._stage is None:
-            self._stage = Stage(backgrounds=self._backgrounds)
+            self._stage = Stage(backgrounds=self._backgrounds, wardrobe=self._wardrobe)
         return self._stage

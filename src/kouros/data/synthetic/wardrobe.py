@@ -84,7 +84,7 @@ def dressed(figure: Mannequin, rng: np.random.Generator) -> Float[np.ndarray, "v
         leg_end = rng.choice([figure.ankle + 0.02, figure.ankle + 0.10, figure.knee + 0.04, figure.knee + 0.16],
                               p=[0.55, 0.15, 0.2, 0.1])  # fmt: skip
         lower = (y < waist) & (y > leg_end) & ~arm
-        colours[lower] = _cloth(figure.points[lower], rng, patterned=0.12, dark=0.5)
+        colours[lower] = cloth(figure.points[lower], rng, patterned=0.12, dark=0.5)
     if rng.random() < 0.92:
         hem = waist - rng.uniform(0.0, 0.10)
         sleeve = rng.choice([figure.shoulder - 0.02, figure.shoulder + 0.13, figure.elbow, figure.wrist - 0.02],
@@ -93,7 +93,7 @@ def dressed(figure: Mannequin, rng: np.random.Generator) -> Float[np.ndarray, "v
         upper |= arm & (out < sleeve)
         upper &= y < figure.head[1] - 0.03
         upper &= (out > 0.075) | (y < neckline)
-        colours[upper] = _cloth(figure.points[upper], rng, patterned=0.45, dark=0.25)
+        colours[upper] = cloth(figure.points[upper], rng, patterned=0.45, dark=0.25)
     if rng.random() < 0.85:
         shoes = y < figure.ankle + rng.uniform(-0.005, 0.06)
         colours[shoes] = rng.choice([0.05, 0.12, 0.3, 0.9]) * rng.uniform(0.85, 1.1, 3)
@@ -114,7 +114,7 @@ def _haired(figure: Mannequin, rng: np.random.Generator) -> np.ndarray:
     return (crown & (above > line)) | back
 
 
-def _cloth(
+def cloth(
     points: Float[np.ndarray, "some 3"], rng: np.random.Generator, patterned: float, dark: float
 ) -> Float[np.ndarray, "some 3"]:
     """One garment's colours: plain, striped, checked, spotted or mottled; folds a little darker."""
@@ -136,6 +136,12 @@ def _cloth(
             second = _noise(points, rng, rng.uniform(10, 30)) > 0.2
         colours[second] = other
     return colours * (1 + 0.06 * _noise(points, rng, 22.0))[:, None]
+
+
+def hair_colour(points: Float[np.ndarray, "some 3"], rng: np.random.Generator) -> Float[np.ndarray, "some 3"]:
+    """Colours of hair that is a mesh, or of what lies on it."""
+    hair = np.array(_HAIR[rng.integers(len(_HAIR))]) * rng.uniform(0.8, 1.2)
+    return np.clip(hair * (1 + 0.15 * _noise(points, rng, 60.0))[:, None], 0.01, 1)
 
 
 def _dye(rng: np.random.Generator, dark: float) -> Float[np.ndarray, " 3"]:

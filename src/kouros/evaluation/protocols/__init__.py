@@ -27,11 +27,12 @@ def all_protocols() -> dict[str, EvaluationProtocol]:
         three_doh,
         three_dpw,
         up_3d,
+        videos,
     )
 
     files = (
         human36m, occlusion, three_dpw, mpi_inf_3dhp, lsp, mpii, up_3d, humaneva, three_doh, densepose_coco,
-        synthetic_val, tables,
+        synthetic_val, tables, videos,
     )  # fmt: skip
     return {p.name: p for file in files for p in file.PROTOCOLS}
 

@@ -12,13 +12,13 @@ from kouros.evaluation.protocols.tables import HIPS, PCK_FRACTION, longer_side
 
 
 @lru_cache(maxsize=1)
-def _drawn_body() -> BodyModel:
+def drawn_body() -> BodyModel:
     """The model that synthetic people are drawn with."""
     return load_body()
 
 
 def _scores(setting: Setting) -> Scorer:
-    drawn = TruthBodies(dict.fromkeys(("female", "male", "neutral"), _drawn_body()))
+    drawn = TruthBodies(dict.fromkeys(("female", "male", "neutral"), drawn_body()))
     truth = Truth.of_body(drawn, "h36m17")
     limbs = JointScorer(setting, truth, LIMBS, HIPS, ("h36m17",))
     parts: list[Scorer] = [Renamed(limbs, {"mpjpe": "mpjpe12", "pa_mpjpe": "pa_mpjpe12"})]
@@ -28,7 +28,7 @@ def _scores(setting: Setting) -> Scorer:
     if own is not None:
         parts.append(FlatScorer(setting, LIMBS, (own.name, "coco17", "smpl24"), PCK_FRACTION, longer_side))
     body = setting.estimator.body
-    if body is not None and body.v_template.shape == _drawn_body().v_template.shape:
+    if body is not None and body.v_template.shape == drawn_body().v_template.shape:
         here = Setting(setting.info, setting.estimator, setting.stand_in, drawn)
         parts.append(VertexScorer(here, body, "pelvis"))
     return Together(*parts)

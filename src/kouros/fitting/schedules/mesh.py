@@ -4,7 +4,6 @@ With the rotations held, vertices are linear in betas and translation; with the 
 is the best rigid motion of the vertices that follow it. The two take turns.
 """
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -79,6 +78,8 @@ def _turned(
         parent = PARENTS[child]
         there, here = joints[:, child] - joints[:, parent], posed.joints[:, child] - posed.joints[:, parent]
         turn[:, parent] += _CHILD_SHARE * there[:, :, None] * here[:, None]
+    import roma  # loads torch's compiler, which takes a second
+
     frames, _ = forward_kinematics(now.rotations, posed.joints)
     turned = roma.special_procrustes(turn) @ frames
     relative = turned[:, _ABOVE].mT @ turned
