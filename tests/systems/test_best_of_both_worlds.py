@@ -538,7 +538,7 @@ def test_runs_that_do_not_fit_together_are_named(free_body, tmp_path: Path):
 def test_the_packaged_whole_answers(free_body):
     system = load_run(SYSTEMS["best-of-both-worlds"].packaged, free_body)
     answer = system.predict(torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0)))
-    assert answer.vertices is not None and answer.vertices.shape == (1, free_body.num_vertices, 3)
+    assert answer.vertices is not None and answer.vertices.shape == (1, len(free_body.v_template), 3)
     assert bool(answer.vertices.isfinite().all()) and answer.dense is not None
     assert answer.dense.need("mask").shape == (1, 24, 24)
 
