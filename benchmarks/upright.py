@@ -6,8 +6,8 @@
 PEOPLE is a folder that `kouros synthesize --detections` made, of poses that the network was not trained on: prints the
 angle between the true and the estimated up, of single people by what they do, and of all detected people of a picture
 together; how far from the floor their lowest point is; how far the pelvis is from where it really is; and by how much
-bodies, moved rigidly as near to the true ones as can be, are tipped over. FOLDER holds calibrated photos as
-in `benchmarks/multiview.py`, with the world's up in the camera's axes. With --assumed the focal length is unknown.
+bodies, moved rigidly as near to the true ones as can be, are tipped over. FOLDER holds calibrated photos as in
+`benchmarks/multiview.py`, with the world's up in the camera's axes. With --assumed the focal length is unknown.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
     table = Table("who", "number", "mean, degrees", "median", "worst", "expected", *_METRES)
     for name, row in rows.items():
         table.add_row(name, str(len(row)), *(f"{value:.2f}" for value in _summary(np.array(row))))
-    Console(width=120).print(table)
+    Console(width=150).print(table)
 
 
 _METRES = ("depth, cm", "placed, cm", "off the floor, cm", "bodies turned, degrees")
