@@ -142,14 +142,26 @@ def train_all(given: argparse.Namespace) -> None:
                 note(given.out, seed, judged_maps(first, val, given.people), name)
         # Variants are told apart by motion capture alone, as the paper tells them.
         seconds = {name: cell(name, seed, ik, mocap, moving) for name, ik in SECOND.items()}
-        ends = {"first": cell("DMP-14", seed, MAPS, people, looking), "second": seconds["IK-14"]}
+        first_run = cell("DMP-14", seed, MAPS, people, looking)
         for name, config in THIRD.items():
             if (name, seed) not in done:
-                third = cell(name, seed, replace(config, **ends), people, replace(looking, max_steps=given.last_steps))
+                third = cell(
+                    name,
+                    seed,
+                    replace(config, first=first_run, second=seconds["IK-14"]),
+                    people,
+                    replace(looking, max_steps=given.last_steps),
+                )
                 note(given.out, seed, judged(whole(str(third)), val, given.people), name)
         for name in SECOND:
             if (name, seed) not in done:
-                third = cell("UVI-14", seed, replace(UVI, **ends), people, replace(looking, max_steps=given.last_steps))
+                third = cell(
+                    "UVI-14",
+                    seed,
+                    replace(UVI, first=first_run, second=seconds["IK-14"]),
+                    people,
+                    replace(looking, max_steps=given.last_steps),
+                )
                 system, second = whole(str(third)), load_run(seconds[name], body)
                 assert isinstance(second, Ik)
                 system.ik.load_state_dict(second.network.state_dict())
@@ -283,7 +295,7 @@ def curve(given: argparse.Namespace) -> None:
     for hidden in SHARES:
         errors: dict[str, list[float]] = defaultdict(list)
         for sample, photo in people[: given.people]:
-            pose, betas = (torch.from_numpy(np.asarray(v)).float()[None] for v in (sample.pose, sample.betas))
+            pose, betas = (torch.tensor(v).float()[None] for v in (sample.pose, sample.betas))
             true = body.keypoint_positions(LSP14.name, betas, pose[:, 3:], pose[:, :3])
             for name, person in behind_bar(systems, sample, barred(sample, photo, hidden)).items():
                 errors[name].append(float(procrustes_errors(person.keypoints_3d(LSP14.name)[None], true).mean()))
@@ -313,7 +325,8 @@ def bar(given: argparse.Namespace) -> None:
     else:
         raise SystemExit("nobody is seen by all systems behind every bar; give more --people or another --val.")
     figure = Figure(figsize=(11, 1.75 * len(systems)), dpi=80, layout="constrained")
-    pictures, lines = figure.subfigures(1, 2, width_ratios=[1.5, 1])
+    beside = figure.add_gridspec(1, 2, width_ratios=[1.5, 1])
+    pictures, lines = (figure.add_subfigure(beside[0, k]) for k in range(2))
     axes = pictures.subplots(len(systems), len(SHARES), squeeze=False)
     for row, (name, panels) in zip(axes, shown.items(), strict=True):
         row[0].set_ylabel(name, fontsize=8)

@@ -74,12 +74,13 @@ def main() -> None:
         points = np.c_[pixels, np.ones(len(pixels))]
         for name, body in bodies.items():
             height = None if name == "no height" else tall
-            how = {"image_size": SIZE, "focal_length": FOCAL, "height": height, "body": body}
             with collected():
-                (person,) = kouros.fit(points, OPENPOSE25.name, **how)
-            found = person.joints.double().numpy()
-            apart = np.linalg.norm((found - found[0]) - (joints - joints[0]), axis=1).mean()
-            errors[name].append((abs(found[0, 2] / joints[0, 2] - 1), 1000 * apart))
+                (person,) = kouros.fit(
+                    points, OPENPOSE25.name, image_size=SIZE, focal_length=FOCAL, height=height, body=body
+                )
+            placed = person.joints.double().numpy()
+            apart = np.linalg.norm((placed - placed[0]) - (joints - joints[0]), axis=1).mean()
+            errors[name].append((abs(placed[0, 2] / joints[0, 2] - 1), 1000 * apart))
     rows: list[dict[str, object]] = []
     for name, found in errors.items():
         distance, apart = np.median(np.array(found), axis=0)

@@ -1,9 +1,10 @@
 """What do HoloPose's parts, heads and agreement bring, and what do they cost?
 
     kouros synthesize --people 1000 --out held_out --seed 1 --size 288 --split val --mocap MOCAP
-    python benchmarks/holopose.py tables --val held_out             # Tables 1 to 3, Fig. 5
+    python benchmarks/holopose.py tables --val held_out --people 96 # Tables 1 to 3, Fig. 5, three draws of people
     python benchmarks/holopose.py regressors --train people --val held_out   # parts, linear, HMR; experts, Euler, 6D
-    python benchmarks/holopose.py speed --val held_out
+    python benchmarks/holopose.py rivals --val held_out --people 60 --systems holopose nbf   # beside the default
+    python benchmarks/holopose.py speed --val held_out [--full]     # of one core; --full: the published size
     python benchmarks/holopose.py votes --val held_out --out votes.png
 
 The system is the packaged one, or the run that ``--run`` names. `tables` brings its bodies to agree with each mixture
@@ -30,7 +31,7 @@ from torch.nn.functional import interpolate
 import kouros
 from common import show
 from kouros.batched import Batched, concatenate
-from kouros.body.keypoints import SPIN49
+from kouros.body.keypoints import LSP14, SPIN49
 from kouros.body.parameters import Bodies
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.body.surface.geodesics import Geodesics
@@ -39,16 +40,18 @@ from kouros.data.batch import Batch
 from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics.densepose import area_under_rcp, failure_rate, ratio_of_correct_points
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
+from kouros.geometry.alignment import align
 from kouros.geometry.cameras import SPIN_CROP_SIZE
 from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.networks.estimates import Regressed
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.localization import values_at
 from kouros.networks.part_votes import PartVotes
+from kouros.pipeline.open import reconstructor_of
 from kouros.priors.rotation_experts import load_experts
 from kouros.render.rasterize import rasterize
 from kouros.systems.batches import CropBatches
-from kouros.systems.holopose import POINTS, HoloPose, PartRegressor, Seen
+from kouros.systems.holopose import POINTS, HoloPose, HoloPoseConfig, PartRegressor, Seen
 from kouros.systems.losses import ANNOTATED, annotated_error_3d, regressed_keypoints, rotation_loss
 from kouros.systems.measures import COMMON14
 from kouros.systems.table import SYSTEMS
@@ -153,10 +156,32 @@ def measured_on_skin(distances: Tensor) -> dict[str, float]:
 
 
 def tables(system: HoloPose, options: argparse.Namespace) -> None:
-    given = batches(system, options.val, options.people, options.seed)
+    """Means and standard deviations over draws of people and pixels; curves of the first."""
+    found: list[list[dict[str, object]]] = []
+    for seed in options.seeds:
+        rows, curves = table_of(system, options, seed)
+        if options.out is not None and not found:
+            draw_curves(curves, options.out)
+        found.append(rows)
+    together = []
+    for same in zip(*found, strict=True):
+        row = dict(same[0])
+        for key, value in same[0].items():
+            if isinstance(value, float) and len(same) > 1:
+                values = [float(str(other[key])) for other in same]
+                row |= {key: mean(values), f"{key} +-": stdev(values)}
+        together.append(row)
+    say(together)
+
+
+def table_of(
+    system: HoloPose, options: argparse.Namespace, seed: int
+) -> tuple[list[dict[str, object]], dict[str, Tensor]]:
+    """The rows, and of each the distances along the skin."""
+    given = batches(system, options.val, options.people, seed)
     seen = looked(system, given)
     truth = concatenate([replace(b, image=b.image[:, :, :1, :1]) for b in given])
-    skin, shot, body = Skin(system, truth, options.seed), system.regress(seen), kouros.load_body()
+    skin, shot, body = Skin(system, truth, seed), system.regress(seen), kouros.load_body()
     rows: list[dict[str, object]] = []
     head = torch.zeros(len(truth), 49, 3)
     head[:, ANNOTATED] = seen.points / shot.camera[:, :1, None]
@@ -184,9 +209,7 @@ def tables(system: HoloPose, options: argparse.Namespace) -> None:
                  **measured_on_skin(distances), "ms_a_person": took}
             )  # fmt: skip
     system.config = replace(system.config, agreement=weights)
-    say(rows)
-    if options.out is not None:
-        draw_curves(curves, options.out)
+    return rows, curves
 
 
 def draw_curves(curves: dict[str, Tensor], path: Path) -> None:
@@ -377,6 +400,39 @@ def speed(system: HoloPose, options: argparse.Namespace) -> None:
     say(rows)
 
 
+# --- with the start ---------------------------------------------------------------------------------------------
+
+
+def rivals(system: HoloPose, options: argparse.Namespace) -> None:
+    """What a system that sees the picture gives beside the default, whose start sees landmarks, and both together.
+
+    Joints of both are brought onto each other by the best similarity, and averaged.
+    """
+    source, body = SyntheticSource(options.val), kouros.load_body()
+    reconstructors = {name: reconstructor_of(name) for name in ("default", *options.systems)}
+    errors: dict[str, list[float]] = {}
+    for row in range(len(source)):
+        sample, photo = source.sample(row), source.image(row)
+        box = np.asarray(sample.bbox)
+        middle, size = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max()
+        seen = reconstructors["default"].see(photo)
+        near = [p for p in seen if np.abs((p.box[:2] + p.box[2:]) / 2 - middle).max() < size / 5]
+        people = {name: one.people(near[:1])[0] for name, one in reconstructors.items()} if len(near) == 1 else {}
+        if not people or None in people.values():
+            continue
+        pose, betas = (torch.tensor(v).float()[None] for v in (sample.pose, sample.betas))
+        true = body.keypoint_positions(LSP14.name, betas, pose[:, 3:], pose[:, :3])
+        joints = {name: person.keypoints_3d(LSP14.name)[None] for name, person in people.items() if person is not None}
+        for name in options.systems:
+            onto = align(joints[name], joints["default"]).apply(joints[name])
+            joints[f"default and {name}"] = (joints["default"] + onto) / 2
+        for name, points in joints.items():
+            errors.setdefault(name, []).append(1e3 * float(procrustes_errors(points, true).mean()))
+        if len(errors["default"]) == options.people:
+            break
+    say([{"what": "rivals", "of": k, "people": len(v), "pa_mpjpe_mm": mean(v)} for k, v in errors.items()])
+
+
 # --- votes ------------------------------------------------------------------------------------------------------
 
 
@@ -420,7 +476,7 @@ def votes(system: HoloPose, options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("tables", "regressors", "speed", "votes"))
+    parser.add_argument("what", choices=("tables", "regressors", "rivals", "speed", "votes"))
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--train", type=Path)
     parser.add_argument("--run", type=Path, default=SYSTEMS["holopose"].packaged)
@@ -433,11 +489,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--systems", nargs="+", default=("holopose",), help="that are put beside the default")
+    parser.add_argument("--full", action="store_true", help="the published size, with fresh weights: for its speed")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    system = load_run(options.run, kouros.load_body())
+    body = kouros.load_body()
+    system = HoloPoseConfig().build(body) if options.full else load_run(options.run, body)
     assert isinstance(system, HoloPose)
-    {"tables": tables, "regressors": regressors, "speed": speed, "votes": votes}[options.what](system, options)
+    ways = {"tables": tables, "regressors": regressors, "rivals": rivals, "speed": speed, "votes": votes}
+    ways[options.what](system, options)
 
 
 if __name__ == "__main__":

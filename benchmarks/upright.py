@@ -5,9 +5,9 @@
 
 PEOPLE is a folder that `kouros synthesize --detections` made, of poses that the network was not trained on: prints the
 angle between the true and the estimated up, of single people by what they do, and of all detected people of a picture
-together; how far from the floor their lowest point is; and how far the pelvis is from where it really is. FOLDER holds
-calibrated photos as in `benchmarks/multiview.py`, with the world's up in the camera's axes. With --assumed the focal
-length is taken as unknown.
+together; how far from the floor their lowest point is; how far the pelvis is from where it really is; and by how much
+bodies, moved rigidly as near to the true ones as can be, are tipped over. FOLDER holds calibrated photos as in
+`benchmarks/multiview.py`, with the world's up in the camera's axes. With --assumed the focal length is unknown.
 """
 
 import argparse
@@ -20,11 +20,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from kouros.geometry.alignment import align
+from kouros.geometry.tilt import tilt_of_up
 from kouros.networks.tilt_network import TiltNetwork
 from kouros.pipeline.person import Person
 from kouros.pipeline.reconstructor import default_reconstructor
 from kouros.pipeline.upright import load_tilt_network, packaged_tilt_network, world_of
-from kouros.pipeline.upright_training import DrawnPerson, drawn_people, estimated
+from kouros.pipeline.upright_training import DrawnPerson, drawn_joints, drawn_people, estimated
 
 
 def main() -> None:
@@ -40,10 +42,12 @@ def main() -> None:
     table = Table("who", "number", "mean, degrees", "median", "worst", "expected", *_METRES)
     for name, row in rows.items():
         table.add_row(name, str(len(row)), *(f"{value:.2f}" for value in _summary(np.array(row))))
-    Console(width=120).print(table)
+    Console(width=150).print(table)
 
 
-_METRES = ("depth, cm", "placed, cm", "off the floor, cm")
+_METRES = ("depth, cm", "placed, cm", "off the floor, cm", "bodies turned, degrees")
+_STEEP = 15.0
+"""Degrees between a camera's pitch and what cameras are mostly held like."""
 
 
 def on_drawn(folder: Path, network: TiltNetwork | None, assumed: bool) -> dict[str, list[list[float]]]:
@@ -58,6 +62,10 @@ def on_drawn(folder: Path, network: TiltNetwork | None, assumed: bool) -> dict[s
             family = pair[0].scene.family[pair[0].number]
             rows[f"one {family}"].append(_row([pair], network))
             rows["one, anything"].append(rows[f"one {family}"][-1])
+            if family == "standing":
+                pitch = float(torch.rad2deg(tilt_of_up(pair[0].up)[0] - packaged_tilt_network().prior[0, 0]))
+                camera = "steep" if abs(pitch) > _STEEP else "usual"
+                rows[f"one standing, {camera} camera"].append(rows["one standing"][-1])
         rows[f"{len(pairs)} in a picture"].append(_row(pairs, network))
         standing = [p for p in pairs if p[0].scene.family[p[0].number] == "standing"]
         if len(standing) > 1:
@@ -68,17 +76,20 @@ def on_drawn(folder: Path, network: TiltNetwork | None, assumed: bool) -> dict[s
 def _row(pairs: Sequence[tuple[DrawnPerson, Person]], network: TiltNetwork | None) -> list[float]:
     world = world_of([person for _, person in pairs], network)
     up, shot = pairs[0][0].up, pairs[0][0].scene.shot
-    before, after, floor = [], [], []
+    before, after, floor, turned = [], [], [], []
     for k, (drawn, person) in enumerate(pairs):
         scene, i = drawn.scene, drawn.number
         true = torch.from_numpy(scene.transl[i]) - person.transl
         before.append(float(true.norm()))
         after.append(float((torch.from_numpy(scene.transl[i]) - world.sizes[k] * person.transl).norm()))
+        joints = drawn_joints(scene, person.body)[i][None]
+        turned.append(_angle(align(joints, person.joints[None]).rotation[0] @ up, up))
         floor.append(abs(float((world.sizes[k] * person.vertices @ up).min()) + float(shot.eye[1])))
     return [
         _angle(world.up, up),
         np.degrees(world.uncertainty),
         *(100 * float(np.mean(a)) for a in (before, after, floor)),
+        float(np.mean(turned)),
     ]
 
 

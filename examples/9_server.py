@@ -56,23 +56,24 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.encode())
 
 
-def server(port: int, workers: int) -> ThreadingHTTPServer:
+def server(host: str, port: int, workers: int) -> ThreadingHTTPServer:
     """Ready to serve; port 0 takes a free one."""
     # Spawned, not forked: threads of torch do not survive a fork.
     Handler.pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin)
-    serving = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    serving = ThreadingHTTPServer((host, port), Handler)
     serving.daemon_threads = False  # who closes it waits for the last answer
     return serving
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 answers other machines, too")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--once", action="store_true", help="end after one photo")
     options = parser.parse_args()
-    with server(options.port, options.workers) as serving:
-        print(f"http://127.0.0.1:{serving.server_address[1]}/", flush=True)
+    with server(options.host, options.port, options.workers) as serving:
+        print(f"http://{options.host}:{serving.server_address[1]}/", flush=True)
         if options.once:
             serving.handle_request()
             serving.server_close()

@@ -13,7 +13,7 @@ import pytest
 from tests.body.smpl_files import smpl_arrays, write_pickle
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NEED_TRAINING = ("5_own_data.py", "6_train_and_judge.py", "7_own_regressor.py")
+NEED_TRAINING = ("5_own_data.py", "6_train_and_judge.py", "7_own_regressor.py", "10_own_system.py")
 
 
 def _run(name: str, *arguments: object) -> str:
@@ -73,6 +73,13 @@ def test_an_own_estimator():
     rows = [[float(v) for v in line[18:].replace("mm", "").split()] for line in _run("8_own_estimator.py").splitlines()]
     apart = np.array(rows)
     assert apart.shape == (3, 3) and apart[0, 2] < apart[0, 1]  # the fit brings it nearer to the default
+
+
+def test_an_own_system(tmp_path: Path):
+    pytest.importorskip("lightning")
+    lines = _run("10_own_system.py", tmp_path, 1).splitlines()
+    assert [line.split("(")[0] for line in lines[-3:]] == ["Person"] * 3
+    assert (tmp_path / "run" / "weights.pt").exists()
 
 
 def test_a_server_answers_with_people_and_refuses_what_is_no_photo():

@@ -13,12 +13,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 _MAX_BYTES = 4 * 2**30
 """Of the process's memory, where the system can limit it."""
+_PATIENCE = 4
 
 
 class IsolatedError(Exception):
@@ -32,6 +35,8 @@ class IsolatedError(Exception):
 def isolated(function: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
     """What a module's function returns, called in another process; its answer must be of plain values and arrays.
 
+    Its seconds are those that it works: on a busy machine a sound file must not be taken for a damaged one.
+
     Raises:
         IsolatedError: it raised something, crashed, or did not answer within ``seconds``.
     """
@@ -39,7 +44,7 @@ def isolated(function: Callable[..., Any], *arguments: Any, seconds: float) -> A
         child = _child()
         try:
             child.send((function.__module__, function.__name__, arguments))
-            if not child.answers.poll(seconds):
+            if not child.answers_within(seconds):
                 child.end()
                 raise IsolatedError("", f"reading it did not end within {seconds:.0f} s")
             kind, answer = child.answers.recv()
@@ -77,6 +82,25 @@ class _Child:
 
     def send(self, request: Any) -> None:
         self.requests.send(request)
+
+    def answers_within(self, seconds: float) -> bool:
+        """Whether it answers in so many seconds of its own, or four times as many in which it may wait for others."""
+        begun, used = time.monotonic(), self._seconds_used()
+        while not self.answers.poll(min(seconds, 0.5)):
+            passed, now = time.monotonic() - begun, self._seconds_used()
+            if passed > seconds and (
+                now is None or used is None or now - used > seconds or passed > _PATIENCE * seconds
+            ):
+                return False
+        return True
+
+    def _seconds_used(self) -> float | None:
+        """Of a processor; None where the system does not say."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, IndexError, AttributeError):
+            return None
 
     def end(self) -> int:
         """Kill it; returns its status."""

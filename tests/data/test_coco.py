@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kouros.body.keypoints import COCO17
+from kouros.body.keypoints import COCO17, MPI_INF_3DHP17
 from kouros.data.importers.coco import coco_mask, decompress_counts, import_coco, mask_runs
 from kouros.data.schema import DatasetError
 from kouros.data.tables import AnnotationTable
@@ -121,3 +121,28 @@ def test_sample_photos_have_three_people_with_keypoints(samples, tmp_path):
     np.testing.assert_allclose(skier.keypoints_2d[COCO17.index("nose")], [367.5, 81.5, 1])
     x, y = skier.keypoints_2d[:, :2].astype(int).T
     assert skier.mask.decode()[y, x].mean() > 0.8  # her keypoints lie on her mask
+
+
+def test_files_in_its_form_with_other_points_come_into_the_set_that_has_most_of_them(tmp_path):
+    """CrowdPose has fourteen points, its own top of the head and neck among them."""
+    numbers = [n for k in range(14) for n in (10 + k, 20 + k, 2)]
+    file = tmp_path / "crowd.json"
+    one = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 40, 40], "keypoints": numbers}
+    pictures = [{"id": 1, "file_name": "a.jpg", "width": 64, "height": 64}]
+    file.write_text(
+        json.dumps({"images": pictures, "annotations": [one, one | {"id": 2, "keypoints": [1, 2, 2] * 17}]})
+    )
+    report = import_coco(file, tmp_path / "out", keypoint_set="crowdpose14", check_images=False)
+    assert report.rows == 1 and "17 keypoints; crowdpose14 has 14" in report.problems[0].what
+    table = AnnotationTable(report.table)
+    assert table.info.keypoints_2d is MPI_INF_3DHP17
+    found = dict(zip(MPI_INF_3DHP17.names, table[0].keypoints_2d.tolist(), strict=True))
+    assert found["left_shoulder"] == [10.5, 20.5, 1.0] and found["neck_3dhp"] == [23.5, 33.5, 1.0]
+    assert found["pelvis_3dhp"][2] == 0
+    own = tmp_path / "own.toml"
+    own.write_text('points = ["left_hip", "right_hip", "", "left_knee", "right_knee"]')
+    file.write_text(json.dumps({"images": pictures, "annotations": [one | {"keypoints": numbers[:15]}]}))
+    report = import_coco(file, tmp_path / "own", keypoint_set=str(own), check_images=False)
+    assert (AnnotationTable(report.table)[0].keypoints_2d[:, 2] > 0).sum() == 4
+    with pytest.raises(ValueError, match="There is no keypoint set 'crowd'"):
+        import_coco(file, tmp_path / "no", keypoint_set="crowd")

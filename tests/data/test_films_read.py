@@ -1,13 +1,16 @@
 """Films are read frame by frame as they are meant to be seen; what is broken is said, and the rest is read."""
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from kouros.data.calibration import Calibration
 from kouros.data.video import Part, VideoError, is_film, open_film
 from kouros.notes import InputWarning
 
@@ -178,6 +181,37 @@ def test_frames_of_another_size_are_scaled_and_of_another_shape_end_the_film(tmp
         assert len(list(open_film(folder, frame_rate=4.0).frames())) == 1
 
 
+def test_a_stream_whose_size_changes_is_scaled_to_its_beginning(tmp_path: Path):
+    small, large, both = (tmp_path / f"{name}.ts" for name in ("small", "large", "both"))
+    film(small)
+    with av.open(str(large), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
+        for number in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number, 192, 128), format="rgb24")))
+        container.mux(stream.encode())
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    with pytest.warns(InputWarning, match="scaled to 96 x 64"):
+        frames = list(open_film(both).frames())
+    assert {f.pixels.shape for f in frames} == {(64, 96, 3)} and len(frames) > 50
+    assert all(a.time < b.time for a, b in pairwise(frames))
+
+
+def test_frames_of_a_lens_that_distorts_come_straightened(tmp_path: Path):
+    plain = open_film(film(tmp_path / "a.mp4"))
+    lens = Calibration((80.0, 80.0), (48.0, 32.0), (-0.3, 0.1, 0.0, 0.0), (96, 64))
+    bent, straight = next(plain.frames()).pixels, next(replace(plain, lens=lens).frames()).pixels
+    assert np.array_equal(straight, lens.straightened_picture(bent)) and not np.array_equal(straight, bent)
+    assert replace(plain, lens=lens).fingerprint != plain.fingerprint
+
+
+def _no_frames(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        container.start_encoding()
+
+
 def _sound(path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8000, layout="mono")
@@ -194,6 +228,7 @@ def _sound(path: Path) -> None:
         ("empty.mp4", lambda path: path.write_bytes(b""), "the file is empty"),
         ("letter.mp4", lambda path: path.write_text("Dear Sir or Madam" * 99), "damaged, cut short, or no film"),
         ("sound.mp4", _sound, "no pictures"),
+        ("none.mkv", _no_frames, "damaged, cut short, or no film"),
         ("cut.mp4", lambda path: path.write_bytes(film(path).read_bytes()[:900]), "damaged"),
         ("none", lambda path: path.mkdir(), "no pictures"),
     ],

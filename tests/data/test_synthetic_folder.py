@@ -128,6 +128,13 @@ def test_the_detector_looks_at_people_made_before_and_sees_them_where_they_are(t
     looked = replace(order, detections=True)
     assert synthesize(looked, tmp_path).made_shards == 1
     assert synthesize(looked, tmp_path).made_shards == 0
+    whole = digests(tmp_path, "*/*.npz")
+    (file,) = (tmp_path / "detections").glob("*.npz")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert synthesize(looked, tmp_path).made_shards == 1
+    assert digests(tmp_path, "*/*.npz") == whole
     assert digests(tmp_path, "scenes/*.npz") == before
     seen = DetectionSource(tmp_path / "detections").all
     assert 5 <= len(seen.betas) <= len(SyntheticSource(tmp_path))

@@ -1,5 +1,6 @@
 """Protocols over tables that `kouros import` makes of files in the data sets' own formats."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +14,15 @@ from kouros.batched import stack
 from kouros.body.parameters import Bodies
 from kouros.body.surface import body_surface, face_labels, part_set
 from kouros.data.images import read_image
+from kouros.data.importers.human36m import import_human36m
 from kouros.data.importers.humaneva import import_humaneva
 from kouros.data.importers.lsp import import_lsp
 from kouros.data.importers.mpi_inf_3dhp import import_mpi_inf_3dhp_test
+from kouros.data.importers.three_doh import import_3doh
 from kouros.data.schema import Sample, TableInfo
 from kouros.data.tables import AnnotationTable
 from kouros.evaluation.judge import judge
-from kouros.evaluation.protocols import ProtocolError, protocol
+from kouros.evaluation.protocols import ProtocolError, TruthBodies, protocol
 from kouros.evaluation.protocols.densepose_coco import OWN_CHARTS, OfficialCharts, own_charts
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.render.maps import dense_maps
@@ -97,6 +100,65 @@ def test_humaneva_takes_walking_and_box_of_camera_1(tmp_path, free_body):
     assert len(rows) == 2 * 2 * 4
     exact = scores("humaneva", source, Oracle(source), free_body)
     assert exact == pytest.approx(dict.fromkeys(exact, 0), abs=1e-2)
+
+
+# --- Human3.6M and 3DOH50K: Tables 2 and 3 of The Best of Both Worlds --------------------------------------------
+
+
+@pytest.mark.slow
+def test_human36m_files_from_import_to_score(tmp_path, free_body):
+    cdfwrite = pytest.importorskip("cdflib.cdfwrite")
+    rng = np.random.default_rng(0)
+    joints = (rng.normal(0, 300, (6, 32, 3)) + np.array([0, 0, 5000])).astype(np.float32)
+    pixels = (joints[..., :2] / joints[..., 2:] * 1145 + 512).astype(np.float32)
+    for camera in ("54138969", "60457274"):
+        for name, values in (("D3_Positions_mono", joints), ("D2_Positions", pixels)):
+            target = tmp_path / "S9/MyPoseFeatures" / name
+            target.mkdir(parents=True, exist_ok=True)
+            file = cdfwrite.CDF(target / f"Sitting 1.{camera}.cdf", delete=True)
+            shape = {"Rec_Vary": True, "Dim_Sizes": [6, values[0].size]}
+            spec = {"Variable": "Pose", "Data_Type": 44, "Num_Elements": 1, **shape}
+            file.write_var(spec, var_data=values.reshape(1, 6, -1))
+            file.close()
+        (tmp_path / "S9/Videos").mkdir(exist_ok=True)
+        (tmp_path / f"S9/Videos/Sitting 1.{camera}.mp4").touch()
+    source = Table(import_human36m(tmp_path, tmp_path / "out", split="test").table)
+    assert len(source) == 4  # every fifth frame of both cameras
+    assert len(protocol("human36m-p2-spin").rows.of(source)) == 2  # of the frontal one
+    exact = scores("human36m-p2-spin", source, Oracle(source), free_body)
+    assert exact == pytest.approx(dict.fromkeys(exact, 0), abs=1e-2) and {"mpjpe", "pa_mpjpe"} <= set(exact)
+    turned = scores("human36m-p2-spin", source, Oracle(source, change=lambda p: 1.1 * p), free_body)
+    assert turned["pa_mpjpe"] == pytest.approx(0, abs=1e-2) and turned["mpjpe"] > 10
+
+
+def test_3doh_files_from_import_to_score(tmp_path, free_body):
+    rng = np.random.default_rng(2)
+    people = {}
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:, :32] = 255
+    for folder in ("images", "masks"):
+        (tmp_path / "testset" / folder).mkdir(parents=True)
+    for number in range(3):
+        name = f"{number:05d}"
+        Image.new("RGB", (64, 48)).save(tmp_path / f"testset/images/{name}.jpg")
+        Image.fromarray(mask).save(tmp_path / f"testset/masks/{name}.png")
+        extrinsic = np.eye(4)
+        extrinsic[:3, 3] = [0.1, 0.2, 3.0]
+        people[name] = {
+            "img_path": f"images\\{name}.jpg", "mask_path": f"masks\\{name}.png", "bbox": [[10 + number, 5], [30, 45]],
+            "intri": [[900, 0, 32], [0, 910, 24], [0, 0, 1]], "extri": extrinsic.tolist(), "scale": [1.0],
+            "pose": [rng.normal(0, 0.3, 72).tolist()], "betas": [rng.normal(0, 1, 10).tolist()], "trans": [[0, 0, 0]],
+            "smpl_joints_2d": (rng.random((24, 2)) * [64, 48]).tolist(), "lsp_joints_2d": np.zeros((14, 2)).tolist(),
+        }  # fmt: skip
+    (tmp_path / "testset/annots.json").write_text(json.dumps(people))
+    source = Table(import_3doh(tmp_path, tmp_path / "out").table)
+    truth = TruthBodies({"neutral": free_body})
+    exact = scores("3doh", source, Oracle(source, body=free_body), free_body, truth=truth)
+    assert exact == pytest.approx(dict.fromkeys(exact, 0), abs=1e-2)
+    assert {"mpjpe", "pa_mpjpe", "mpjpe_seen", "mpjpe_hidden"} <= set(exact) and len(exact) == 7
+    wider = Oracle(source, body=free_body, change_body=lambda one: replace(one, betas=one.betas + 1))
+    other = scores("3doh", source, wider, free_body, truth=truth)
+    assert min(other.values()) > 1
 
 
 # --- LSP -------------------------------------------------------------------------------------------------------

@@ -15,21 +15,26 @@ from kouros.body.skeleton import JOINT_NAMES, PARENTS
 from kouros.export.glb import glb_bytes
 from kouros.pipeline.upright import world_of
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "blender" / "retarget.py"
 
-@pytest.fixture(scope="module")
-def blender(people, tmp_path_factory) -> dict:
+
+def _seen(script: str, *arguments: object) -> dict:
+    """What a script prints that Blender's Python runs."""
     python = os.environ.get("KOUROS_BLENDER_PYTHON")
     if not python:
         pytest.skip("KOUROS_BLENDER_PYTHON names no Python that has bpy")
-    path = tmp_path_factory.mktemp("blender") / "two.glb"
-    path.write_bytes(glb_bytes(people, world_of(people)))
-    script = Path(__file__).with_name("blender_import.py")
+    command = [python, str(Path(__file__).with_name(script)), *map(str, arguments)]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    ran = subprocess.run(
-        [python, script, path], capture_output=True, text=True, check=True, timeout=240, env=environment
-    )
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240, env=environment)
     (line,) = [line for line in ran.stdout.splitlines() if line.startswith("SEEN ")]
     return json.loads(line.removeprefix("SEEN "))
+
+
+@pytest.fixture(scope="module")
+def blender(people, tmp_path_factory) -> dict:
+    path = tmp_path_factory.mktemp("blender") / "two.glb"
+    path.write_bytes(glb_bytes(people, world_of(people)))
+    return _seen("blender_import.py", path)
 
 
 @pytest.mark.slow
@@ -66,3 +71,12 @@ def test_blender_shows_the_photos_pose_on_the_floor_and_holds_the_t_pose(blender
         stature = person.measurements.stature * float(world.sizes[k])
         assert low == pytest.approx(0.0, abs=0.03) and high == pytest.approx(stature, abs=0.05)
     assert blender["camera"][2] == pytest.approx(float(world.translation[1]), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_motion_of_another_rig_with_mixamos_names_is_retargeted(people, tmp_path: Path):
+    path = tmp_path / "two.glb"
+    path.write_bytes(glb_bytes(people, world_of(people), "mixamo"))
+    found = _seen("blender_retarget.py", path, tmp_path, EXAMPLE)
+    assert found["people"] == 2 and found["moved"] > 60
+    assert found["worst"] < 0.1

@@ -129,6 +129,22 @@ def test_up_is_where_heads_are_and_the_floor_is_under_the_feet(walk, seen):
 
 
 @pytest.mark.samples
+def test_nobody_sinks_into_the_floor(seen):
+    config, sunk, joints = seen.config, {}, {}
+    for floor in (False, True):
+        try:
+            seen.config = replace(config, floor=floor)
+            video = seen.video()
+        finally:
+            seen.config = config
+        (track,) = video.tracks
+        lowest = [float(video.world.place(track.person(k).vertices, 0)[:, 1].min()) for k in range(0, FRAMES, 3)]
+        sunk[floor], joints[floor] = np.maximum(-np.array(lowest), 0).mean(), track.joints
+    assert sunk[True] < max(0.7 * sunk[False], 0.003)
+    assert np.linalg.norm(joints[True] - joints[False], axis=-1).mean() < 0.02  # and little else changes
+
+
+@pytest.mark.samples
 def test_live_answers_come_once_each_in_order_and_not_too_late(walk):
     _, pictures, true = walk
     live = VideoReconstructor(live=True, fast=True, tiles=False)
@@ -161,6 +177,19 @@ def test_who_comes_up_for_a_moment_is_left_out_and_said(walk):
         video = reconstructor.video()
     assert video.tracks == () and len(video.times) == 33 and not video.world.has_floor
     assert video.frame(2).people == ()
+
+
+@pytest.mark.samples
+@pytest.mark.parametrize(("rate", "shown"), [(1.0, (0, 15, 30)), (240.0, range(12))])
+def test_films_of_any_rate_are_followed(rate: float, shown, walk):
+    reconstructor = VideoReconstructor(frame_rate=rate, tiles=False, config=FAST)
+    for number in shown:
+        reconstructor.push(walk[1][number])
+    reconstructor.finish()
+    video = reconstructor.video()
+    (track,) = video.tracks
+    assert video.frame_rate == pytest.approx(rate) and track.frames.tolist() == list(range(len(shown)))
+    assert float(procrustes_errors(torch.from_numpy(track.joints), walk[2][list(shown)]).mean()) < 0.08
 
 
 @pytest.mark.samples

@@ -47,6 +47,7 @@ from kouros.systems.estimator import Estimate, PersonInPhoto
 from kouros.systems.system import Start
 from kouros.systems.table import SYSTEMS
 from kouros.training.packed_weights import packed_tensors
+from kouros.training.runs import load_run
 from kouros.training.starting import read_starts
 from kouros.training.weights import Weights, learned_state, save_weights
 
@@ -145,18 +146,19 @@ def test_true_maps_warped_by_true_correspondence_give_the_joints_that_are_seen(f
     assert_close(there.displacement, there.location - there.joint, atol=1e-5, rtol=0)
 
 
-def test_what_a_cover_hides_is_not_seen(free_body, drawer):
-    batch = people(drawer, Wants(maps=("mask", "uv", "location", "joint", "displacement")), crop=224)
-    space = UvSpace(free_body, "lsp14", 64)
-    lower = torch.zeros(224, 224, dtype=torch.bool)
-    lower[:112] = True
+@pytest.mark.parametrize(("stride", "least"), [(1, 0.5), (8, 0.25)])
+def test_what_a_cover_hides_is_not_seen(free_body, drawer, stride: int, least: float):
+    batch = people(drawer, Wants(maps=("mask", "uv", "location", "joint", "displacement"), stride=stride), crop=224)
+    space, rows = UvSpace(free_body, "lsp14", 64), 224 // stride
+    lower = torch.zeros(rows, rows, dtype=torch.bool)
+    lower[: rows // 2] = True
     there = warped(replace(batch.dense, mask=batch.dense.mask & lower), space)
     _, seen = space.joints(there.joint, there.weight)
     ankles = [LSP14.index(f"{side}_ankle") for side in ("left", "right")]
     assert not bool(seen[:, ankles].any())
     assert bool(seen[:, LSP14.index("neck_lsp")].all())
-    visible = space.visible_joints(there.weight, free_body)
-    assert float(visible[:, 7:9].max()) == 0.0 and float(visible[:, 12].min()) > 0.5  # ankles, neck
+    visible = space.visible_joints(there.weight, free_body, rows)
+    assert float(visible[:, 7:9].max()) == 0.0 and float(visible[:, 12].min()) > least  # ankles, neck
 
 
 def test_places_within_a_part_stay_and_others_come_to_its_nearest_texel(free_body):
@@ -531,6 +533,14 @@ def test_runs_that_do_not_fit_together_are_named(free_body, tmp_path: Path):
         read_starts(build(other, free_body), None)
     with pytest.raises(ValueError, match="lacks"):
         read_starts(build(replace(SMALL, first=second, second=first), free_body), None)
+
+
+def test_the_packaged_whole_answers(free_body):
+    system = load_run(SYSTEMS["best-of-both-worlds"].packaged, free_body)
+    answer = system.predict(torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0)))
+    assert answer.vertices is not None and answer.vertices.shape == (1, len(free_body.v_template), 3)
+    assert bool(answer.vertices.isfinite().all()) and answer.dense is not None
+    assert answer.dense.need("mask").shape == (1, 24, 24)
 
 
 def test_maps_begin_with_what_the_packaged_holopose_has_learned_to_draw(free_body):

@@ -73,12 +73,14 @@ class BodyModel(nn.Module):
     has it, ``global_orient`` turns about it, and ``transl`` is added last. Each may be left out (zeros), and
     a batch of one goes with any batch of the others. ``pose2rot=False`` says that rotations are matrices.
 
-    | argument | rotation vectors | matrices |
-    |---|---|---|
-    | betas | (N, num_betas) | |
-    | body_pose | (N, 69) or (N, 23, 3) | (N, 23, 3, 3) |
-    | global_orient | (N, 3) or (N, 1, 3) | (N, 3, 3) or (N, 1, 3, 3) |
-    | transl | (N, 3) | |
+    =============  =====================  =========================
+    argument       rotation vectors       matrices
+    =============  =====================  =========================
+    betas          (N, num_betas)
+    body_pose      (N, 69) or (N, 23, 3)  (N, 23, 3, 3)
+    global_orient  (N, 3) or (N, 1, 3)    (N, 3, 3) or (N, 1, 3, 3)
+    transl         (N, 3)
+    =============  =====================  =========================
     """
 
     v_template: Tensor

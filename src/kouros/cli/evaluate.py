@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from kouros.cli.consoles import table_console
+from kouros.cli.outputs import check_out
 from kouros.cli.reconstruct import load_body_of
 from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
@@ -70,8 +71,8 @@ class Evaluate:
         """Do it; returns the exit status."""
         if self.people is not None and self.people < 1:
             raise UsageError(f"--people must be at least 1, not {self.people}.")
-        if self.out is not None and self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"--out {self.out}: this is a file; expected a folder, or a name to make one.")
+        if self.out is not None:
+            check_out(self.out)
         try:
             return self._run()
         except (ImportError, OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 
 from kouros.cli.late import LateCommand, late_command
+from kouros.cli.outputs import check_out
 from kouros.cli.usage import UsageError
 from kouros.sentences import explained
 
@@ -97,6 +98,7 @@ class Importing(LateCommand):
             value = self.arguments.get(option, 1)
             if not 0 < value < float("inf"):
                 raise UsageError(f"--{option.replace('_', '-')} must be a positive number, not {value}.")
+        check_out(self.arguments["out"])
         own = {key: value for key, value in self.arguments.items() if key not in _NAMING or not self.shared}
         naming = {key: value for key, value in self.arguments.items() if key not in own}
         try:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kouros.cli.consoles import table_console
+from kouros.cli.outputs import check_out
 from kouros.cli.usage import UsageError
 from kouros.sentences import explained
 
@@ -91,6 +92,7 @@ class ConvertModel:
             from kouros.training.runs import RunFolder, write_config
             from kouros.training.weights import Weights, save_weights
 
+            check_out(self.out)
             run = RunFolder(self.out)
             if run.config.exists() or run.newest() is not None:
                 raise ValueError(f"{self.out} holds a run already; choose another --out.")

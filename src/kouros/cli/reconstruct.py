@@ -21,6 +21,7 @@ from kouros.cli.films import (
     reconstruct_live,
 )
 from kouros.cli.keypoints import check_keypoint_set, people_of_photo
+from kouros.cli.outputs import check_out
 from kouros.cli.usage import Flag, UsageError
 from kouros.cli.workers import in_processes
 from kouros.notes import collected
@@ -55,6 +56,8 @@ class Reconstruct:
     """Whose names the bones of a GLB have."""
     only_seen: Flag = False
     """Leave out of a photo's meshes what the photo does not show (the bones stay)."""
+    colors: Literal["grey", "photo"] = "grey"
+    """Of meshes: neutral, or the photo's where it shows the person."""
     overlay: bool = True
     """Draw the people over the photo, with a view from the side."""
     tiles: bool = True
@@ -312,15 +315,17 @@ class Reconstruct:
         from kouros.export.bundle import result_files
         from kouros.pipeline.straightening import straightened_photo
 
+        pixels = straightened_photo(photo, lens).pixels if self.overlay or self.colors == "photo" else None
         files = result_files(
             people,
             self.format,
-            pixels=straightened_photo(photo, lens).pixels if self.overlay else None,
+            pixels=pixels if self.overlay else None,
             image=destinations.reference_to(path),
             focal_source=self._camera.source(photo.focal_source),
             space=self.space,
             rig=self.rig,
             only_seen=self.only_seen,
+            coloured_by=pixels if self.colors == "photo" else None,
         )
         return Done(len(people), write(files, destinations.folder / named.name), worst_reprojection(people))
 
@@ -384,14 +389,8 @@ def destinations_in(out: Path, formats: tuple[str, ...], *, overlay: bool) -> "D
         UsageError: ``--out`` is something else than a folder, or nothing can be written there.
     """
     from kouros.export.destinations import Destinations
-    from kouros.files import probe_folder
 
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: this is a file; expected a folder, or a name to make one.")
-    try:
-        probe_folder(out)
-    except OSError as error:
-        raise UsageError(f"--out {out}: nothing can be written there ({error.strerror or error}).") from None
+    check_out(out)
     suffixes = [".npz", *(f".{name}" for name in formats), *([".overlay.png", ".seen.png"] if overlay else [])]
     return Destinations(out, suffixes)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kouros.cli.outputs import check_out
 from kouros.cli.usage import Flag, UsageError
 from kouros.sentences import explained
 
@@ -61,6 +62,7 @@ class Synthesize:
             return 1
         if self.features and not self.detections:
             raise UsageError("--features are of detected people; add --detections.")
+        check_out(self.out)
         order = Order(
             people=self.people,
             seed=self.seed,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from kouros.cli.outputs import check_out
 from kouros.cli.sources import open_source
 from kouros.cli.usage import Flag, UsageError
 from kouros.sentences import explained
@@ -62,6 +63,7 @@ class _TrainSystem:
             engine.check()
         except ValueError as error:
             raise UsageError(str(error)) from None
+        check_out(self.out)
         from kouros.training.engine import first_process
 
         try:

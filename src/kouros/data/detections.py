@@ -158,6 +158,15 @@ def features_file(out: Path, number: int) -> Path:
     return out / FOLDER / FEATURES / f"{number:06d}.npy"
 
 
+def has_detections(out: Path, number: int, *, features: bool) -> bool:
+    """Whether a shard's are there and undamaged, and those features too, if they are to be."""
+    try:
+        people = len(load_arrays(detections_file(out, number), tuple(_SHAPES))["betas"])
+        return not features or len(map_npy(features_file(out, number))) == people
+    except (OSError, ValueError):
+        return False
+
+
 def write_detections(
     out: Path,
     number: int,

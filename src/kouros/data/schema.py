@@ -68,7 +68,7 @@ class Sample:
     keypoints_2d: np.ndarray | None = None
     """(points, 3) x, y in pixels and confidence in [0, 1]; 0 marks a point without annotation."""
     visible: np.ndarray | None = None
-    """(points,) bool: annotated points that nothing hides."""
+    """(points,) bool; annotated points that nothing hides."""
     keypoints_3d: np.ndarray | None = None
     """(points, 4) X, Y, Z and confidence; see the table's ``keypoints_3d_origin``."""
     keypoints_3d_universal: np.ndarray | None = None
@@ -98,7 +98,7 @@ class Sample:
     parts: RunLengths | None = None
     """Part labels over `bbox`, stretched to the map's size; of the table's `TableInfo.part_set`."""
     dense_points: np.ndarray | None = None
-    """(points, 5) DensePose points: x, y in pixels, patch I of 1 to 24, U, V in [0, 1]."""
+    """(points, 5), those of DensePose; x, y in pixels, patch I of 1 to 24, U, V in [0, 1]."""
     subject: str | None = None
     action: str | None = None
     sequence: str | None = None

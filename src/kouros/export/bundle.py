@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from kouros.export.colours import photo_colours
 from kouros.export.glb import glb_bytes
 from kouros.export.meshes import obj_bytes, ply_bytes
 from kouros.export.people import PosedPerson, Space, world_in
@@ -31,6 +32,7 @@ def result_files(
     space: Space = "world",
     rig: RigNames = "smpl",
     only_seen: bool = False,
+    coloured_by: UInt8[np.ndarray, "height width 3"] | None = None,
 ) -> dict[str, bytes]:
     """Contents of the files by their suffix, in the order in which they should appear.
 
@@ -42,15 +44,17 @@ def result_files(
         space: of the meshes, of what the numbers call the world, and of the view from the side.
         rig: whose names the bones of a GLB have.
         only_seen: leave out of the meshes what the photo does not show.
+        coloured_by: the photo whose colours the meshes are to have; None: a neutral grey.
 
     Raises:
         ValueError: there is nobody, or the numbers are not finite.
     """
     world = world_in(space, people)
+    colours = None if coloured_by is None else photo_colours(coloured_by, people)
     writers = {
-        "glb": lambda: glb_bytes(people, world, rig, only_seen=only_seen),
-        "obj": lambda: obj_bytes(people, world, only_seen=only_seen),
-        "ply": lambda: ply_bytes(people, world, only_seen=only_seen),
+        "glb": lambda: glb_bytes(people, world, rig, only_seen=only_seen, colours=colours),
+        "obj": lambda: obj_bytes(people, world, only_seen=only_seen, colours=colours),
+        "ply": lambda: ply_bytes(people, world, only_seen=only_seen, colours=colours),
         "csv": lambda: csv_bytes(people),
     }
     files: dict[str, bytes] = {f".{name}": writers[name]() for name in dict.fromkeys(formats)}

@@ -24,6 +24,7 @@ from scipy.spatial.transform import Rotation
 from kouros import __version__
 from kouros.body import BodyModel
 from kouros.body.skeleton import NUM_JOINTS, PARENTS, forward_kinematics
+from kouros.export.colours import GREY
 from kouros.export.people import PosedPerson, faces_shown, require_people
 from kouros.export.rigs import JOINTS, ROOT, RigNames, bone_axes
 from kouros.pipeline.upright import World
@@ -33,14 +34,19 @@ MAX_INFLUENCES = 8
 _NEAR_PLANE = 0.05
 
 
-_GREY = 0.6
-"""sRGB, of everybody: neither skin nor clothes are known."""
 BONE_PARENTS = (-1, *(parent + 1 for parent in PARENTS))
 """Of the bones: the root, then the joints."""
 _NUM_BONES = NUM_JOINTS + 1
 
 
-def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl", *, only_seen: bool = False) -> bytes:
+def glb_bytes(
+    people: Sequence[PosedPerson],
+    world: World,
+    rig: RigNames = "smpl",
+    *,
+    only_seen: bool = False,
+    colours: Sequence[Float[np.ndarray, "_ 3"]] | None = None,
+) -> bytes:
     """A GLB file of the people of one photo, with a camera of the photo's field of view where the photo was taken.
 
     The camera is the first person's; glTF cannot shift a principal point, so one off the image's centre is
@@ -50,6 +56,7 @@ def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl
         world: where the people stand.
         rig: whose names the bones have.
         only_seen: leave out the faces that the photo does not show; the bones stay.
+        colours: of each person's vertices, sRGB in [0, 1]; default: everybody is grey.
 
     Raises:
         ValueError: there is nobody.
@@ -58,7 +65,8 @@ def glb_bytes(people: Sequence[PosedPerson], world: World, rig: RigNames = "smpl
     writer = GlbWriter(rig)
     writer.add_camera(people[0], world)
     for index, person in enumerate(people):
-        writer.add_person(person, world, index, only_seen=only_seen)
+        own = None if colours is None else colours[index]
+        writer.add_person(person, world, index, only_seen=only_seen, colours=own)
     return writer.finish()
 
 
@@ -220,7 +228,7 @@ class GlbWriter:
         self._shared: dict[int, _SharedAccessors] = {}
         self._photo, self._t_pose = (pygltflib.Animation(name=name) for name in ("photo", "T-pose"))
         self._gltf.animations = [self._photo, self._t_pose]
-        self._gltf.materials.append(_material())
+        self._gltf.materials.append(_material("body", GREY))
         self._start: int | None = None
 
     def finish(self) -> bytes:
@@ -243,7 +251,15 @@ class GlbWriter:
         quaternion = Rotation.from_matrix(turn).as_quat().tolist()
         self._add_to_scene(pygltflib.Node(camera=0, name="photo_camera", translation=place, rotation=quaternion))
 
-    def add_person(self, person: PosedPerson, world: World, index: int, *, only_seen: bool = False) -> None:
+    def add_person(
+        self,
+        person: PosedPerson,
+        world: World,
+        index: int,
+        *,
+        only_seen: bool = False,
+        colours: Float[np.ndarray, "_ 3"] | None = None,
+    ) -> None:
         """A mesh with its skeleton; ``index`` is the person's place among the world's."""
         name = f"person_{index + 1}"
         mesh, figure = RiggedMesh.of(person.body), Figure.of(person, world, index)
@@ -258,10 +274,21 @@ class GlbWriter:
         indices = shared.indices
         if not (shown := faces_shown(person, only_seen)).all():
             indices = self._add_triangles(mesh, mesh.triangles[shown])
-        primitive = pygltflib.Primitive(attributes=attributes, indices=indices, material=0)
+        material = 0
+        if colours is not None:
+            linear = srgb_to_linear(colours[mesh.source])
+            attributes.COLOR_0 = self._add_array(linear.astype("<f4"), pygltflib.VEC3, target=pygltflib.ARRAY_BUFFER)
+            material = self._painted()
+        primitive = pygltflib.Primitive(attributes=attributes, indices=indices, material=material)
         self._gltf.meshes.append(pygltflib.Mesh(primitives=[primitive], name=name))
         # Beside the skeleton, not under it: the node of a skinned mesh takes no part in placing it.
         self._add_to_scene(pygltflib.Node(mesh=len(self._gltf.meshes) - 1, skin=skin, name=f"{name}_mesh"))
+
+    def _painted(self) -> int:
+        """The material of those whose vertices have colours, which it leaves as they are."""
+        if len(self._gltf.materials) == 1:
+            self._gltf.materials.append(_material("photo", 1.0))
+        return 1
 
     def _add_skin(self, name: str, figure: Figure) -> int:
         """The bones' nodes under one node that carries the person's name, the skin that binds them, and their poses."""
@@ -394,18 +421,18 @@ class _SharedAccessors:
     indices: int
 
 
-def _material() -> pygltflib.Material:
+def _material(name: str, grey: float) -> pygltflib.Material:
     # Double-sided: a body is open at the mouth and the eyes, where a viewer would look through its back.
-    grey = linear_grey()
+    linear = float(srgb_to_linear(np.array(grey)))
     return pygltflib.Material(
-        name="body",
+        name=name,
         doubleSided=True,
         pbrMetallicRoughness=pygltflib.PbrMetallicRoughness(
-            baseColorFactor=[grey, grey, grey, 1.0], metallicFactor=0.0, roughnessFactor=0.8
+            baseColorFactor=[linear, linear, linear, 1.0], metallicFactor=0.0, roughnessFactor=0.8
         ),
     )
 
 
-def linear_grey() -> float:
-    """Everybody's colour as glTF and USD have colours, linear (IEC 61966-2-1)."""
-    return ((_GREY + 0.055) / 1.055) ** 2.4
+def srgb_to_linear(values: Float[np.ndarray, "*values"]) -> Float[np.ndarray, "*values"]:
+    """IEC 61966-2-1; glTF's factors and vertex colours are linear."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)

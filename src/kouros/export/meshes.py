@@ -13,12 +13,19 @@ from kouros.export.people import PosedPerson, colour_of, faces_shown, require_pe
 from kouros.pipeline.upright import World
 
 
-def obj_bytes(people: Sequence[PosedPerson], world: World, *, only_seen: bool = False) -> bytes:
+def obj_bytes(
+    people: Sequence[PosedPerson],
+    world: World,
+    *,
+    only_seen: bool = False,
+    colours: Sequence[Float[np.ndarray, "_ 3"]] | None = None,
+) -> bytes:
     """A Wavefront OBJ file.
 
     Args:
         world: where the people stand.
         only_seen: leave out the faces that the photo does not show.
+        colours: of each person's vertices, sRGB in [0, 1]; in OBJ they follow the places, as most tools read them.
 
     Raises:
         ValueError: there is nobody.
@@ -32,7 +39,11 @@ def obj_bytes(people: Sequence[PosedPerson], world: World, *, only_seen: bool = 
         shown = faces_shown(person, only_seen)
         faces = body.faces.numpy()[shown] + offset
         lines.append(f"o person_{index + 1}")
-        lines.append(_rows("v %.6f %.6f %.6f", vertices))
+        if colours is None:
+            lines.append(_rows("v %.6f %.6f %.6f", vertices))
+        else:
+            painted = np.concatenate([vertices, colours[index]], axis=1)
+            lines.append(_rows("v %.6f %.6f %.6f %.4f %.4f %.4f", painted))
         if body.uv is not None and body.uv_faces is not None:
             lines.append(_rows("vt %.6f %.6f", body.uv.numpy()))
             corners = np.stack([faces, body.uv_faces.numpy()[shown] + texture_offset], axis=-1)
@@ -44,8 +55,15 @@ def obj_bytes(people: Sequence[PosedPerson], world: World, *, only_seen: bool = 
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
-def ply_bytes(people: Sequence[PosedPerson], world: World, *, only_seen: bool = False) -> bytes:
-    """A binary PLY file with a colour a vertex; the arguments are those of `obj_bytes`.
+def ply_bytes(
+    people: Sequence[PosedPerson],
+    world: World,
+    *,
+    only_seen: bool = False,
+    colours: Sequence[Float[np.ndarray, "_ 3"]] | None = None,
+) -> bytes:
+    """A binary PLY file with a colour a vertex; the arguments are those of `obj_bytes`, and by default people are told
+    apart by colour.
 
     Raises:
         ValueError: there is nobody.
@@ -55,13 +73,14 @@ def ply_bytes(people: Sequence[PosedPerson], world: World, *, only_seen: bool = 
     require_people(people)
     meshes = []
     for index, person in enumerate(people):
-        color = np.rint(255 * np.array([*colour_of(index), 1.0])).astype(np.uint8)
         vertices = _vertices(person, world, index)
+        own = np.tile(colour_of(index), (len(vertices), 1)) if colours is None else colours[index]
+        painted = np.rint(255 * np.concatenate([own, np.ones((len(own), 1))], axis=1)).astype(np.uint8)
         meshes.append(
             trimesh.Trimesh(
                 vertices=vertices,
                 faces=person.body.faces.numpy()[faces_shown(person, only_seen)],
-                vertex_colors=np.tile(color, (len(vertices), 1)),
+                vertex_colors=painted,
                 process=False,  # neither merge nor reorder vertices: they are the body model's
             )
         )

@@ -29,7 +29,7 @@ top-left corner of the top-left pixel):
 ``up_uncertainty``   () float32         radians: expected angle between that world's up and the true one; NaN: the files
                                         are in camera space (``--space camera``), in the axes of 3D files
 ``focal_length``     () float32         pixels, of the whole image
-``principal_point``  (2,)              pixels
+``principal_point``  (2,)               pixels
 ``image_size``       (2,) int32         width, height
 ``version``          () str             of kouros
 ===================  =================  =================================================================

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from kouros.export.animation import at_rest, ground_of, keyed
-from kouros.export.glb import BONE_PARENTS, Figure, RiggedMesh, linear_grey
+from kouros.export.colours import GREY
+from kouros.export.glb import BONE_PARENTS, Figure, RiggedMesh, srgb_to_linear
 from kouros.export.motions import Motion
 from kouros.export.rigs import JOINTS, ROOT, RigNames
 from kouros.pipeline.upright import World
@@ -139,7 +140,7 @@ class _Writer:
         made.SetNormalsInterpolation(self._geom.Tokens.vertex)
         made.CreateSubdivisionSchemeAttr(self._geom.Tokens.none)
         made.CreateDoubleSidedAttr(True)
-        made.CreateDisplayColorAttr(self._vectors(np.full((1, 3), linear_grey())))
+        made.CreateDisplayColorAttr(self._vectors(srgb_to_linear(np.full((1, 3), GREY))))
         if mesh.uv is not None:
             from pxr import Sdf
 

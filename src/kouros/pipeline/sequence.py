@@ -17,12 +17,12 @@ from kouros import __version__
 from kouros.batched import stack
 from kouros.body import BodyModel
 from kouros.body.layouts import layout
-from kouros.body.parameters import Bodies
+from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.detection import DetectedPerson
 from kouros.detection.usable import MINIMUM_KEYPOINTS, usable_people
 from kouros.fitting.schedules.keypoint_fit import FitConfig
-from kouros.fitting.schedules.sequence import SmoothConfig, fit_sequence
+from kouros.fitting.schedules.sequence import Floor, SmoothConfig, fit_sequence
 from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig
 from kouros.fitting.terms.evidence import Evidence
 from kouros.fitting.terms.kinematics import KeypointKinematics
@@ -241,6 +241,8 @@ def fitted_together(
     config: SmoothConfig,
     evidence: FitConfig | None = None,
     *,
+    begin: BodyParameters | None = None,
+    floor: Floor | None = None,
     betas: Float[Tensor, " betas"] | None = None,
     held: int = 0,
 ) -> Bodies:
@@ -252,6 +254,8 @@ def fitted_together(
         times: seconds, increasing.
         evidence: how far keypoints and the start's points in space are trusted, where the pictures were seen; then feet
             stand or step, too. Default: the keypoints are all there is.
+        begin: where the search begins; default: at the start.
+        floor: of `FEET`, where it is known.
         betas: of the person, where they are known.
         held: so many frames at the beginning stay as the start has them.
 
@@ -265,10 +269,11 @@ def fitted_together(
     found = fit_sequence(
         lambda rows: synergy.objective(cues[rows]),
         KeypointKinematics(body, "smpl24"),
-        start,
+        begin or start,
         times,
         config,
         feet=() if evidence is None else FEET,
+        floor=floor,
         betas=betas,
         held=held,
     )

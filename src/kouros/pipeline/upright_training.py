@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from kouros.batched import Batched, concatenate
+from kouros.body.model import BodyModel
 from kouros.body.parameters import BodyParameters
 from kouros.data.detections import DetectionSource
 from kouros.data.synthetic.scenes import PackedScenes, Scene
@@ -97,7 +98,7 @@ def drawn_people(folder: Path, reconstructor: Reconstructor) -> list[DrawnPerson
         for scene in PackedScenes(file.read_bytes(), str(file))
     ]
     places = [(scene, k) for scene in scenes for k in range(len(scene))]
-    pelvis = torch.cat([_joints(scene, reconstructor)[:, 0] for scene in scenes])
+    pelvis = torch.cat([drawn_joints(scene, reconstructor.body)[:, 0] for scene in scenes])
     apart, which = cKDTree(pelvis.numpy()).query(detected.pelvis.numpy())
     if not len(apart) or float(apart.max()) > _SAME:
         raise ValueError(f"{folder}: its detections are not of its scenes; synthesize them again.")
@@ -153,7 +154,7 @@ def examples_of(folder: Path, reconstructor: Reconstructor) -> tuple[TiltExample
     ]
     truth = []
     for drawn in people:
-        joints = _joints(drawn.scene, reconstructor)[drawn.number]
+        joints = drawn_joints(drawn.scene, reconstructor.body)[drawn.number]
         truth.append(TiltExamples(joints, inside_picture(joints, drawn.seen.camera, drawn.seen.size), drawn.up))
     return _rows(found), _rows(truth)
 
@@ -213,9 +214,10 @@ def main() -> None:
     save_tilt_network(given.out, train_tilt_network(found, drawn, given.seed))
 
 
-def _joints(scene: Scene, reconstructor: Reconstructor) -> Float[Tensor, "people 24 3"]:
+def drawn_joints(scene: Scene, body: BodyModel) -> Float[Tensor, "people 24 3"]:
+    """Of the people of a scene, camera space, metres."""
     parts = (torch.from_numpy(array) for array in (scene.pose, scene.betas, scene.transl))
-    return BodyParameters(*parts).keypoints_by(reconstructor.body, "smpl24")
+    return BodyParameters(*parts).keypoints_by(body, "smpl24")
 
 
 def _rows(people: Sequence[TiltExamples]) -> TiltExamples:

@@ -28,7 +28,7 @@ from kouros.data.video import Film, Part, open_film
 from kouros.detection import DetectedPerson, PoseDetector, default_detector
 from kouros.detection.usable import MINIMUM_KEYPOINTS
 from kouros.fitting.schedules.keypoint_fit import FitConfig
-from kouros.fitting.schedules.sequence import SmoothConfig
+from kouros.fitting.schedules.sequence import Floor, SmoothConfig
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.notes import note
 from kouros.pipeline.following import FollowConfig, Followed, Follower
@@ -50,6 +50,8 @@ _STANDS = 0.15
 _TELLING = 8
 """Frames of each person that tell where the floor is."""
 _POSED_AT_ONCE = 256
+_NEAR_FLOOR, _FLAT = 0.1, 0.85
+"""Metres from the floor within which this share of the feet that stand must be, for it to be what they stand on."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class VideoConfig:
     """Put sides right that were exchanged (`kouros.pipeline.sides`); else each frame's are as they were read."""
     smooth: bool = True
     """Fit the frames of each person together; else each stays as it was estimated alone."""
+    floor: bool = True
+    """Once it is known where the floor is, fit again: no foot sinks in. Not of live films."""
     shortest: float = 0.25
     """Seconds that somebody must be seen at least, in a film that is longer than twice that."""
 
@@ -178,10 +182,14 @@ class Video:
     """That stands and sees all frames."""
     tracks: tuple[Track, ...]
     smoothed: bool
+    known_world: World | None = None
+    """On whose floor the people were put."""
 
     @cached_property
     def world(self) -> World:
         """Where up is and where the floor lies, as the people stand on it; with one size for each track."""
+        if self.known_world is not None:
+            return self.known_world
         told = [(track.number, track.person(row)) for track in self.tracks for row in _telling(track)]
         if not told:
             return World.of_camera(0)
@@ -318,6 +326,12 @@ class VideoReconstructor:
         Raises:
             ValueError: the frame is no RGB of the film's size, or its time is not later.
         """
+        self.look(pixels, time)
+        self.estimate_waiting()
+        return self._answers() if self._live else []
+
+    def look(self, pixels: np.ndarray, time: float | None = None) -> None:
+        """The first half of `push`: who is where; `estimate_waiting` is the other."""
         if self._ended:
             raise ValueError("this film is finished; make another VideoReconstructor for the next one.")
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
@@ -336,9 +350,11 @@ class VideoReconstructor:
         self._times.append(float(time))
         self.followed = tuple(self._follower.look(np.ascontiguousarray(pixels), time))
         self._waiting += [(number, time, one) for one in self.followed]
+
+    def estimate_waiting(self) -> None:
+        """Estimate the bodies of those who were seen, once they are enough for a batch."""
         if len(self._waiting) >= _BATCH:
             self._estimate()
-        return self._answers() if self._live else []
 
     def finish(self) -> list[SeenFrame]:
         """The rest of the frames of a live film; nothing can be pushed after. `video` has all of it."""
@@ -370,7 +386,14 @@ class VideoReconstructor:
         tracks = tuple(self._track(number, rows, smooth) for number, rows in enumerate(stayed))
         intervals = np.diff(self._times)
         rate = self._frame_rate if not len(intervals) else 1 / float(np.median(intervals))
-        return Video(np.array(self._times), rate, self._size, self._camera, tracks, smooth)
+        found = Video(np.array(self._times), rate, self._size, self._camera, tracks, smooth)
+        if not (smooth and self.config.floor and found.world.has_floor):
+            return found
+        settled = (
+            self._above_floor(track, rows, found.world) if found.world.on_floor[track.number] else track
+            for track, rows in zip(tracks, stayed, strict=True)
+        )
+        return replace(found, tracks=tuple(settled), known_world=found.world)
 
     # --- Stretches that are kept -------------------------------------------------------------------------------
 
@@ -457,6 +480,25 @@ class VideoReconstructor:
             bodies = self._fitted(start, keypoints, rows, times, shape)
         return self._tracked(number, rows, slice(None), bodies, keypoints)
 
+    def _above_floor(self, track: Track, rows: _Rows, world: World) -> Track:
+        """Fitted once more, now that it is known where the floor is: no foot sinks in."""
+        body, betas = track.body, torch.from_numpy(track.betas)
+        rest = (body.joint_template + body.joint_shapedirs @ betas)[list(FEET), 1]
+        sole = (body.v_template + body.shapedirs[..., : len(betas)] @ betas)[:, 1].min()
+        floor = Floor(
+            up=world.up,
+            height=-float(world.translation[1] / world.sizes[track.number]),
+            clearance=rest - sole,
+        )
+        feet = torch.from_numpy(track.joints[:, list(FEET)])
+        near = (feet @ floor.up - floor.height - floor.clearance).abs()[torch.from_numpy(track.contacts)] < _NEAR_FLOOR
+        if not len(near) or near.float().mean() < _FLAT:  # stairs, a hill: no one plane is under these feet
+            return track
+        times = torch.tensor(rows.times, dtype=torch.float64)
+        start, keypoints = self._righted(rows, slice(None))
+        bodies = self._fitted(start, keypoints, rows, times, betas, begin=track.bodies, floor=floor)
+        return replace(track, bodies=bodies)
+
     def _tracked(self, number: int, rows: _Rows, some: slice, bodies: Bodies, keypoints: Tensor) -> Track:
         return Track(
             number=number,
@@ -498,9 +540,12 @@ class VideoReconstructor:
         betas: Tensor | None = None,
         motion: SmoothConfig | None = None,
         held: int = 0,
+        begin: Bodies | None = None,
+        floor: Floor | None = None,
     ) -> Bodies:
         how = motion or self.config.motion, self.config.evidence
-        return fitted_together(self._body, keypoints, rows.set_name, start, times, *how, betas=betas, held=held)
+        found = self._body, keypoints, rows.set_name, start, times, *how
+        return fitted_together(*found, betas=betas, held=held, begin=begin, floor=floor)
 
     def _answers(self) -> list[SeenFrame]:
         """Of a live film: the frames of windows that are full, or of the rest once it has ended."""

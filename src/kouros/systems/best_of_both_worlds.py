@@ -20,7 +20,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, normalize, one_hot
+from torch.nn.functional import (
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    normalize,
+    one_hot,
+)
 from torch.optim import Adam, Optimizer
 from torch.utils.data import Dataset
 
@@ -361,9 +368,19 @@ class UvSpace(nn.Module):
         middles = [places[own == part].mean(0) for part in range(len(self.points))]
         return torch.stack(middles).to(self.assignment.device)
 
-    def visible_joints(self, weight: Float[Tensor, "batch size size"], body: BodyModel) -> Float[Tensor, "batch 24"]:
+    def visible_joints(
+        self, weight: Float[Tensor, "batch size size"], body: BodyModel, rows: int
+    ) -> Float[Tensor, "batch 24"]:
         """How much is seen of the skin that follows each joint of the skeleton; 1 where it is half of it or more,
-        because the other half is always turned away."""
+        because the other half is always turned away.
+
+        Args:
+            rows: of the image maps: a pixel of coarse ones sees more than the texel that it falls on.
+        """
+        reach = self.sampler.size // (2 * rows)
+        if reach:
+            side = 2 * reach + 1
+            weight = side**2 * avg_pool2d(weight[:, None], side, stride=1, padding=reach)[:, 0] * self.valid
         seen = self.sampler.to_vertices((weight > _LEAST).to(weight)[..., None])[..., 0]
         skin = body.weights / body.weights.sum(0).clamp(min=1e-9)
         return (seen @ skin / 0.5).clamp(max=1)
@@ -736,7 +753,8 @@ class Dmp(CropSystem):
         maps = self.answer(image).maps
         there = warped(maps, self.space)
         joints, _ = self.space.joints(there.joint, there.weight)
-        return Estimate(dense=maps, points_3d=joints, visibility=self.space.visible_joints(there.weight, self.body))
+        seen = self.space.visible_joints(there.weight, self.body, len(maps.need("mask")[0]))
+        return Estimate(dense=maps, points_3d=joints, visibility=seen)
 
     def measures(self, batch: Batch) -> Mapping[str, Sum]:
         """Errors of ``J_initial``, of all joints and of those that are seen; how well the mask fits."""
@@ -1459,7 +1477,7 @@ class Uvi(_Later):
             vertices=posed.vertices + place,
             joints=posed.joints + place,
             camera=nominal_crop_camera(len(image), place),
-            visibility=self.space.visible_joints(both.weight, self.body),
+            visibility=self.space.visible_joints(both.weight, self.body, mask.shape[1]),
             dense=replace(maps, **inpainted),
         )
 

@@ -1,5 +1,7 @@
 """Frames fitted together: the band's step against a dense one, gaps, cuts, and what smoothness brings."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -7,7 +9,16 @@ from torch.testing import assert_close
 import kouros
 from kouros.body.parameters import BodyParameters
 from kouros.fitting.linearization import NormalEquations
-from kouros.fitting.schedules.sequence import SmoothConfig, _windows, accelerations, fit_sequence, unwrapped
+from kouros.fitting.schedules.sequence import (
+    Floor,
+    SmoothConfig,
+    _Problem,
+    _State,
+    _windows,
+    accelerations,
+    fit_sequence,
+    unwrapped,
+)
 from kouros.fitting.terms.kinematics import KeypointKinematics
 
 FRAMES, RATE = 9, 30.0
@@ -134,6 +145,45 @@ def test_windows_cover_every_frame_once(frames):
     windows = _windows(frames, SmoothConfig(window=12, overlap=4))
     assert [t for w in windows for t in range(w.keep_first, w.keep_last)] == list(range(frames))
     assert all(w.first <= w.keep_first < w.keep_last <= w.last <= w.first + 12 for w in windows)
+
+
+def test_the_slope_of_feet_on_a_floor_is_that_of_their_cost(joints):
+    motion, feet = _motion(5), (7, 8, 10, 11)
+    up = torch.tensor([0.1, -0.9, 0.2])
+    up = up / up.norm()
+    heights = joints.points(motion)[:, list(feet)] @ up.double()
+    floor = Floor(up, float(heights.quantile(0.4)), torch.tensor([0.08, 0.08, 0.03, 0.03]))  # some are below
+
+    def cost(at: BodyParameters, floor: Floor | None = floor) -> _State:
+        objective = _near(motion)(torch.arange(5))
+        return _Problem(objective, joints, torch.arange(5).double() / RATE, SmoothConfig(), feet, floor).linearize(at)
+
+    assert cost(motion).cost > cost(motion, None).cost
+    step = 1e-6 * _random(5, 75, seed=8)
+    ahead, back = (
+        replace(motion, pose=motion.pose + sign * step[:, :72], transl=motion.transl + sign * step[:, 72:])
+        for sign in (1, -1)
+    )
+    promised = float(torch.from_numpy(cost(motion)._gradient) @ step.flatten())
+    assert (cost(ahead).cost - cost(back).cost) / 2 == pytest.approx(promised, rel=1e-5)
+
+
+def test_feet_come_out_of_the_floor_and_are_free_above_it(joints):
+    motion, feet = _motion(5), (7, 8, 10, 11)
+    up, clearance = torch.tensor([0.0, -1.0, 0.0]), torch.tensor([0.08, 0.08, 0.03, 0.03])
+    heights = joints.points(motion)[:, list(feet)] @ up.double() - clearance
+
+    def found(height: float, there: bool = True) -> torch.Tensor:
+        floor = Floor(up, height, clearance) if there else None
+        config = SmoothConfig(floor=1e-3, steps=1.0)
+        fitted = fit_sequence(
+            _near(motion, 3.0), joints, motion, torch.arange(5).double() / RATE, config, feet=feet, floor=floor
+        )
+        return joints.points(fitted.parameters)[:, list(feet)] @ up.double() - clearance - height
+
+    low, high = float(heights.min()), float(heights.max())
+    assert found(high + 0.02).min() > -0.002  # all were below
+    assert_close(found(low - 0.1), found(low - 0.1, there=False), atol=1e-6, rtol=0)  # all are above
 
 
 @pytest.mark.parametrize("count", [1, 2])

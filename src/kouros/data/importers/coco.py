@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from kouros.body.keypoints import COCO17
+from kouros.body.layouts import layout
 from kouros.data.images import MAX_PIXELS
 from kouros.data.importers.boxes import box_of_corners
 from kouros.data.importers.running import ImportReport, require, row_blocks, run_import
@@ -30,10 +31,11 @@ def import_coco(
     *,
     split: str | None = None,
     images: Path | None = None,
+    keypoint_set: str | None = None,
     complete_limbs: bool = False,
     check_images: bool = True,
 ) -> ImportReport:
-    """Import the people of COCO that have keypoints.
+    """Import the people of COCO that have keypoints, or of a file in its form.
 
     Args:
         source: the folder with ``annotations/person_keypoints_<split>.json`` and ``<split>/``, or such a JSON
@@ -42,12 +44,16 @@ def import_coco(
         split: train2017 (default), val2017 or the like; of a JSON file, the table's name for it (default: the file's).
         images: folder of the images; default: ``<split>`` in the source; of a JSON file, its own folder or, where
             that holds none of them, a ``train2017`` or the like beside it or above it.
+        keypoint_set: what the points are, where they are not COCO's 17: a name such as crowdpose14, or a .toml or .json
+            file that names them by ours. They come into the set of ours that has most of them.
         complete_limbs: keep only people whose twelve limb keypoints are all labelled, as SPIN does.
         check_images: open each picture's header; leave out those that are missing or broken, and list them.
 
     Raises:
         DatasetError: the file is missing or is no COCO annotation file.
+        ValueError: there is no such keypoint set.
     """
+    points = layout(keypoint_set or COCO17.name)
     if split is None:
         split = source.stem if source.is_file() else "train2017"
     if source.is_file():
@@ -63,11 +69,15 @@ def import_coco(
     pictures = {picture["id"]: picture for picture in content["images"]}
 
     def convert(annotation: dict[str, Any]) -> Sample | None:
-        keypoints = np.array(annotation.get("keypoints", []), dtype=np.float64)
-        if not keypoints.size or not (keypoints.reshape(17, 3)[:, 2] > 0).any():
+        given = np.array(annotation.get("keypoints", []), dtype=np.float64)
+        if not given.size:
             return None
-        keypoints = keypoints.reshape(17, 3)
-        if complete_limbs and not (keypoints[_LIMBS, 2] > 0).all():
+        if given.size != 3 * len(points):
+            raise ValueError(f"{given.size / 3:g} keypoints; {points.name} has {len(points)}: name the set they are of")
+        keypoints = points.placed(given.reshape(-1, 3))
+        if not (keypoints[:, 2] > 0).any():
+            return None
+        if complete_limbs and not all(keypoints[points.target.index(name), 2] > 0 for name in COCO17.names[_LIMBS]):
             return None
         return coco_person(annotation, pictures[annotation["image_id"]], keypoints)
 
@@ -75,10 +85,11 @@ def import_coco(
         dataset="coco",
         split=split,
         image_root=str(folder.resolve()),
-        keypoints_2d=COCO17,
+        keypoints_2d=points.target,
         provenance={
             "importer": "coco",
             "source": str(file.resolve()),
+            **({} if keypoint_set is None else {"keypoint_set": keypoint_set}),
             "complete_limbs": complete_limbs,
             "keypoint_offset_px": 0.5,
         },
@@ -118,7 +129,7 @@ def coco_person(annotation: dict[str, Any], picture: dict[str, Any], keypoints: 
     """The sample of one annotation.
 
     Args:
-        keypoints: (17, 3) x, y, flag: 0 not labelled, 1 labelled but hidden, 2 visible.
+        keypoints: (points, 3) x, y, flag: 0 not labelled, 1 labelled but hidden, 2 visible.
     """
     x, y, width, height = annotation["bbox"]
     low, high = np.array([x, y], dtype=np.float64), np.array([x + width, y + height], dtype=np.float64)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from kouros.data.detections import detections_file, features_file, write_detections
+from kouros.data.detections import has_detections, write_detections
 from kouros.data.mocap.recombination import PoseBank, read_bank
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.labels import image_name, label, table_info, thickness
@@ -211,9 +211,7 @@ def _is_complete(job: _Job) -> bool:
         samples = list(table)  # rows too, because their pages are damaged as easily as the table's head
     except Exception:  # whatever a damaged shard raises, it is made again
         return False
-    if job.order.detections and not detections_file(job.out, job.number).is_file():
-        return False
-    if job.order.features and not features_file(job.out, job.number).is_file():
+    if job.order.detections and not has_detections(job.out, job.number, features=job.order.features):
         return False
     first = job.number * SHARD
     named = {sample.image_path for sample in samples} if job.order.images else set()

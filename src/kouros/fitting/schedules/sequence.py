@@ -43,6 +43,10 @@ class SmoothConfig:
     """Of a foot that stands, metres a second."""
     stepping: float = 0.25
     """Speed, metres a second, from which on a foot is rather moving than standing (Geman-McClure scale)."""
+    floor: float = 0.02
+    """Of how deep a foot sinks into the floor, metres."""
+    steps: float = 0.06
+    """Metres below the floor from which on a foot rather stands on something else (Geman-McClure scale)."""
     largest_gap: float = 0.5
     """Seconds without a frame after which nothing is known of the motion."""
     window: int = 900
@@ -52,6 +56,19 @@ class SmoothConfig:
     next one begins where they do, after two frames that are held as they were found, so that nothing is torn."""
     iterations: int = 15
     tolerance: float = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """A plane that no foot sinks into. That those who stand touch it is not asked: where up is off by some degrees, it
+    would pull people away from where they are (docs/results/video.md)."""
+
+    up: Float[Tensor, "3"]
+    """Unit vector, camera space."""
+    height: float
+    """Of the floor along ``up``, metres."""
+    clearance: Float[Tensor, " feet"]
+    """How high each foot's joint is above its sole, metres."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,7 @@ def fit_sequence(
     config: SmoothConfig | None = None,
     *,
     feet: Sequence[int] = (),
+    floor: Floor | None = None,
     betas: Float[Tensor, " betas"] | None = None,
     held: int = 0,
 ) -> SequenceResult:
@@ -83,6 +101,7 @@ def fit_sequence(
         start: each frame's own fit; the betas' median is where the common ones begin.
         times: of the frames, seconds, increasing; frames may be missing.
         feet: of ``joints``, those that stand still on the floor or move.
+        floor: where that is known; of ``feet``.
         betas: of the person, where they are known; default: fitted to the first window.
         held: so many frames at the beginning stay as they are given.
 
@@ -101,7 +120,14 @@ def fit_sequence(
         rows = torch.arange(window.first, window.last)
         held = max(held - window.first, window.keep_first - window.first)
         problem = _Problem(
-            objective(rows), joints, times[rows].double(), config, tuple(feet), held, free_betas=not decided
+            objective(rows),
+            joints,
+            times[rows].double(),
+            config,
+            tuple(feet),
+            floor,
+            held,
+            free_betas=not decided,
         )
         begin = replace(start[rows.to(start.pose.device)], betas=shape.expand(len(rows), -1))
         if kept:  # go on from what the window before has found
@@ -209,6 +235,7 @@ class _Problem:
     times: Tensor
     config: SmoothConfig
     feet: tuple[int, ...] = ()
+    floor: Floor | None = None
     held: int = 0
     free_betas: bool = True
 
@@ -244,6 +271,8 @@ class _Problem:
             self._add_smoothness(at, linear, state, of_frame, of_betas)
         if self.feet and len(unknowns) > 1:
             self._add_standing(linear, state, of_frame, of_betas)
+        if self.feet and self.floor is not None:
+            self._add_floor(self.floor, linear, state, of_frame, of_betas)
         state.hold(self.held)
         return _State(state, self.free_betas)
 
@@ -271,6 +300,25 @@ class _Problem:
         sums.corner += (common.mT @ common).sum(0)
         sums.betas_gradient += (residual[:, None] @ common)[:, 0].sum(0)
         sums.cost += 0.5 * (k * squared / (k + squared)).sum()
+
+    def _add_floor(
+        self, floor: Floor, linear: LinearKeypoints, sums: "_Sums", of_frame: list[int], of_betas: slice
+    ) -> None:
+        """Depths of feet below the floor, weighed as their speeds are."""
+        feet, up = list(self.feet), floor.up.double()
+        height = linear.points[:, feet].double() @ up - floor.height - floor.clearance.double()
+        counts = (height < 0).double() / self.config.floor
+        residual = counts * height
+        k = (self.config.steps / self.config.floor) ** 2
+        root = k / (k + residual.square())  # of the weight of Gauss and Newton
+        rows = (root * counts)[..., None] * torch.einsum("i,tfiu->tfu", up, linear.jacobian[:, feet].double())
+        by_frame, by_betas = rows[:, :, of_frame], rows[:, :, of_betas]
+        sums.diagonal += by_frame.mT @ by_frame
+        sums.border += by_frame.mT @ by_betas
+        sums.corner += (by_betas.mT @ by_betas).sum(0)
+        sums.gradient += ((root * residual)[:, None] @ by_frame)[:, 0]
+        sums.betas_gradient += ((root * residual)[:, None] @ by_betas)[:, 0].sum(0)
+        sums.cost += 0.5 * (k * residual.square() / (k + residual.square())).sum()
 
     def _add_smoothness(
         self, at: BodyParameters, linear: LinearKeypoints, sums: "_Sums", of_frame: list[int], of_betas: slice
