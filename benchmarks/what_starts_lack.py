@@ -199,7 +199,7 @@ def looks(look: Path, out: Path, people: int) -> None:
     for names in ((), ("plain",), ("plain", "mirrored"), ("plain", "turned"), ("plain", "mirrored", "turned")):
         people_told = []
         for i, person in enumerate(seen):
-            each = [depth for n in names if (depth := found[n][i]) is not None]
+            each = [one for n in names if (one := found[n][i]) is not None]
             depths = np.mean(each, axis=0) if each else None
             assert person.detected is not None
             people_told.append(replace(person, detected=replace(person.detected, depths=depths)))
