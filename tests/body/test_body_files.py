@@ -101,7 +101,7 @@ def test_number_of_betas_can_be_chosen_among_those_there_are(tmp_path: Path):
     assert kouros.load_body(path, num_betas=64).num_betas == 64
     with pytest.raises(ValueError, match="has 300 shape coefficients"):
         kouros.load_body(path, num_betas=301)
-    with pytest.raises(ValueError, match="choose 1 to 10"):
+    with pytest.raises(ValueError, match="choose 1 to 14"):
         kouros.load_body(num_betas=0)
 
 

@@ -87,6 +87,7 @@ def test_motions_that_do_not_say_their_split_have_the_pose_banks(tmp_path: Path)
     np.savez(tmp_path / "diverse_frames.npz", poses=np.zeros((2, 72)), split=np.array(["train", "val"]))
     with pytest.raises(ValueError, match=r"0\.npz does not say its split"):
         read_poses(tmp_path, "train")
+    (tmp_path / "diverse_frames.npz").unlink()  # nothing is written over
     make_pose_bank(tmp_path / "sequences", tmp_path)
     train, val = read_poses(tmp_path, "train"), read_poses(tmp_path, "val")
     assert (len(train.names), len(val.names)) == (18, 2)

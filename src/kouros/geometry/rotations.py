@@ -92,10 +92,11 @@ def angle_between(first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*ba
 def random_rotmat(size: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "*size 3 3"]:
     """Rotations drawn uniformly, through unit quaternions of normal numbers."""
     quat = torch.randn(*size, 4, generator=generator, device=generator.device)
-    x, y, z, w = torch.nn.functional.normalize(quat, dim=-1).unbind(-1)
+    # In double precision, or they are orthonormal to six digits only.
+    x, y, z, w = torch.nn.functional.normalize(quat.double(), dim=-1).unbind(-1)
     rows = [
         *(1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
         *(2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
         *(2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
     ]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return torch.stack(rows, dim=-1).to(quat).unflatten(-1, (3, 3))
