@@ -123,6 +123,7 @@ def test_the_program_itself_fails_without_a_traceback(tmp_path: Path):
 
 
 def test_an_interrupt_that_a_job_turns_into_another_error_ends_the_work_all_the_same(capsys):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells leave it ignored where they start jobs aside
     begun = []
 
     def swallows_it() -> Done:
