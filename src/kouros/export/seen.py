@@ -80,11 +80,6 @@ def seen_picture(
     return photo
 
 
-_LIMBS = (
-    ("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("shoulder", "hip"),
-    ("ankle", "heel"), ("ankle", "foot_index"), ("heel", "foot_index"),
-)  # fmt: skip
-_ACROSS = (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), ("left_ear", "nose"), ("nose", "right_ear"))
 _SURE = 0.3
 
 
@@ -98,14 +93,11 @@ def followed_picture(
     """
     photo = np.ascontiguousarray(pixels).copy()
     width = max(2, round(max(photo.shape[:2]) / _DOT / 1.5))
-    pairs = [*_ACROSS, *((f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in _LIMBS)]
     for number, keypoints, set_name in people:
-        names = keypoint_set(set_name).names
+        points_of = keypoint_set(set_name)
         colour = [255 * c for c in colour_of(number)]
-        for one, other in pairs:
-            if one not in names or other not in names:
-                continue
-            ends = keypoints[[names.index(one), names.index(other)]]
+        for edge in points_of.edges:
+            ends = keypoints[[points_of.index(name) for name in edge]]
             if np.isfinite(ends).all() and ends[:, 2].min() > _SURE:
                 a, b = ends[:, :2].round().astype(int).tolist()
                 cv2.line(photo, a, b, colour, width, cv2.LINE_AA)
