@@ -1,6 +1,6 @@
 """Protocols over the frames of films: poses frame by frame, and whether they move as the truth does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -112,26 +112,20 @@ def _drawn(setting: Setting) -> Scorer:
 
 _FRAMES = "all, in order; import them all (no --stride), for accelerations are those of consecutive frames"
 
-DPW = replace(
-    three_dpw.TEST,
-    name="3dpw-video",
-    title="3DPW, test split, as films",
-    card=replace(
-        three_dpw.TEST.card, frames=_FRAMES, alignment=three_dpw.TEST.card.alignment + _ALIGNMENT,
-    ),
-    measures=(*three_dpw.TEST.measures, ACCELERATION),
-    scorer=_dpw,
-)  # fmt: skip
-DPW_SMPL24 = replace(
-    three_dpw.SMPL24,
-    name="3dpw-smpl24-video",
-    title="3DPW, test split, as films, over the skeleton's joints",
-    card=replace(
-        three_dpw.SMPL24.card, frames=_FRAMES, alignment=three_dpw.SMPL24.card.alignment + _ALIGNMENT,
-    ),
-    measures=(*three_dpw.SMPL24.measures, ACCELERATION),
-    scorer=_dpw_smpl24,
-)  # fmt: skip
+
+def _as_films(
+    protocol: EvaluationProtocol, name: str, title: str, scorer: Callable[[Setting], Scorer]
+) -> EvaluationProtocol:
+    """A protocol of single frames, with accelerations."""
+    card = replace(protocol.card, frames=_FRAMES, alignment=protocol.card.alignment + _ALIGNMENT)
+    measures = (*protocol.measures, ACCELERATION)
+    return replace(protocol, name=name, title=title, card=card, measures=measures, scorer=scorer)
+
+
+DPW = _as_films(three_dpw.TEST, "3dpw-video", "3DPW, test split, as films", _dpw)
+DPW_SMPL24 = _as_films(
+    three_dpw.SMPL24, "3dpw-smpl24-video", "3DPW, test split, as films, over the skeleton's joints", _dpw_smpl24
+)
 DRAWN = EvaluationProtocol(
     name="synthetic-video",
     title="synthetic-video, clips of drawn people",
