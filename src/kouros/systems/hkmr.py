@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.optim import Adam, Optimizer
 
@@ -26,19 +26,17 @@ from kouros.data.augment import SPIN_AUGMENTATION, AugmentConfig
 from kouros.data.batch import Batch
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import rotvec_to_rotmat
-from kouros.networks.backbones import VectorBackbone, build_backbone
+from kouros.networks.backbones import VectorBackbone
 from kouros.networks.estimates import NUM_BETAS, Regressed
 from kouros.networks.frozen import frozen_copy
 from kouros.networks.kinematic_regressor import KinematicConfig
-from kouros.networks.perceptron import Neck
 from kouros.networks.pose_discriminator import PoseDiscriminator, adversarial_loss, discriminator_loss
 from kouros.priors.body_pose import POSE_SIZE
 from kouros.priors.gmm import load_gmm
 from kouros.priors.vae import load_vae
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.batches import Batches, CropBatches
-from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate
-from kouros.systems.joint_crops import JointBatches, JointCropEstimator
+from kouros.systems.estimator import Estimate
+from kouros.systems.joint_crops import VectorSystem
 from kouros.systems.losses import (
     ANNOTATED,
     annotated_error_3d,
@@ -50,7 +48,7 @@ from kouros.systems.losses import (
     to_crop_coordinates,
 )
 from kouros.systems.recipe import Recipe
-from kouros.systems.system import CropSystem, Step
+from kouros.systems.system import Step
 
 # ---- configuration
 
@@ -126,7 +124,7 @@ class HkmrConfig:
         return Hkmr(self, body)
 
 
-class Hkmr(CropSystem):
+class Hkmr(VectorSystem):
     """Network, pose prior, and losses."""
 
     def __init__(self, config: HkmrConfig, body: BodyModel) -> None:
@@ -134,13 +132,8 @@ class Hkmr(CropSystem):
         require_regressable(body)
         self.config = config
         self.augment = config.augment
-        self.of_joints = config.backbone == "movenet-joints"
-        if self.of_joints:  # detections know poses, pictures are asked by `JointBatches`
-            self.needs = ()
-        self.backbone = build_backbone(config.backbone)
-        features = self.backbone.num_features
-        self.neck = Neck(features, config.neck) if config.neck else nn.Identity()
-        self.regressor = config.regressor.build(config.neck or features)
+        features = self.build_features(config.backbone, config.neck)
+        self.regressor = config.regressor.build(features)
         self.discriminator = PoseDiscriminator() if config.pose_prior == "discriminator" else None
         self.body = copy.deepcopy(body)
         self.vae = frozen_copy(load_vae())
@@ -149,16 +142,6 @@ class Hkmr(CropSystem):
     def crop_size(self) -> int:
         """Side of the square crops that it takes, pixels."""
         return self.config.crop_size
-
-    @property
-    def batches(self) -> Batches:
-        """Crops; of the small variant, detections too."""
-        crops = CropBatches(self.crop_size, self.augment, self.wants)
-        return JointBatches(crops) if self.of_joints else crops
-
-    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> CropEstimator:
-        """As others', but for the small variant, which looks where the finder looks."""
-        return (JointCropEstimator if self.of_joints else CropEstimator)(network, body, name)
 
     # ---- before training
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from kouros.batched import concatenate
 from kouros.body.files import shared_body
 from kouros.body.keypoints import SPIN49
+from kouros.body.model import BodyModel
 from kouros.body.parameters import BodyParameters
 from kouros.data.batch import Batch
 from kouros.data.crops import CropTransform
@@ -27,13 +28,52 @@ from kouros.detection.fusion import SHARED
 from kouros.detection.places import region_around, trunk_angle
 from kouros.fitting.schedules.fits_store import Augmentation
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
-from kouros.networks.joint_features import joint_features
-from kouros.systems.batches import CropBatches, Stream, drawn_of_step
-from kouros.systems.estimator import CropEstimator, Estimate, PersonInPhoto, in_photo
+from kouros.networks.backbones import VectorBackbone, build_backbone
+from kouros.networks.joint_features import MoveNetJoints, joint_features
+from kouros.networks.perceptron import Neck
+from kouros.systems.batches import Batches, CropBatches, Stream, drawn_of_step
+from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate, PersonInPhoto, in_photo
 from kouros.systems.lifter import to_slots
+from kouros.systems.system import CropSystem
 
 _TOGETHER = 64
 """People whose features are read at once."""
+
+
+class VectorSystem(CropSystem):
+    """A crop system that needs one vector of features and no maps; on `MoveNetJoints` the small variant of it, which
+    learns from detections and looks where the finder looks."""
+
+    neck: nn.Module
+
+    def build_features(self, backbone: VectorBackbone, neck: int) -> int:
+        """Make backbone and neck, fresh; returns how many features come out.
+
+        Args:
+            neck: width of a residual perceptron behind the backbone; 0: none.
+        """
+        self.backbone = build_backbone(backbone)
+        if self.of_joints:  # detections know poses, pictures are asked by `JointBatches`
+            self.needs = ()
+        features = int(self.backbone.num_features)
+        self.neck = Neck(features, neck) if neck else nn.Identity()
+        return neck or features
+
+    @property
+    def of_joints(self) -> bool:
+        """Whether it is the small variant."""
+        return isinstance(self.backbone, MoveNetJoints)
+
+    @property
+    def batches(self) -> Batches:
+        """Crops; of the small variant, detections too."""
+        crops = CropBatches(self.crop_size, self.augment, self.wants)
+        return JointBatches(crops) if self.of_joints else crops
+
+    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> CropEstimator:
+        """As others', but for the small variant, which looks where the finder looks."""
+        return (JointCropEstimator if self.of_joints else CropEstimator)(network, body, name)
+
 
 # ---- to learn from
 

@@ -23,15 +23,13 @@ from kouros.fitting.schedules.fits_store import FitCriteria, FitsStore
 from kouros.fitting.schedules.in_the_loop import BestFits, FitInTheLoop, Photographed, read_spin_fits
 from kouros.fitting.terms.keypoints import usable_keypoints
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
-from kouros.networks.backbones import VectorBackbone, build_backbone
+from kouros.networks.backbones import VectorBackbone
 from kouros.networks.estimates import MeanParameters, Regressed
 from kouros.networks.hmr_regressor import HmrRegressor
 from kouros.networks.kinematic_regressor import KinematicConfig, KinematicRegressor
-from kouros.networks.perceptron import Neck
 from kouros.systems.backbone_weights import begin_backbone
-from kouros.systems.batches import Batches, CropBatches
-from kouros.systems.estimator import CropEstimator, CropNetwork, Estimate
-from kouros.systems.joint_crops import JointBatches, JointCropEstimator
+from kouros.systems.estimator import Estimate
+from kouros.systems.joint_crops import VectorSystem
 from kouros.systems.losses import (
     ANNOTATED,
     annotated_error_3d,
@@ -44,7 +42,7 @@ from kouros.systems.losses import (
     to_crop_coordinates,
 )
 from kouros.systems.recipe import Recipe
-from kouros.systems.system import CropSystem, Step
+from kouros.systems.system import Step
 
 LearnFrom = Literal["fits-in-the-loop", "static-fits", "reprojection"]
 
@@ -201,7 +199,7 @@ def camera_loss(regressed: Regressed) -> Float[Tensor, ""]:
 # ---- the system
 
 
-class Spin(CropSystem):
+class Spin(VectorSystem):
     """Network, fits in the loop, and losses."""
 
     best_fits: FitsStore
@@ -213,13 +211,8 @@ class Spin(CropSystem):
         require_regressable(body)
         self.config = config
         self.augment = config.augment
-        self.of_joints = config.backbone == "movenet-joints"
-        if self.of_joints:  # detections know poses, pictures are asked by `JointBatches`
-            self.needs = ()
-        self.backbone = build_backbone(config.backbone)
-        features = self.backbone.num_features
-        self.neck = Neck(features, config.neck) if config.neck else nn.Identity()
-        self.regressor = regressor(config.neck or features)
+        features = self.build_features(config.backbone, config.neck)
+        self.regressor = regressor(features)
         self.best_fits = FitsStore.empty(num_samples)
         self.body = copy.deepcopy(body)  # goes where the network goes; the fits' stays where fits are fastest
         self._fit = FitInTheLoop(body, self.best_fits, criteria=config.criteria)
@@ -228,16 +221,6 @@ class Spin(CropSystem):
     def crop_size(self) -> int:
         """Side of the square crops that it takes, pixels."""
         return self.config.crop_size
-
-    @property
-    def batches(self) -> Batches:
-        """Crops; of the small variant, detections too."""
-        crops = CropBatches(self.crop_size, self.augment, self.wants)
-        return JointBatches(crops) if self.of_joints else crops
-
-    def adapter(self, network: CropNetwork, body: BodyModel, name: str) -> CropEstimator:
-        """As others', but for the small variant, which looks where the finder looks."""
-        return (JointCropEstimator if self.of_joints else CropEstimator)(network, body, name)
 
     # ---- before training
 
