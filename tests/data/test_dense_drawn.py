@@ -156,7 +156,7 @@ def test_uv_space_holds_all_of_the_body_in_the_crops_axes(stage, people, referen
         assert np.abs(ours - expected)[:, checked].max() < 1e-5 and not ours[:, ~valid].any()
     whole_body = np.ptp(drawn.uv_location.numpy()[:, valid], axis=1)
     assert (np.linalg.norm(whole_body, axis=-1) > 0.9).all()  # whatever is hidden
-    assert 0.01 < drawn.uv_visible.float().mean() < 0.5 * valid.mean()
+    assert 0.02 < drawn.uv_visible.float().mean() < 0.5 * valid.mean()
 
 
 def test_what_covers_the_crop_hides_the_body_in_every_map(stage, people):
