@@ -81,7 +81,7 @@ def test_where_windows_meet_nothing_is_torn(seen):
     np.testing.assert_allclose(parts.betas, whole.betas, atol=1e-6)
     assert _jerk(parts.joints, whole.joints) < 1e-3
     rooted = (parts.joints - parts.joints[:, :1]) - (whole.joints - whole.joints[:, :1])
-    assert np.linalg.norm(rooted, axis=-1).max() < 0.03  # of windows as short as these
+    assert np.linalg.norm(rooted, axis=-1).max() < 0.02  # of windows as short as these
 
 
 @pytest.mark.slow

@@ -8,34 +8,40 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_TINY = 1e-6
+"""Radians below which a rotation is of first order."""
+
 
 def rotvec_to_rotmat(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation matrix of a rotation vector (axis times angle, radians); differentiable at zero."""
-    # Rodrigues: I + a [v]x + b [v]x^2 with a = sin t / t, b = (1 - cos t) / t^2 = 2 (sin(t / 2) / t)^2, t = |v|. Below
-    # `tiny` both are their limits to the last digit, in double precision too, and a square root has no derivative at 0.
+    # Rodrigues: I + sin t [k]x + (1 - cos t) [k]x^2 with t = |v|, v = t k; to first order where t is tiny.
+    angle = rotvec.norm(dim=-1)
+    tiny = angle < _TINY
+    x, y, z = (rotvec / angle[..., None].clamp(min=_TINY)).unbind(-1)
+    sine, rest = angle.sin(), 1 - angle.cos()
+    sx, sy, sz = x * sine, y * sine, z * sine
+    xy, xz, yz = x * y * rest, x * z * rest, y * z * rest
+    xx, yy, zz = x**2 * rest, y**2 * rest, z**2 * rest
+    whole = [1 - yy - zz, xy - sz, xz + sy, xy + sz, 1 - xx - zz, -sx + yz, xz - sy, sx + yz, 1 - xx - yy]
     x, y, z = rotvec.unbind(-1)
-    squared = x * x + y * y + z * z
-    tiny = squared < 1e-12
-    angle = squared.where(~tiny, 1.0).sqrt()
-    a = (angle.sin() / angle).where(~tiny, 1 - squared / 6)
-    b = (2 * ((0.5 * angle).sin() / angle) ** 2).where(~tiny, 0.5 - squared / 24)
-    ax, ay, az = a * x, a * y, a * z
-    bxy, bxz, byz = b * x * y, b * x * z, b * y * z
-    xx, yy, zz = b * x * x, b * y * y, b * z * z
-    rows = [1 - yy - zz, bxy - az, bxz + ay, bxy + az, 1 - xx - zz, byz - ax, bxz - ay, byz + ax, 1 - xx - yy]
+    one = torch.ones_like(x)
+    first = [one, -z, y, z, one, -x, -y, x, one]
+    rows = [f.where(tiny, w) for f, w in zip(first, whole, strict=True)]
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
 def rotmat_to_rotvec(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Rotation vector (radians, at most pi long) of a rotation matrix."""
-    x, y, z, w = _rotmat_to_quat(rotmat).unbind(-1)
-    upper = 1 - 2 * (w < 0).to(w.dtype)  # q and -q are the same rotation; w >= 0 turns by pi at most
-    x, y, z, w = upper * x, upper * y, upper * z, upper * w
-    squared = x * x + y * y + z * z
-    none = squared == 0
-    sine = squared.where(~none, 1.0).sqrt()
-    by_sine = (2 * torch.atan2(sine, w) / sine).where(~none, 2.0)
-    return torch.stack([by_sine * x, by_sine * y, by_sine * z], dim=-1)
+    quat = _rotmat_to_quat(rotmat)
+    quat = quat * (1 - 2 * (quat[..., 3:] < 0).to(quat.dtype))  # as -q, which turns alike, by pi at most
+    half = torch.atan2(quat[..., :3].norm(dim=-1), quat[..., 3])
+    return 2 * _by_sine(half)[..., None] * quat[..., :3]
+
+
+def _by_sine(angle: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """``t / sin t``; its series where that is as exact, and its derivative more so."""
+    small = angle.abs() < 2.0 * torch.finfo(angle.dtype).eps ** (1 / 6)
+    return (1 + angle**2 / 6 + 7 * angle**4 / 360).where(small, angle / angle.sin().where(~small, 1.0))
 
 
 def _rotmat_to_quat(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
@@ -45,7 +51,7 @@ def _rotmat_to_quat(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batc
     xw, yw, zw = r21 - r12, r02 - r20, r10 - r01
     rows = [
         torch.stack([1 + r00 - r11 - r22, xy, xz, xw], dim=-1),
-        torch.stack([xy, 1 + r11 - r00 - r22, yz, yw], dim=-1),
+        torch.stack([xy, 1 + r11 - r22 - r00, yz, yw], dim=-1),
         torch.stack([xz, yz, 1 + r22 - r00 - r11, zw], dim=-1),
         torch.stack([xw, yw, zw, 1 + r00 + r11 + r22], dim=-1),
     ]
@@ -86,7 +92,7 @@ def mirror_rotmat(rotmat: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 
 def angle_between(first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
     """Angle of the rotation that takes ``first`` to ``second``, radians in [0, pi]."""
     chord = (second - first).norm(dim=(-2, -1))  # 2 sqrt(2) sin(angle / 2): exact for small angles, as a cosine is not
-    return 2 * (chord / 8**0.5).clamp(max=1).asin()
+    return 2 * (chord * (1 / (2 * 2**0.5))).clamp(max=1).asin()
 
 
 def random_rotmat(size: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "*size 3 3"]:
