@@ -18,6 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from kouros.body.skeleton import JOINT_NAMES, PARENTS
+from kouros.data.mocap.bank import moved
 from kouros.documents import read_json
 from kouros.files import npz_bytes, write_file
 
@@ -80,17 +81,6 @@ def poses_of(frames: np.ndarray) -> np.ndarray:
     return local.reshape(len(frames), -1).astype(np.float32)
 
 
-def moved(poses: np.ndarray) -> np.ndarray:
-    """Rows that have turned some joint enough since the one before."""
-    turns = Rotation.from_rotvec(poses.reshape(-1, 3)).as_quat().reshape(len(poses), -1, 4)
-    rows = [0]
-    for row in range(1, len(poses)):
-        cosine = np.abs((turns[row] * turns[rows[-1]]).sum(-1)).min()
-        if 2 * np.degrees(np.arccos(np.clip(cosine, 0, 1))) > _EVERY_DEGREES:
-            rows.append(row)
-    return np.array(rows)
-
-
 def recombined(poses: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """As many, each with the arms of another frame and the legs of a third."""
     new = poses[rng.permutation(len(poses))].reshape(len(poses), -1, 3)
@@ -114,7 +104,7 @@ def main() -> None:
         if frames.shape[1] != _FRAME:
             raise SystemExit(f"{path} has {frames.shape[1]} numbers a frame; expected {_FRAME}, DeepMimic's humanoid.")
         found = poses_of(frames)
-        rows = moved(found)
+        rows = moved(found, np.radians(_EVERY_DEGREES))
         poses.append(found[rows])
         sequence += [len(names)] * len(rows)
         names.append(path.stem.removeprefix("humanoid3d_"))

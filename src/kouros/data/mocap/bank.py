@@ -6,10 +6,11 @@ Recordings linger: of each, a frame is taken only where some joint has turned si
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
 from kouros.data.importers.running import ImportReport, Problem, require
-from kouros.data.mocap.motion import Motion, read_motion
+from kouros.data.mocap.motion import read_motion
 from kouros.data.mocap.source import BANK_NAME, splits_of
 from kouros.data.schema import DatasetError
 from kouros.files import npz_bytes, write_file
@@ -48,7 +49,8 @@ def make_pose_bank(
         except DatasetError as error:
             problems.append(Problem(str(file), str(error)))
             continue
-        rows = _moved(motion, np.radians(turned))
+        valid = np.arange(len(motion.poses)) if motion.valid is None else np.flatnonzero(motion.valid)
+        rows = valid[moved(motion.poses[valid], np.radians(turned))]
         taken.append(motion.poses[rows])
         frames.append(rows)
         key = file.relative_to(source).with_suffix("").as_posix()
@@ -78,13 +80,17 @@ def make_pose_bank(
     return ImportReport(path, len(chosen), tuple(problems), 0)
 
 
-def _moved(motion: Motion, radians: float) -> np.ndarray:
-    """Rows of valid frames, each with some joint turned since the one before; the whole body's turn counts too."""
-    valid = np.arange(len(motion.poses)) if motion.valid is None else np.flatnonzero(motion.valid)
-    quaternions = Rotation.from_rotvec(motion.poses.reshape(-1, 3)).as_quat().reshape(-1, 24, 4)
+def moved(poses: Float[np.ndarray, "frames 72"], radians: float) -> Int[np.ndarray, " taken"]:
+    """Frames with some joint turned since the last one taken; the whole body's turn counts too.
+
+    Args:
+        poses: rotation vectors, radians.
+        radians: least turn.
+    """
+    quaternions = Rotation.from_rotvec(poses.reshape(-1, 3)).as_quat().reshape(-1, 24, 4)
     half_cosine = np.cos(radians / 2)
     rows: list[int] = []
-    for row in valid.tolist():
+    for row in range(len(poses)):
         # |q . q'| is the cosine of half the angle between two rotations.
         if not rows or np.abs((quaternions[row] * quaternions[rows[-1]]).sum(axis=1)).min() < half_cosine:
             rows.append(row)
