@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.pipeline.people import person_of
 from torch.testing import assert_close
 
 from kouros.body.keypoints import COCO17
-from kouros.body.parameters import Bodies
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
@@ -37,16 +37,7 @@ def squatting(body, *, seen_down_to: float, lean: float = 0.0, hip: float = 1.4,
     pose[0] = rotmat_to_rotvec(to_camera @ facing)
     # The level lies on the picture's lower edge, 320 pixels below its middle.
     transl = torch.tensor([0.0, 0.32 * 4.0 - seen_down_to, 4.0]) - body.joint_template[0]
-    person = Person(
-        parameters=Bodies(pose.flatten(), torch.zeros(10), transl, CAMERA),
-        crop_box=torch.tensor([0.0, 0.0, 640.0, 640.0]),
-        box=torch.tensor([0.0, 0.0, 640.0, 640.0]),
-        score=1.0,
-        keypoints_detected=torch.ones(17, 3),
-        keypoint_set="coco17",
-        image_size=(640, 640),
-        body=body,
-    )
+    person = person_of(pose, transl, CAMERA, body)
     keypoints = torch.cat([person.keypoints_2d("coco17"), torch.ones(17, 1)], dim=1)
     unseen = [k for k, name in enumerate(COCO17.names) if name.split("_")[-1] in ("knee", "ankle")]
     if seen_down_to < 0:

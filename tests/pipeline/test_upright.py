@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.pipeline.people import person_of
 from torch.testing import assert_close
 
-from kouros.body.parameters import Bodies
 from kouros.data.detections import Detections, write_detections
 from kouros.data.synthetic.scenes import SceneConfig, draw_scene, pack
 from kouros.files import npz_bytes, write_file
@@ -64,16 +64,7 @@ def standing(body, place: tuple[float, float], *, size: float = 1.0, above: floa
     turn = to_camera @ torch.linalg.matrix_exp(turned * torch.tensor([[0.0, 0, 1], [0, 0, 0], [-1, 0, 0]]))
     pose[0] = rotmat_to_rotvec(turn[None])[0]
     transl = to_camera @ pelvis_at / size - body.joint_template[0]
-    return Person(
-        parameters=Bodies(pose.flatten(), torch.zeros(10), transl, CAMERA),
-        crop_box=torch.tensor([0.0, 0.0, 640.0, 640.0]),
-        box=torch.tensor([0.0, 0.0, 640.0, 640.0]),
-        score=1.0,
-        keypoints_detected=torch.ones(17, 3),
-        keypoint_set="coco17",
-        image_size=(640, 640),
-        body=body,
-    )
+    return person_of(pose, transl, CAMERA, body)
 
 
 def angle(one: torch.Tensor, other: torch.Tensor) -> float:
