@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from kouros.body.keypoints import BLAZEPOSE33, COCO17
 from kouros.body.skeleton import MIRROR
 from kouros.geometry.rotations import rotvec_to_rotmat
-from kouros.geometry.tilt import tilt_of_up, up_of_tilt
+from kouros.geometry.tilt import up_of_tilt
 from kouros.pipeline.reconstructor import Reconstructor, default_reconstructor
 from kouros.pipeline.upright import inside_picture
-from kouros.pipeline.upright_training import drawn_joints, drawn_people, estimated
+from kouros.pipeline.upright_training import drawn_joints, drawn_people, estimated, train_averaged, unlikeliness
 
 _STEPS, _BATCH, _WIDTH = 4_000, 256, 96
 _INPUTS = {
@@ -143,24 +143,14 @@ def _trained(people: People, inputs: str) -> nn.Module:
     network = nn.Sequential(
         nn.Linear(size, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, 4)
     )
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, _STEPS)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    for _ in range(_STEPS):
+
+    def loss() -> Tensor:
         rows = torch.randint(len(people["up"]), (_BATCH,), generator=generator)
         batch = _changed({name: value[rows] for name, value in people.items()}, generator)
         out = network(_features(batch, inputs))
-        spread = out[:, 2:].clamp(-4.5, 0.5).exp()
-        miss = (tilt_of_up(batch["up"]) - out[:, :2]) / spread
-        loss = (spread.log() + miss.square() / 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            for name, value in network.state_dict().items():
-                average[name].lerp_(value, 8 / _STEPS)
-    network.load_state_dict(average)
+        return unlikeliness(batch["up"], out[:, :2], out[:, 2:].clamp(-4.5, 0.5).exp())
+
+    train_averaged(network, loss, _STEPS, 3e-3, 1e-2)
     return network.eval()
 
 

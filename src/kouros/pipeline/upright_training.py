@@ -8,7 +8,7 @@ are the drawn bodies themselves. Cameras are turned a little further, and some r
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
-from torch import Tensor
+from torch import Tensor, nn
 
 from kouros.batched import Batched, concatenate
 from kouros.body.model import BodyModel
@@ -159,6 +159,33 @@ def examples_of(folder: Path, reconstructor: Reconstructor) -> tuple[TiltExample
     return _rows(found), _rows(truth)
 
 
+def unlikeliness(
+    up: Float[Tensor, "batch 3"], mean: Float[Tensor, "batch 2"], spread: Float[Tensor, "batch 2"]
+) -> Tensor:
+    """Of the true angles: minus the logarithm of a Gaussian's density, but for a constant."""
+    miss = (tilt_of_up(up) - mean) / spread
+    return (spread.log() + miss.square() / 2).mean()
+
+
+def train_averaged(
+    network: nn.Module, loss: Callable[[], Tensor], steps: int, learning_rate: float, weight_decay: float
+) -> None:
+    """Train by AdamW in one cycle; what stays is the average of the weights along the last steps."""
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, steps)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    for _ in range(steps):
+        missed = loss()
+        optimizer.zero_grad()
+        missed.backward()
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            for name, value in network.state_dict().items():
+                average[name].lerp_(value, min(1.0, 8 / steps))
+    network.load_state_dict(average)
+
+
 def train_tilt_network(
     estimated: TiltExamples, drawn: TiltExamples, seed: int = 0, config: TiltConfig | None = None
 ) -> TiltNetwork:
@@ -175,24 +202,15 @@ def train_tilt_network(
     network = TiltNetwork(config.width)
     prior = tilt_of_up(_turned(concatenate([estimated] * 4), config, generator).up)
     network.prior.copy_(torch.stack([prior.mean(0), prior.std(0)]))
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, config.steps)
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    for _ in range(config.steps):
+
+    def loss() -> Tensor:
         share = round(config.drawn * config.batch_size)
         batch = concatenate([_drawn(estimated, config.batch_size - share, generator), _drawn(drawn, share, generator)])
         batch = _turned(batch, config, generator)
         tilt = network(batch.joints, batch.inside)
-        miss = (tilt_of_up(batch.up) - tilt.mean) / tilt.spread
-        loss = (tilt.spread.log() + miss.square() / 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        with torch.no_grad():
-            for name, value in network.state_dict().items():
-                average[name].lerp_(value, min(1.0, 8 / config.steps))
-    network.load_state_dict(average)
+        return unlikeliness(batch.up, tilt.mean, tilt.spread)
+
+    train_averaged(network, loss, config.steps, config.learning_rate, config.weight_decay)
     network.eval().requires_grad_(False)
     tilt = network.evenly(kept_back.joints, kept_back.inside)
     miss = (tilt_of_up(kept_back.up) - tilt.mean) / tilt.spread
