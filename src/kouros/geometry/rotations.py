@@ -1,7 +1,7 @@
 """Conversions between rotation vectors, matrices and the 6D form, and the mirror image of each.
 
 Written out, and not taken from roma, which the package uses for Procrustes problems: roma loads torch's compiler, which
-takes a second of every command's start.
+takes a second of every command's start. Operations are in roma's order, so that results are its to the bit.
 """
 
 import torch
