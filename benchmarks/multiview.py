@@ -36,8 +36,12 @@ PeopleOf = Callable[[str, float], Sequence[Person]]
 
 def photos(given: argparse.Namespace) -> tuple[PeopleOf, str]:
     reconstructor = reconstructor_of(given.system, refine=given.refine, dense=given.dense)
-    title = reconstructor.estimator.name
-    return lambda image, focal: reconstructor.reconstruct(given.folder / image, focal_length=focal), title
+    title = f"{reconstructor.estimator.name}{', fast' if given.fast else ''}"
+
+    def people_of(image: str, focal: float) -> list[Person]:
+        return reconstructor.reconstruct(given.folder / image, focal_length=focal, fast=given.fast)
+
+    return people_of, title
 
 
 def films(folder: Path, rows: Mapping[str, np.ndarray], smooth: bool) -> tuple[PeopleOf, str]:
@@ -65,6 +69,7 @@ def main() -> None:
     parser.add_argument("--system", default="default")
     parser.add_argument("--refine", action="store_true")
     parser.add_argument("--dense", action="store_true")
+    parser.add_argument("--fast", action="store_true", help="one look at each person, no parts of the photo")
     parser.add_argument("--films", choices=("together", "alone"), help="each camera's moments as a film")
     given = parser.parse_args()
     rows = np.load(given.folder / "annotations.npz")

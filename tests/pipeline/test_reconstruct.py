@@ -72,6 +72,16 @@ def test_the_people_of_a_photo_come_from_left_to_right_and_are_plausible(people:
         assert_close(torch.tensor([x0 + x1, y0 + y1]) / 2 + centred * (x1 - x0) / 2, whole, atol=0.1, rtol=0)
 
 
+def test_fast_finds_the_same_people_nearly_where_they_are(people: list[Person]):
+    quick = reconstruct(DEMO / "people.jpg", fast=True)
+    assert len(quick) == len(people)
+    for one, other in zip(quick, people, strict=True):
+        _assert_plausible(one)
+        apart = (one.keypoints_2d("coco17") - other.keypoints_2d("coco17")).norm(dim=-1).mean()
+        assert float(apart) < 0.05 * float((other.box[2:] - other.box[:2]).max())
+        assert not torch.equal(one.body_pose, other.body_pose)  # one look is not the mean of six
+
+
 def test_the_same_photo_gives_the_same_people_however_it_is_given(people: list[Person]):
     pixels = np.asarray(Image.open(DEMO / "people.jpg").convert("RGB"))
     again = reconstruct(pixels)

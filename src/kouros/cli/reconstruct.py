@@ -105,7 +105,7 @@ class Reconstruct:
     every: int = 1
     """Of films, take every so-manyth frame."""
     fast: Flag = False
-    """Of films, fewer looks a frame: quicker, less exact."""
+    """Look once at each person, and search no parts of a photo: quicker, less exact; small people are missed."""
     smooth: bool = True
     """Of films, fit each person's frames together: one shape, no jumps, feet that stand."""
     motion: tuple[MotionFormat, ...] = ("glb", "bvh", "amass", "csv", "jsonl")
@@ -307,6 +307,7 @@ class Reconstruct:
                 height=self.height or None,
                 max_people=self.max_people,
                 tiles=self.tiles,
+                fast=self.fast,
             )
         except ValueError as error:
             raise JobError(f"{path}: {error}") from None

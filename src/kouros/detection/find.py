@@ -45,7 +45,10 @@ MIN_PRESENCE = 0.5
 _MULTIPOSE_SIDE = 320
 _LEAST_MULTIPOSE, _LEAST_DETECTOR = 0.05, 0.4
 """Scores from which on a place is looked at; most are nobody."""
-_SECOND_LOOK_GAINS, _GOOD_AGREEMENT = 0.1, 0.6
+_SECOND_LOOK_GAINS, _AT_WORST = 0.05, 0.2
+"""What a place is given the benefit of before it is given up: so much more confidence by a second look, and an
+agreement of the networks as the least sure finds have it. None of the 368 people who are found in 320 renders is lost
+by it (docs/results/detection.md)."""
 _SAME_POINT, _SAME_SHARE = 0.1, 0.7
 _ALREADY = 0.85
 """Probability of a find from which on other proposals in its place are not looked at."""
@@ -210,8 +213,8 @@ class PoseDetector:
 
 
 def _at_best(place: Place, seen: SeenKeypoints, gain: float) -> float:
-    """The presence if BlazePose were sure and agreed as well as it does on most people."""
-    return presence(place.multipose, _GOOD_AGREEMENT, float(seen.confidence[BODY].mean()) + gain, 1.0)
+    """The presence that a place may come to yet, by a second look and BlazePose's."""
+    return presence(place.multipose, _AT_WORST, float(seen.confidence[BODY].mean()) + gain, 1.0)
 
 
 def _alike(seen: SeenKeypoints, other: SeenKeypoints) -> bool:
@@ -249,7 +252,8 @@ def find_people(
         image: (height, width, 3), uint8.
         max_people: keep the largest ones only.
         tiles: also search overlapping tiles, for people too small to be seen in the whole image.
-        crops: how many crops of each person BlazePose's landmarks are averaged over, 1 to 12.
+        crops: how many crops of each person BlazePose's landmarks are averaged over, up to 12; 0: the look by which
+            they were found.
         min_score: least probability that somebody is there, in [0, 1].
         detector: default: the packaged models.
 
@@ -297,7 +301,8 @@ def landmarks_in_boxes(
     Args:
         image: (height, width, 3), RGB, uint8.
         boxes: x0, y0, x1, y1, pixels of the image; one person each.
-        crops: how many crops of each person BlazePose's landmarks are averaged over, 1 to 12.
+        crops: how many crops of each person BlazePose's landmarks are averaged over, up to 12; 0: the look by which
+            they were found.
         detector: default: the packaged models.
 
     Raises:
@@ -364,5 +369,5 @@ def _checked_image(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "heigh
 
 
 def _check_crops(crops: int) -> None:
-    if not 1 <= crops <= MAX_CROPS:
-        raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {crops}.")
+    if not 0 <= crops <= MAX_CROPS:
+        raise ValueError(f"crops must be 0 to {MAX_CROPS}, not {crops}.")

@@ -15,6 +15,7 @@ from kouros.data.calibration import Calibration, KnownFrom
 from kouros.data.calibration_files import as_calibration
 from kouros.data.images import Photo, read_image
 from kouros.detection import DetectedPerson, PoseDetector, default_detector, find_people, landmarks_in_boxes
+from kouros.detection.find import DEFAULT_CROPS
 from kouros.detection.usable import MINIMUM_KEYPOINTS
 from kouros.pipeline.cut_legs import with_standing_legs
 from kouros.pipeline.distances import distance_spread
@@ -56,6 +57,7 @@ class Reconstructor:
         height: Heights = None,
         max_people: int | None = None,
         tiles: bool = True,
+        fast: bool = False,
     ) -> list[Person]:
         """As `kouros.reconstruct`; ``detected`` are people whom somebody else found, in place of ``keypoints``."""
         photo = read_image(image)
@@ -69,6 +71,7 @@ class Reconstructor:
             camera=lens,
             max_people=max_people,
             tiles=tiles,
+            fast=fast,
         )
         people = self._placed(seen, lens, height)
         if keypoints is not None or detected is not None:
@@ -133,10 +136,12 @@ class Reconstructor:
         camera: CameraGiven | None = None,
         max_people: int | None = None,
         tiles: bool = True,
+        fast: bool = False,
     ) -> list[PersonInPhoto]:
         """The first half of `reconstruct`: who is in the photo, and where."""
         photo = read_image(image)
         width, height = photo.size
+        crops = 0 if fast else DEFAULT_CROPS
         lens = lens_of(camera, (width, height), focal_length, photo.focal_length_px)
         photo = straightened_photo(photo, lens)
         if detected is not None:
@@ -149,9 +154,12 @@ class Reconstructor:
             wanted = np.atleast_2d(np.asarray(boxes, dtype=np.float64))
             if wanted.ndim != 2 or wanted.shape[1] != 4:
                 raise ValueError(f"boxes have shape {np.shape(boxes)}; expected (people, 4): x0, y0, x1, y1 in pixels.")
-            found = landmarks_in_boxes(photo.pixels, straightened_boxes(wanted, lens), detector=self.detector)
+            straight = straightened_boxes(wanted, lens)
+            found = landmarks_in_boxes(photo.pixels, straight, crops=crops, detector=self.detector)
         else:
-            found = find_people(photo.pixels, max_people=max_people, tiles=tiles, detector=self.detector)
+            found = find_people(
+                photo.pixels, max_people=max_people, tiles=tiles and not fast, crops=crops, detector=self.detector
+            )
         return [PersonInPhoto.found(person, photo.pixels, (width, height), lens.pinhole) for person in found]
 
     def people(self, seen: Sequence[PersonInPhoto]) -> list[Person | None]:

@@ -227,6 +227,24 @@ class Accelerations:
             start=values.new_zeros(()),
         )
 
+    def transposed(self, values: Float[Tensor, "inner *rest"]) -> Float[Tensor, "frames *rest"]:
+        """What each frame gets of values of all second differences; `of`, read the other way."""
+        inner = len(values)
+        shape = (-1, *[1] * (values.ndim - 1))
+        spread = values.new_zeros(inner + _REACH - 1, *values.shape[1:])
+        for i in range(_REACH):
+            spread[i : i + inner] += self.factors[i].view(shape) * values
+        return spread
+
+    def ties(self, apart: int) -> Float[Tensor, " pairs"]:
+        """How strongly each frame is tied to the one that comes ``apart`` frames later: of the second differences
+        that have both, the sum of the factors' products."""
+        inner = self.factors.shape[1]
+        strength = self.factors.new_zeros(inner + _REACH - 1 - apart)
+        for i in range(_REACH - apart):
+            strength[i : i + inner] += self.factors[i] * self.factors[i + apart]
+        return strength
+
 
 @dataclass
 class _Problem:
@@ -323,26 +341,31 @@ class _Problem:
     def _add_smoothness(
         self, at: BodyParameters, linear: LinearKeypoints, sums: "_Sums", of_frame: list[int], of_betas: slice
     ) -> None:
+        """Accelerations of the joints and, of rotation vectors, of each number by itself.
+
+        ``sum_i f_i J_(t+i)`` are an acceleration's rows, with the same three factors for all joints. So three products
+        a frame, ``J_t^T J_t``, ``J_t^T J_(t+1)`` and ``J_t^T J_(t+2)``, are all there is to multiply.
+        """
+        second, per_turn = self._second, 1 / self.config.turning
         jacobian = linear.jacobian.flatten(1, 2).double() / self.config.acceleration
-        turns = at.pose[:, 3:].double() / self.config.turning
-        values = torch.cat([linear.points.flatten(1).double() / self.config.acceleration, turns], dim=1)
-        residual = self._second.of(values)
-        by_frame, by_betas = jacobian[:, :, of_frame], jacobian[:, :, of_betas]
-        turning = torch.zeros(turns.shape[1], _FRAME, dtype=jacobian.dtype)
-        turning[:, 3:POSE_SIZE] = torch.eye(turns.shape[1], dtype=jacobian.dtype) / self.config.turning
-        rows = torch.cat([by_frame, turning.expand(len(by_frame), -1, -1)], dim=1)
-        common = torch.nn.functional.pad(self._second.of(by_betas), (0, 0, 0, turns.shape[1]))
-        factors, inner = self._second.factors, len(residual)
-        for i in range(_REACH):
-            mine = factors[i][:, None, None] * rows[i : i + inner]
-            for j in range(i, _REACH):
-                block = mine.mT @ (factors[j][:, None, None] * rows[j : j + inner])
-                (sums.diagonal, sums.next, sums.second)[j - i][i : i + inner] += block
-            sums.border[i : i + inner] += mine.mT @ common
-            sums.gradient[i : i + inner] += (residual[:, None] @ mine)[:, 0]
+        by_frame, by_betas = jacobian[:, :, of_frame].contiguous(), jacobian[:, :, of_betas]
+        residual = second.of(linear.points.flatten(1).double() / self.config.acceleration)
+        turned = second.of(at.pose[:, 3:].double() * per_turn)
+        common = second.of(by_betas)
+        moved = torch.cat([second.transposed(common), second.transposed(residual)[..., None]], dim=-1)
+        products = by_frame.mT @ moved
+        sums.border += products[..., :-1]
+        sums.gradient += products[..., -1]
+        sums.gradient[:, 3:POSE_SIZE] += second.transposed(turned) * per_turn
+        turns = torch.arange(3, POSE_SIZE)
+        for apart, blocks in enumerate((sums.diagonal, sums.next, sums.second)):
+            ties = second.ties(apart)
+            pairs = blocks[: len(ties)]
+            pairs += ties[:, None, None] * (by_frame[: len(ties)].mT @ by_frame[apart:])
+            pairs[:, turns, turns] += ties[:, None] * per_turn**2
         sums.corner += (common.mT @ common).sum(0)
         sums.betas_gradient += (residual[:, None] @ common)[:, 0].sum(0)
-        sums.cost += 0.5 * residual.square().sum()
+        sums.cost += 0.5 * (residual.square().sum() + turned.square().sum())
 
 
 @dataclass
@@ -385,21 +408,23 @@ class _State:
 
     def step(self, damping: float) -> _Step | None:
         """``-(J^T J + damping diag)^-1 J^T r`` by Cholesky on the band and a Schur complement for the border."""
-        band = self._band.copy()
+        band = self._band.copy(order="F")
         band[0] += damping * band[0].clip(min=1e-8)
         corner = self._corner + damping * np.diag(self._corner.diagonal().clip(min=1e-8))
         try:
             factor = cholesky_banded(band, lower=True, overwrite_ab=True, check_finite=False)
-            right = np.concatenate([self._border, self._gradient[:, None]], axis=1)
-            solved = cho_solve_banded((factor, True), right, check_finite=False)
-            by_border, by_gradient = solved[:, :-1], solved[:, -1]
-            betas = np.zeros_like(self._betas_gradient)
-            if self._free_betas:
+            if not self._free_betas:
+                frames = -cho_solve_banded((factor, True), self._gradient, check_finite=False)
+                betas = np.zeros_like(self._betas_gradient)
+            else:
+                right = np.concatenate([self._border, self._gradient[:, None]], axis=1)
+                solved = cho_solve_banded((factor, True), right, check_finite=False)
+                by_border, by_gradient = solved[:, :-1], solved[:, -1]
                 left = corner - self._border.T @ by_border
                 betas = -np.linalg.solve(left, self._betas_gradient - self._border.T @ by_gradient)
+                frames = -by_gradient - by_border @ betas
         except LinAlgError:
             return None
-        frames = -by_gradient - by_border @ betas
         if not (np.isfinite(frames).all() and np.isfinite(betas).all()):
             return None
         return _Step(frames.reshape(-1, _FRAME), betas)
@@ -413,11 +438,10 @@ class _State:
 
 
 def _lower_band(sums: _Sums) -> Float[np.ndarray, "225 unknowns"]:
-    """LAPACK's storage: entry (i, j) of the lower triangle at [i - j, j]."""
-    # Block (t + 1, t) is block (t, t + 1) transposed.
-    columns = torch.cat([sums.diagonal, sums.next.mT, sums.second.mT], dim=1)  # frames 225 75
-    height = _REACH * _FRAME
-    row = torch.arange(height)[:, None] + torch.arange(_FRAME)
-    inside = row < height
-    strips = columns[:, row.clamp(max=height - 1), torch.arange(_FRAME)] * inside
-    return strips.permute(1, 0, 2).reshape(height, -1).numpy()
+    """LAPACK's storage: entry (i, j) of the lower triangle at [i - j, j], columns one after the other."""
+    # Block (t + 1, t) is block (t, t + 1) transposed; an unknown's column of the matrix is its row of these.
+    rows = torch.cat([sums.diagonal, sums.next, sums.second], dim=2).numpy()  # frames 75 225
+    columns = np.zeros_like(rows)
+    for unknown in range(_FRAME):
+        columns[:, unknown, : _REACH * _FRAME - unknown] = rows[:, unknown, unknown:]
+    return columns.reshape(-1, _REACH * _FRAME).T
