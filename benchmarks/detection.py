@@ -26,7 +26,7 @@ from PIL import Image
 from common.finding import CACHE, DEFAULT_SETS, FINDERS, RENDERS, SAMPLES, SETS, Example, examples_of, finders
 from common.judging import Judged, Report, badness, by_joint, judged_by, keypoint_figures, share, sheet, tags_of
 from kouros.detection import default_detector, find_people
-from kouros.detection.find import DEFAULT_CROPS
+from kouros.detection.find import DEFAULT_CROPS, LEVELS
 from kouros.detection.regions import Pyramid, covering_regions
 
 
@@ -75,7 +75,7 @@ def stage_times(image: np.ndarray, repeats: int) -> dict[str, float]:
     """Where the time of the built-in finder goes, milliseconds."""
     detector = default_detector()
     pyramid = Pyramid(image)
-    squares = covering_regions(pyramid.width, pyramid.height)
+    squares = covering_regions(pyramid.width, pyramid.height, levels=LEVELS)
     places = detector.find_places(pyramid)
     find = detector.look_at(pyramid, places[0]) if places else None
     if find is None:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import kouros
 from kouros.body.keypoints import BLAZEPOSE33, COCO17
 from kouros.detection import PoseDetector, find_people, landmarks_in_boxes, read_coco
 from kouros.detection.model_files import packaged_models
 from kouros.detection.regions import Pyramid, covering_regions
 
+DEMO = Path(kouros.__file__).parent / "data" / "demo"
 COCO_IN_BLAZEPOSE = [BLAZEPOSE33.index(name) for name in COCO17.names]
 
 
@@ -103,6 +105,13 @@ def test_tiles_find_people_whom_the_whole_image_hides(samples: Path):
     image = cv2.copyMakeBorder(photo, 600, 1080, 1080, 840, cv2.BORDER_CONSTANT, value=(110, 120, 110))
     assert len(find_people(image, tiles=False, crops=1)) < len(find_people(image, crops=1)) == 2
     assert len(find_people(image, crops=1, max_people=1)) == 1
+
+
+def test_a_crowd_is_more_than_the_six_whom_multipose_tells():
+    three = cv2.resize(np.asarray(Image.open(DEMO / "people.jpg").convert("RGB")), None, fx=0.4, fy=0.4)
+    row = np.concatenate([three, three[:, ::-1]], axis=1)
+    crowd = np.concatenate([row, row[:, ::-1]])
+    assert len(find_people(crowd, tiles=False)) <= 6 < 10 <= len(find_people(crowd)) <= 12
 
 
 def test_a_box_gives_its_person(skier: np.ndarray):

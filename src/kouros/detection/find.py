@@ -42,7 +42,13 @@ DEFAULT_CROPS = 6
 """BlazePose's landmarks of one crop lie 58 mm from the median of sixty, those of a crop with its mirror image 32, of
 four 29, of six 18, of twelve 19 (14 people on ten photos): its depth is what they are averaged for."""
 MIN_PRESENCE = 0.5
-_MULTIPOSE_SIDE = 320
+_MULTIPOSE_SIDES = (320, 576)
+"""Pixels of a picture's longer side: the larger one shows small people, the smaller one those who fill the picture."""
+_SIX, _SURE_OF_SIX = 6, 0.2
+"""MultiPose tells six people at most. Where it is that sure of six, there may be more: it looks at parts."""
+LEVELS, _MOST_LEVELS = 2, 3
+"""Of tiles for the person detector (`covering_regions`), and where nobody was found by these. The third finds few
+others, for as much time again as all the rest takes (docs/results/detection.md)."""
 _LEAST_MULTIPOSE, _LEAST_DETECTOR = 0.05, 0.4
 """Scores from which on a place is looked at; most are nobody."""
 _SECOND_LOOK_GAINS, _AT_WORST = 0.05, 0.2
@@ -135,15 +141,36 @@ class PoseDetector:
         self._thunder, self._multipose = Thunder(threads=threads), MultiPose(threads=threads)
 
     def find_places(self, image: Pyramid, *, tiles: bool = True) -> list[Place]:
-        """Where somebody may be in the whole image and in its tiles, the likelier first."""
-        people = [p for p in self._multipose.find(image, _MULTIPOSE_SIDE) if p.score > _LEAST_MULTIPOSE]
-        return places_of(people, self.find_candidates(image, tiles=tiles, min_score=_LEAST_DETECTOR))
+        """Where somebody may be, the likelier first.
+
+        Args:
+            tiles: look closer, for small people: MultiPose at a larger picture and, where it is full, at parts; the
+                person detector at tiles.
+        """
+        least, *larger = _MULTIPOSE_SIDES
+        people = self._multipose.find(image, least)
+        for side in larger if tiles else ():
+            closer = self._multipose.find(image, side)
+            people += closer
+            if sum(person.score > _SURE_OF_SIX for person in closer) >= _SIX:
+                for square in covering_regions(image.width, image.height, levels=LEVELS)[1:]:
+                    people += self._multipose.find_in(image, square, least)
+        likely = [person for person in people if person.score > _LEAST_MULTIPOSE]
+        return places_of(likely, self.find_candidates(image, tiles=tiles, min_score=_LEAST_DETECTOR))
+
+    def find_smaller_places(self, image: Pyramid) -> list[Place]:
+        """What the person detector proposes in smaller tiles than `find_places` looks at, the likelier first."""
+        larger = covering_regions(image.width, image.height, levels=LEVELS)
+        squares = covering_regions(image.width, image.height, levels=_MOST_LEVELS)[len(larger) :]
+        return places_of([], self._in_squares(image, squares, _LEAST_DETECTOR))
 
     def find_candidates(self, image: Pyramid, *, tiles: bool = True, min_score: float = 0.5) -> list[Candidate]:
         """What MediaPipe's person detector sees in the whole image and in its tiles, best first; with repetitions."""
-        found: list[Candidate] = []
-        for square in covering_regions(image.width, image.height, levels=3 if tiles else 1):
-            found += self.detect(image, square, min_score)
+        squares = covering_regions(image.width, image.height, levels=LEVELS if tiles else 1)
+        return self._in_squares(image, squares, min_score)
+
+    def _in_squares(self, image: Pyramid, squares: Sequence[Region], min_score: float) -> list[Candidate]:
+        found = [candidate for square in squares for candidate in self.detect(image, square, min_score)]
         return sorted(found, key=lambda candidate: -candidate.score)
 
     def detect(self, image: Pyramid, square: Region, min_score: float = 0.5) -> list[Candidate]:
@@ -251,7 +278,7 @@ def find_people(
     Args:
         image: (height, width, 3), uint8.
         max_people: keep the largest ones only.
-        tiles: also search overlapping tiles, for people too small to be seen in the whole image.
+        tiles: search closer, also in overlapping parts, for people too small to be seen in the whole image.
         crops: how many crops of each person BlazePose's landmarks are averaged over, up to 12; 0: the look by which
             they were found.
         min_score: least probability that somebody is there, in [0, 1].
@@ -267,23 +294,31 @@ def find_people(
     if max_people is not None and max_people < 1:
         raise ValueError(f"max_people must be at least 1, not {max_people}; None keeps everybody.")
     detector = detector or default_detector()
+    kept = _found_at(detector.find_places(pyramid, tiles=tiles), pyramid, detector, min_score)
+    if tiles and not kept:
+        kept = _found_at(detector.find_smaller_places(pyramid), pyramid, detector, min_score)
+    if max_people is not None:
+        kept = sorted(kept, key=lambda find: -find.body.size)[:max_people]
+    people = [detector.look_closely(pyramid, find, crops) for find in kept]
+    return sorted(people, key=lambda person: float(person.box[0] + person.box[2]))
+
+
+def _found_at(places: Sequence[Place], image: Pyramid, detector: PoseDetector, min_score: float) -> list[Find]:
+    """Who is at the places, each once, the surest first."""
     finds: list[Find] = []
-    for place in detector.find_places(pyramid, tiles=tiles):
+    for place in places:
         # Detectors propose the same person many times; one sure find of them is enough.
         if any(find.presence > _ALREADY and find.is_of(place) for find in finds):
             continue
-        find = detector.look_at(pyramid, place, min_score, [f for f in finds if f.presence > _ALREADY])
+        find = detector.look_at(image, place, min_score, [f for f in finds if f.presence > _ALREADY])
         if find is not None:
             finds.append(find)
     kept: list[Find] = []
     for find in sorted(finds, key=lambda find: -find.presence):
         others = [other.body for other in kept]
-        if find.presence >= min_score and find.is_plausible(pyramid) and not already_found(find.body, others):
+        if find.presence >= min_score and find.is_plausible(image) and not already_found(find.body, others):
             kept.append(find)
-    if max_people is not None:
-        kept = sorted(kept, key=lambda find: -find.body.size)[:max_people]
-    people = [detector.look_closely(pyramid, find, crops) for find in kept]
-    return sorted(people, key=lambda person: float(person.box[0] + person.box[2]))
+    return kept
 
 
 def landmarks_in_boxes(

@@ -36,8 +36,8 @@ _THUNDER_ANSWERS = (1, KEYPOINTS, 2 * KEYPOINTS, 2 * KEYPOINTS)
 _MULTIPOSE_ANSWERS = (1, 2, 2, KEYPOINTS, 2 * KEYPOINTS, 2 * KEYPOINTS)
 _MAPS = ((1, 64, 64, 40), (1, 32, 32, 56), (1, 16, 16, 168), (1, 8, 8, 560))
 """The trunk's last map of each size, from within the network."""
-_SIZES_KEPT = 4
-"""Each size of picture is a network of its own, 30 MB a thread."""
+_SIZES_KEPT = 6
+"""Each size of picture is a network of its own, 30 to 90 MB a thread."""
 
 
 @dataclass(frozen=True, eq=False)

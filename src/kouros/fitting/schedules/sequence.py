@@ -130,8 +130,8 @@ def fit_sequence(
             free_betas=not decided,
         )
         begin = replace(start[rows.to(start.pose.device)], betas=shape.expand(len(rows), -1))
-        if kept:  # go on from what the window before has found
-            known = before[torch.arange(window.first - first, len(before.pose))]
+        if kept:  # go on from what the window before has found, but where its end was near
+            known = before[torch.arange(window.first - first, len(before.pose) - config.overlap // 2)]
             begin = concatenate([known, begin[torch.arange(len(known.pose), len(rows))]])
         fitted, window_cost = _minimized(problem, begin)
         before, first = fitted, window.first
