@@ -1,6 +1,6 @@
 """How long from a photo's file to results on disk, and where does the time go?
 
-    python benchmarks/end_to_end.py [photo ...] [--rounds 20] [--threads 2]
+    python benchmarks/end_to_end.py [photo ...] [--rounds 20] [--threads 2] [--fast]
 
 After start-up (models loaded, kernels compiled). Default photo: the package's portrait with one person.
 """
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from kouros.pipeline.reconstructor import default_reconstructor
 DEMO = Path(__file__).parents[1] / "src" / "kouros" / "data" / "demo"
 
 
-def run(photo_file: Path, out: Path, seconds: dict[str, list[float]]) -> int:
+def run(photo_file: Path, out: Path, seconds: dict[str, list[float]], *, fast: bool) -> int:
     """Everything that `kouros reconstruct` does for one photo; returns the number of people."""
 
     def timed(stage: str, call: Callable[..., Any], *args: Any) -> Any:
@@ -42,7 +43,7 @@ def run(photo_file: Path, out: Path, seconds: dict[str, list[float]]) -> int:
     begin = time.perf_counter()
     photo = timed("read", read_image, photo_file)
     reconstructor = default_reconstructor()
-    seen = timed("find people", reconstructor.see, photo)
+    seen = timed("find people", partial(reconstructor.see, fast=fast), photo)
     people = timed("estimate bodies", reconstructor.people, seen)
     world = timed("upright world", world_in, "world", people)
     files = {".glb": timed("glb", glb_bytes, people, world)}
@@ -60,16 +61,17 @@ def main() -> None:
     parser.add_argument("photos", type=Path, nargs="*", default=[DEMO / "astronaut.jpg"])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--fast", action="store_true", help="as `kouros reconstruct --fast`")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     for photo in given.photos:
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(3):
-                run(photo, Path(folder), defaultdict(list))
+                run(photo, Path(folder), defaultdict(list), fast=given.fast)
             seconds: dict[str, list[float]] = defaultdict(list)
             people = 0
             for _ in range(given.rounds):
-                people = run(photo, Path(folder), seconds)
+                people = run(photo, Path(folder), seconds, fast=given.fast)
         table = Table("stage", "25 %, ms", "median, ms", "75 %, ms", title=f"{photo.name}: {people} people")
         for stage, values in seconds.items():
             low, middle, high = (1000 * q for q in statistics.quantiles(values, n=4))
