@@ -57,7 +57,7 @@ OLDEST ?= constraints-oldest.txt
 
 $(VENV)-oldest/.dev: pyproject.toml $(OLDEST)
 	$(PYTHON) -m venv $(VENV)-oldest
-	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST) -e ".[train]" \
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c $(OLDEST) -e ".[train,heic,video,usd]" \
 		beartype embreex hypothesis matplotlib pytest pytest-timeout scikit-learn smplx
 	@touch $@
 

@@ -8,7 +8,7 @@ import pytest
 import trimesh
 
 import kouros.body
-from kouros.body.free_body import check, pose_report, read_poses, shape_report, write
+from kouros.body.free_body import _difference, check, pose_report, read_poses, shape_report, write
 from kouros.body.keypoints import KEYPOINT_SETS
 from kouros.body.skeleton import JOINT_NAMES, MIRROR, PARENTS
 
@@ -276,6 +276,15 @@ def test_writing_replaces_the_file_whole(tmp_path: Path):
     with np.load(path) as file:
         np.testing.assert_array_equal(file["a"], np.ones(3))
     assert [p.name for p in tmp_path.iterdir()] == ["body.npz"]
+
+
+def test_the_numbers_of_a_bodys_description_are_compared_as_numbers():
+    def described(variance: float, seed: int = 1) -> np.ndarray:
+        return np.array(json.dumps({"name": "a", "seed": seed, "pca_variances": [variance, 0.5]}))
+
+    assert _difference(described(10.25), described(10.25 + 1e-9)) == pytest.approx(1e-9, rel=1e-3)
+    assert _difference(described(10.25), described(10.25, seed=2)) == float("inf")
+    assert _difference(described(10.25), np.array(json.dumps({"name": "a"}))) == float("inf")
 
 
 @pytest.mark.slow

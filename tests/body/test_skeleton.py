@@ -76,8 +76,8 @@ def test_matches_products_of_4x4_matrices_down_each_chain():
         matrix = np.eye(4)
         for link in reversed(chain):
             step = np.eye(4)
-            step[:3, :3] = local[link]
-            step[:3, 3] = joints[link] - (joints[PARENTS[link]] if PARENTS[link] >= 0 else 0)
+            step[:3, :3] = local[link].numpy()
+            step[:3, 3] = (joints[link] - (joints[PARENTS[link]] if PARENTS[link] >= 0 else 0)).numpy()
             matrix = matrix @ step
         np.testing.assert_allclose(rotations[joint], matrix[:3, :3], atol=1e-12)
         np.testing.assert_allclose(positions[joint], matrix[:3, 3], atol=1e-12)

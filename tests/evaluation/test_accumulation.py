@@ -174,6 +174,7 @@ def _rank(rank: int, store: str, results: str) -> None:
         {"mpjpe": mpjpe.compute(), "auc30": rcp.compute().auc30, "accuracy": segmentation.compute().accuracy},
         f"{results}/{rank}.pt",
     )
+    dist.barrier()  # or torch 2.6 may wait for ever for the thread that still frees the last gathered tensors
     dist.destroy_process_group()
 
 

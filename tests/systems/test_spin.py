@@ -220,6 +220,7 @@ def _half_a_step(rank: int, folder: str) -> None:
     gradient = system.regressor.decpose.weight.grad
     dist.all_reduce(gradient)
     torch.save({"gradient": gradient / 2, **system.best_fits.state_dict()}, f"{folder}/{rank}.pt")
+    dist.barrier()
     dist.destroy_process_group()
 
 

@@ -34,6 +34,7 @@ from kouros.body.free.shape import ShapeSpace, people_in_t_pose, principal_compo
 from kouros.body.free.source import People, Source, draw_phenotypes, load_source
 from kouros.body.keypoints import KEYPOINT_SETS
 from kouros.body.skeleton import JOINT_NAMES, MIRROR
+from kouros.documents import parse_json
 from kouros.files import npz_bytes, write_file
 
 MAX_VERTICES = 7000
@@ -126,7 +127,7 @@ class CheckReport:
     """How a stored free body differs from one built anew."""
 
     differences: dict[str, float]
-    """Largest absolute difference of each array; infinite where shapes or keys differ, or texts."""
+    """Largest absolute difference of each array, and of the numbers in `meta`; infinite where anything else differs."""
     tolerance: float
 
     @property
@@ -154,8 +155,18 @@ def _difference(a: np.ndarray | None, b: np.ndarray | None) -> float:
     if a is None or b is None or a.shape != b.shape:
         return float("inf")
     if a.dtype.kind == "U":
-        return 0.0 if str(a) == str(b) else float("inf")
+        return _json_difference(parse_json(str(a)), parse_json(str(b)))
     return float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0.0))
+
+
+def _json_difference(a: object, b: object) -> float:
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return max((_json_difference(a[key], b[key]) for key in a), default=0.0)
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return max(map(_json_difference, a, b), default=0.0)
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b)
+    return 0.0 if a == b else float("inf")
 
 
 def read_poses(mocap: Path, split: str) -> Float[np.ndarray, "poses 72"]:

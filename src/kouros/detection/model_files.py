@@ -139,7 +139,8 @@ class Network:
         """This thread's own."""
         if not hasattr(self._of_this_thread, "interpreter"):
             try:
-                from ai_edge_litert.interpreter import Interpreter
+                with _native_messages_hidden():
+                    from ai_edge_litert.interpreter import Interpreter
             except ImportError:
                 raise ImportError(
                     "Finding people needs the package ai-edge-litert: pip install ai-edge-litert."

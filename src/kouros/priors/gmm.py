@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kouros.body.unpickling import StoredObject, as_array, read_pickle
 from kouros.priors.body_pose import POSE_SIZE, check_body_pose
+from kouros.priors.draws import draw_categories
 from kouros.priors.energy import PriorEnergy
 from kouros.priors.packaged import FOLDER, read_arrays
 
@@ -73,7 +74,7 @@ class GaussianMixture:
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 69"]:
         """Poses drawn from the mixture."""
-        chosen = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)
+        chosen = draw_categories(self.log_weights.exp(), count, generator)
         noise = torch.randn(count, POSE_SIZE, 1, generator=generator, dtype=self.means.dtype, device=self.means.device)
         away = torch.linalg.solve_triangular(self.factors[chosen].mT, noise, upper=True)
         return self.means[chosen] + away[..., 0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
 _SUM_WEIGHT = 100.0
@@ -60,17 +61,18 @@ def ridge_row(
         directions: movements of the candidates and of the target per beta; matched as closely as the mean is.
         posed_offsets: of the candidates from the target, on posed people.
     """
-    equations, rights = _equations(crowd.vertices[:, candidates], targets)
-    normal, right = equations.T @ equations, equations.T @ rights
-    normal += ridge**2 * np.eye(len(candidates))
+    count = len(candidates)
+    systems = [_equations(crowd.vertices[:, candidates], targets), (ridge * np.eye(count), np.zeros(count))]
     if directions is not None:
-        moves = _MEAN_WEIGHT * directions[0].transpose(0, 2, 1).reshape(-1, len(candidates))
-        normal += moves.T @ moves
-        right += moves.T @ (_MEAN_WEIGHT * directions[1].ravel())
+        moves = directions[0].transpose(0, 2, 1).reshape(-1, count)
+        systems.append((_MEAN_WEIGHT * moves, _MEAN_WEIGHT * directions[1].ravel()))
     if posed_offsets is not None:
-        flat = posed_offsets.transpose(0, 2, 1).reshape(-1, len(candidates))
-        normal += flat.T @ flat / len(posed_offsets)
-    return _spread(np.linalg.solve(normal, right), candidates, crowd)
+        flat = posed_offsets.transpose(0, 2, 1).reshape(-1, count) / np.sqrt(len(posed_offsets))
+        systems.append((flat, np.zeros(len(flat))))
+    # Not by the normal equations: their condition is 1e14, so that a machine's rounding was 1e-3 of a weight.
+    orthogonal, upper = np.linalg.qr(np.concatenate([equations for equations, _ in systems]))
+    weights = solve_triangular(upper, orthogonal.T @ np.concatenate([rights for _, rights in systems]))
+    return _spread(weights, candidates, crowd)
 
 
 def _equations(

@@ -25,6 +25,7 @@ from kouros.data.mocap.recombination import (
     recorded_poses,
 )
 from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.priors.draws import draw_categories
 from kouros.priors.gmm import load_gmm
 from kouros.priors.limits import load_limits
 
@@ -101,7 +102,7 @@ def draw_people(
     """
     if families is None:
         shares = torch.eye(len(_SHARES))[0] if recorded_only else torch.tensor(_SHARES)
-        chosen = torch.multinomial(shares, count, replacement=True, generator=generator).tolist()
+        chosen = draw_categories(shares, count, generator).tolist()
         families = tuple(FAMILIES[k] for k in chosen)
     candidates = torch.stack([_candidates(name, bank, generator) for name in families]).flatten(0, 1)
     depth, joints = _interpenetration(candidates, body)

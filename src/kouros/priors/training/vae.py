@@ -16,6 +16,7 @@ from torch import Tensor
 from kouros.body.skeleton import forward_kinematics
 from kouros.geometry.rotations import angle_between, rotvec_to_rotmat
 from kouros.priors.body_pose import JOINTS, check_body_pose
+from kouros.priors.draws import draw_categories
 from kouros.priors.vae import PoseVAE, PoseVAEConfig, kl_from_standard_normal
 
 
@@ -74,7 +75,7 @@ def train_vae(
     optimizer = torch.optim.Adam(vae.parameters(), lr=training.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
     for step in range(training.steps):
-        chosen = torch.multinomial(weights, training.batch, replacement=True, generator=generator)
+        chosen = draw_categories(weights, training.batch, generator)
         noise = torch.randn(training.batch, training.model.latent, generator=generator).to(device)
         losses = elbo_terms(vae, rotations[chosen].to(device), noise, rest, training)
         divergence_weight = min(1.0, (step + 1) / (training.warmup * training.steps + 1))
