@@ -10,13 +10,13 @@
     python benchmarks/best_of_both_worlds.py bar --val val --out work --picture growing_bar.jpg
     python benchmarks/best_of_both_worlds.py floor --mocap MOCAP        # what regressed joints are off by
 
-``train`` trains every variant by the package's engine: maps with and without occluders before people, and of 24
-joints; inverse kinematics with and without noise and masking; inpainting with and without either world and the symmetry
-loss. All are judged by the same people of ``--val``, each behind an occluder (HKMR's shapes, degrees 1 to 5). A cell of
-the table takes one to two minutes of a processor core by the defaults, and a seed twelve, with the looks at its crops.
-``joints`` fits held-out motion capture by the second module alone, by Levenberg-Marquardt, and by both, with a growing
-share of joints missing; ``curve`` shows all systems with weights people behind a bar that rises from the feet, ``bar``
-draws that. Runs that are there are not made again; every result is a JSON line in ``work/results.jsonl``.
+``train`` trains every variant by the package's engine: maps with and without occluders before people, and of 24 joints;
+inverse kinematics with and without noise and masking; inpainting with and without either world and the symmetry loss.
+All are judged by the same people of ``--val``, each behind an occluder (HKMR's shapes, degrees 1 to 5). A cell of the
+table takes about a minute of a processor core by the defaults, and a seed a quarter of an hour, with the looks at its
+crops. ``joints`` fits held-out motion capture by the second module alone, by Levenberg-Marquardt, and by both, with a
+growing share of joints missing; ``curve`` shows all systems with weights people behind a bar that rises from the feet,
+``bar`` draws that. Runs that are there are not made again; every result is a JSON line in ``work/results.jsonl``.
 """
 
 import argparse

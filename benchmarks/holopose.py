@@ -9,9 +9,9 @@
 
 The system is the packaged one, or the run that ``--run`` names. `tables` brings its bodies to agree with each mixture
 of its heads; with ``--train`` it first trains HMR's regressor, and parts that vote as long, on what the held heads say.
-`regressors` trains them on equal terms: on what the held trunk says at joints, or its mean over the crop,
-with no head between that was learned for one of them; they are judged on held-out people, as they are and behind
-HKMR's occluders, at the joints that the system's 2D head finds. Every row is also a line of JSON.
+`regressors` trains them on equal terms: on what the held trunk says at joints, or its mean over the crop, with no head
+between that was learned for one of them; they are judged on held-out people, as they are and behind HKMR's occluders,
+at the joints that the system's 2D head finds. Every row is also a line of JSON.
 """
 
 import argparse
