@@ -10,25 +10,25 @@
     python benchmarks/best_of_both_worlds.py bar --val val --out work --picture growing_bar.jpg
     python benchmarks/best_of_both_worlds.py floor --mocap MOCAP        # what regressed joints are off by
 
-``train`` trains every variant by the package's engine: maps with and without occluders before people, and of 24
-joints; inverse kinematics with and without noise and masking; inpainting with and without either world and the symmetry
-loss. All are judged by the same people of ``--val``, each behind an occluder (HKMR's shapes, degrees 1 to 5). A cell of
-the table takes one to two minutes of a processor core by the defaults, and a seed twelve, with the looks at its crops.
-``joints`` fits held-out motion capture by the second module alone, by Levenberg-Marquardt, and by both, with a growing
-share of joints missing; ``curve`` shows all systems with weights people behind a bar that rises from the feet, ``bar``
-draws that. Runs that are there are not made again; every result is a JSON line in ``work/results.jsonl``.
+``train`` trains every variant by the package's engine: maps with and without occluders before people, and of 24 joints;
+inverse kinematics with and without noise and masking; inpainting with and without either world and the symmetry loss.
+All are judged by the same people of ``--val``, each behind an occluder (HKMR's shapes, degrees 1 to 5). A cell of the
+table takes about a minute of a processor core by the defaults, and a seed a quarter of an hour, with the looks at its
+crops. ``joints`` fits held-out motion capture by the second module alone, by Levenberg-Marquardt, and by both, with a
+growing share of joints missing; ``curve`` shows all systems with weights people behind a bar that rises from the feet,
+``bar`` draws that. Runs that are there are not made again; every result is a JSON line in ``work/results.jsonl``.
 """
 
 import argparse
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,9 +38,12 @@ from torch import Tensor
 
 import kouros
 from kouros.body.keypoints import LSP14
+from kouros.body.model import BodyModel
 from kouros.body.parameters import BodyParameters
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.data.augment import AugmentConfig, Spread
+from kouros.data.batch import Batch
+from kouros.data.dense import Look, Wants
 from kouros.data.mocap.recombination import Draws
 from kouros.data.mocap.source import MocapSource
 from kouros.data.occlusion import FILL
@@ -51,12 +54,14 @@ from kouros.data.synthetic import SyntheticSource
 from kouros.evaluation.metrics.pose import procrustes_errors
 from kouros.export.pictures import overlay_picture
 from kouros.fitting.schedules.joints_fit import FEWEST, fit_to_joints
-from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.geometry.rotations import rot6d_to_rotmat, rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.networks.estimates import MeanParameters
 from kouros.networks.inverse_kinematics import IkSizes
 from kouros.pipeline.open import reconstructor_of
 from kouros.pipeline.person import Person
 from kouros.pipeline.reconstructor import Reconstructor
 from kouros.pipeline.upright import world_of
+from kouros.render.maps import DenseMaps
 from kouros.systems.best_of_both_worlds import (
     OCCLUDED,
     Dmp,
@@ -76,6 +81,7 @@ from kouros.systems.table import SYSTEMS
 from kouros.training.engine import TrainingData, train
 from kouros.training.options import EngineOptions
 from kouros.training.runs import RunFolder, load_run
+from kouros.training.weights import read_weights
 
 RESULTS = "results.jsonl"
 MAPS = DmpConfig(
@@ -122,11 +128,11 @@ THIRD = {
 
 def train_all(given: argparse.Namespace) -> None:
     """Every cell that is not there yet: a variant of a seed is trained, then judged."""
-    people, mocap, val = SyntheticSource(given.data), MocapSource(given.mocap), SyntheticSource(given.val)
-    body, done = kouros.load_body(), {(row["name"], row["seed"]) for row in rows_of(given.out)}
-    shown = {"batch_size": 16, "hold_backbone": True, "cache_features": given.out / "features"}
+    mocap, body = MocapSource(given.mocap), kouros.load_body()
+    done = {(row["name"], row["seed"]) for row in rows_of(given.out)}
+    held = {"batch_size": 16, "hold_backbone": True, "cache_features": given.out / "features"}
     steps = {"max_steps": given.steps, "cached_batches": given.batches, "workers": 0, "clip": 1.0, "warmup": 20}
-    looking = EngineOptions(schedule="cosine", validate_every=10**9, checkpoint_every=50, **shown, **steps)
+    looking = EngineOptions(schedule="cosine", validate_every=10**9, checkpoint_every=50, **held, **steps)
     moving = EngineOptions(
         max_steps=given.mocap_steps, batch_size=256, schedule="cosine", clip=1.0, workers=0, checkpoint_every=100
     )
@@ -134,71 +140,119 @@ def train_all(given: argparse.Namespace) -> None:
     def cell(name: str, seed: int, config: Any, source: Source, options: EngineOptions) -> Path:
         return run(given.out, name, seed, config, TrainingData([source]), replace(options, seed=seed))
 
+    trunk = MAPS.build(body).eval()
+    trunk.begin()
+    shown = seen_by(trunk, SyntheticSource(given.val), given.people)
+    if (MEAN, 0) not in done:
+        note(given.out, 0, mean_pose(shown, body), MEAN)
     for seed in range(given.seeds):
+        people = Remembered(given.data)
         for name, maps in FIRST.items():
+            first = cell(name, seed, maps, people, looking)
             if (name, seed) not in done:
-                first = load_run(cell(name, seed, maps, people, looking), body)
-                assert isinstance(first, Dmp)
-                note(given.out, seed, judged_maps(first, val, given.people), name)
+                note(given.out, seed, judged_maps(loaded(Dmp, first, body), shown), name)
         # Variants are told apart by motion capture alone, as the paper tells them.
         seconds = {name: cell(name, seed, ik, mocap, moving) for name, ik in SECOND.items()}
-        first_run = cell("DMP-14", seed, MAPS, people, looking)
+        first, second = cell("DMP-14", seed, MAPS, people, looking), seconds["IK-14"]
+        painting = replace(looking, max_steps=given.last_steps)
+        thirds = {}
         for name, config in THIRD.items():
+            thirds[name] = cell(name, seed, replace(config, first=first, second=second), people, painting)
             if (name, seed) not in done:
-                third = cell(
-                    name,
-                    seed,
-                    replace(config, first=first_run, second=seconds["IK-14"]),
-                    people,
-                    replace(looking, max_steps=given.last_steps),
-                )
-                note(given.out, seed, judged(whole(str(third)), val, given.people), name)
+                note(given.out, seed, judged(loaded(Uvi, thirds[name], body), shown), name)
+        system = loaded(Uvi, thirds["UVI-14"], body)
         for name in SECOND:
             if (name, seed) not in done:
-                third = cell(
-                    "UVI-14",
-                    seed,
-                    replace(UVI, first=first_run, second=seconds["IK-14"]),
-                    people,
-                    replace(looking, max_steps=given.last_steps),
-                )
-                system, second = whole(str(third)), load_run(seconds[name], body)
-                assert isinstance(second, Ik)
-                system.ik.load_state_dict(second.network.state_dict())
-                note(given.out, seed, judged(system, val, given.people, ("ik", "pa_ik", "ik_mesh")), name)
+                system.ik.load_state_dict(loaded(Ik, seconds[name], body).network.state_dict())
+                note(given.out, seed, judged(system, shown, ("ik", "pa_ik", "ik_mesh")), name)
+
+
+class Remembered(SyntheticSource):
+    """Draws each picture and each batch's maps once: the variants of a seed see the same crops, and see them again."""
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder)
+        self._pictures: dict[int, np.ndarray] = {}
+        self._maps: dict[object, DenseMaps] = {}
+
+    def image(self, row: int) -> np.ndarray:
+        if row not in self._pictures:
+            self._pictures[row] = super().image(row)
+        return self._pictures[row].copy()
+
+    def maps(self, rows: Sequence[int], looks: Sequence[Look], wants: Wants) -> DenseMaps:
+        squares = tuple((look.crop.matrix.tobytes(), look.crop.size, look.occluder) for look in looks)
+        key = (tuple(rows), squares, wants)
+        if key not in self._maps:
+            self._maps[key] = super().maps(rows, looks, wants)
+        return self._maps[key]
+
+
+S = TypeVar("S", Dmp, Ik, Uvi)
+
+
+def loaded(kind: type[S], run: Path, body: BodyModel) -> S:
+    system = load_run(run, body)
+    assert isinstance(system, kind)
+    return system
 
 
 def run(out: Path, name: str, seed: int, config: Any, data: TrainingData, options: EngineOptions) -> Path:
+    """The folder of a run that is finished: begun, gone on with, or there already."""
     folder = out / "runs" / f"{name.replace(' ', '_').replace('/', '')}-{seed}"
-    if not RunFolder(folder).weights.exists():
+    weights = RunFolder(folder).weights
+    # They are there from the first checkpoint on.
+    if not weights.exists() or read_weights(weights).steps < options.max_steps:
         train(config, kouros.load_body(), data, folder, options, resume=True)
     return folder
 
 
-def behind(system: Dmp | Uvi, val: SyntheticSource, augment: AugmentConfig) -> TrainingStream:
-    return TrainingStream([val], None, 32, StreamConfig(system.crop_size, augment, system.wants, seed=7))
+def seen_by(system: Dmp | Uvi, val: SyntheticSource, people: int, augment: AugmentConfig = BEHIND) -> list[Batch]:
+    """The same people whatever is asked, with what the backbone makes of their crops: all variants hold the same."""
+    stream = TrainingStream([val], None, 32, StreamConfig(system.crop_size, augment, system.wants, seed=7))
+    with torch.no_grad():
+        return [
+            replace(batch, features=system.features(batch.image))
+            for batch in map(stream.__getitem__, range(people // 32))
+        ]
 
 
-def judged(
-    system: Uvi, val: SyntheticSource, people: int, only: tuple[str, ...] = (), augment: AugmentConfig = BEHIND
-) -> dict[str, float]:
-    """`Uvi.errors` of people behind occluders, means, millimetres."""
+def judged(system: Uvi, people: Sequence[Batch], only: tuple[str, ...] = ()) -> dict[str, float]:
+    """`Uvi.errors`, means, millimetres."""
     sums: dict[str, list[Tensor]] = defaultdict(list)
-    stream = behind(system, val, augment)
-    for step in range(people // 32):
-        for key, values in system.errors(stream[step]).items():
+    for batch in people:
+        for key, values in system.errors(batch).items():
             sums[key].append(values.nanmean(dim=1))
     return {k: 1000 * float(torch.cat(v).nanmean()) for k, v in sums.items() if not only or k in only}
 
 
-def judged_maps(system: Dmp, val: SyntheticSource, people: int) -> dict[str, float]:
+def judged_maps(system: Dmp, people: Sequence[Batch]) -> dict[str, float]:
     """`Dmp.measures` of the same people."""
-    stream = behind(system, val, BEHIND)
     totals: dict[str, Sum] = {}
-    for step in range(people // 32):
-        for key, value in system.measures(stream[step]).items():
+    for batch in people:
+        for key, value in system.measures(batch).items():
             totals[key] = totals[key] + value if key in totals else value
     return {key: value.value for key, value in totals.items() if value.value is not None}
+
+
+def mean_pose(people: Sequence[Batch], body: BodyModel) -> dict[str, float]:
+    """What who sees nothing would have: everybody in the mean pose, upright and facing the camera; millimetres."""
+    pose = rotmat_to_rotvec(rot6d_to_rotmat(MeanParameters.packaged().pose.unflatten(0, (24, 6)))).flatten()[None]
+    vertices, joints = from_pelvis(body, pose, torch.zeros(1, 10))
+    errors: dict[str, list[Tensor]] = defaultdict(list)
+    for batch in people:
+        true_vertices, true_joints = from_pelvis(body, batch.pose, batch.betas)
+        errors["mesh"].append((vertices - true_vertices).norm(dim=-1).mean(1))
+        errors["mpjpe"].append((joints - true_joints).norm(dim=-1).mean(1))
+        errors["pa_mpjpe"].append(procrustes_errors(joints.expand_as(true_joints), true_joints).mean(1))
+    return {name: 1000 * float(torch.cat(values).mean()) for name, values in errors.items()}
+
+
+def from_pelvis(body: BodyModel, pose: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+    """Meshes and LSP's 14 joints."""
+    people = BodyParameters(pose, betas, torch.zeros(len(pose), 3))
+    posed = people.posed_by(body)
+    return posed.vertices - posed.joints[:, :1], people.keypoints_by(body, LSP14.name) - posed.joints[:, :1]
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
@@ -232,7 +286,7 @@ def judge(given: argparse.Namespace) -> None:
     """A trained system's three modules, people in sight and behind occluders."""
     system = whole(given.system)
     for what, augment in (("in sight", IN_SIGHT), ("behind occluders", BEHIND)):
-        numbers = judged(system, SyntheticSource(given.val), given.people, augment=augment)
+        numbers = judged(system, seen_by(system, SyntheticSource(given.val), given.people, augment))
         note(given.out, 0, numbers, f"{given.system}, {what}")
 
 
@@ -407,7 +461,13 @@ def same(lsp: str, smpl: str) -> bool:
     return lsp.removesuffix("_lsp") == smpl
 
 
-COLUMNS = {"DMP": ("", "mpjpe", "pa_mpjpe"), "IK": ("ik_mesh", "ik", "pa_ik"), "UVI": ("uvi_mesh", "uvi", "pa_uvi")}
+MEAN = "the mean pose"
+COLUMNS = {
+    "DMP": ("", "mpjpe", "pa_mpjpe"),
+    "IK": ("ik_mesh", "ik", "pa_ik"),
+    "UVI": ("uvi_mesh", "uvi", "pa_uvi"),
+    MEAN: ("mesh", "mpjpe", "pa_mpjpe"),
+}
 """Of each stage: MPVE, MPJPE, PA-MPJPE."""
 
 
@@ -418,7 +478,7 @@ def report(given: argparse.Namespace) -> None:
         rows[row["name"]].append(row)
     table = Table("method", "MPVE", "MPJPE", "PA-MPJPE", "seeds", title="Table 4, mm")
     for name, runs in rows.items():
-        stage = next((s for s in ("DMP", "IK", "UVI") if name.startswith(s)), None)
+        stage = next((s for s in COLUMNS if name.startswith(s)), None)
         if stage is None or "set" in runs[0]:
             continue
         keys = COLUMNS[stage]

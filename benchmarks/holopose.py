@@ -1,16 +1,17 @@
 """What do HoloPose's parts, heads and agreement bring, and what do they cost?
 
     kouros synthesize --people 1000 --out held_out --seed 1 --size 288 --split val --mocap MOCAP
-    python benchmarks/holopose.py tables --val held_out --people 96 # Tables 1 to 3, Fig. 5, three draws of people
+    python benchmarks/holopose.py tables --val held_out --people 96 [--train people]  # Tables 1 to 3, Fig. 5
     python benchmarks/holopose.py regressors --train people --val held_out   # parts, linear, HMR; experts, Euler, 6D
     python benchmarks/holopose.py rivals --val held_out --people 60 --systems holopose nbf   # beside the default
     python benchmarks/holopose.py speed --val held_out [--full]     # of one core; --full: the published size
     python benchmarks/holopose.py votes --val held_out --out votes.png
 
 The system is the packaged one, or the run that ``--run`` names. `tables` brings its bodies to agree with each mixture
-of its heads. `regressors` trains them on equal terms: on what the held trunk says at joints, or its mean over the crop,
-with no head between that was learned for one of them; they are judged on held-out people, as they are and behind
-HKMR's occluders, at the joints that the system's 2D head finds. Every row is also a line of JSON.
+of its heads; with ``--train`` it first trains HMR's regressor, and parts that vote as long, on what the held heads say.
+`regressors` trains them on equal terms: on what the held trunk says at joints, or its mean over the crop, with no head
+between that was learned for one of them; they are judged on held-out people, as they are and behind HKMR's occluders,
+at the joints that the system's 2D head finds. Every row is also a line of JSON.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
@@ -90,12 +91,18 @@ def looked(system: HoloPose, given: Sequence[Batch]) -> Seen:
 # --- Tables 1 to 3, Fig. 5 --------------------------------------------------------------------------------------
 
 
+@cache
+def geodesics() -> Geodesics:
+    """Of the body's skin; takes a while."""
+    body = kouros.load_body()
+    return Geodesics(body.v_template, body.faces, limit=LIMIT)
+
+
 class Skin:
     """True points of the skin at some pixels of each crop, and how far others are from them, along the skin."""
 
     def __init__(self, system: HoloPose, truth: Batch, seed: int) -> None:
-        self.body, self.charts = kouros.load_body(), system.charts
-        self.geodesics = Geodesics(self.body.v_template, self.body.faces, limit=LIMIT)
+        self.body, self.charts, self.geodesics = kouros.load_body(), system.charts, geodesics()
         assert truth.dense is not None
         iuv = truth.dense.need("iuv")
         dice = torch.Generator().manual_seed(seed)
@@ -158,8 +165,10 @@ def measured_on_skin(distances: Tensor) -> dict[str, float]:
 def tables(system: HoloPose, options: argparse.Namespace) -> None:
     """Means and standard deviations over draws of people and pixels; curves of the first."""
     found: list[list[dict[str, object]]] = []
+    lesson = None if options.train is None else lesson_of(system, options)
     for seed in options.seeds:
-        rows, curves = table_of(system, options, seed)
+        others = {} if lesson is None else {kind: regressing(system, kind, *lesson, options, seed) for kind in KINDS}
+        rows, curves = table_of(system, others, options, seed)
         if options.out is not None and not found:
             draw_curves(curves, options.out)
         found.append(rows)
@@ -174,8 +183,58 @@ def tables(system: HoloPose, options: argparse.Namespace) -> None:
     say(together)
 
 
+KINDS: dict[Literal["hmr", "parts"], str] = {"hmr": "HMR's regressor", "parts": "parts, trained as long"}
+"""Regressors that are trained on the same features, by equally many steps."""
+
+
+def lesson_of(system: HoloPose, options: argparse.Namespace) -> tuple[Seen, Batch]:
+    """What the heads say of people to learn from, as far as regressors look at it, and the truth without pictures."""
+    crops = CropBatches(system.crop_size, STILL, system.wants)
+    stream = crops.stream([SyntheticSource(options.train)], None, BATCH, 1)
+    seen, known = [], []
+    for step in range(-(-options.train_people // BATCH)):
+        batch = stream[step]
+        said = system.seen_of(batch.image)
+        maps = {name: getattr(said, name)[..., :1, :1] for name in ("heatmaps", "parts", "uv")}
+        seen.append(replace(said, **maps))
+        known.append(replace(batch, image=batch.image[:, :, :1, :1], dense=None, dense_known={}))
+    truth = concatenate(known)
+    # All that is asked of a picture is its size.
+    return concatenate(seen), replace(truth, image=torch.zeros(()).expand(len(truth), 3, *2 * (system.crop_size,)))
+
+
+def regressing(
+    system: HoloPose,
+    kind: Literal["hmr", "parts"],
+    seen: Seen,
+    known: Batch,
+    options: argparse.Namespace,
+    seed: int,
+) -> HoloPose:
+    """The system with another regressor, which learns by the system's own losses of the body."""
+    torch.manual_seed(seed)
+    other = replace(system.config, regressor=kind).build(system.body)
+    other.backbone, other.heads = system.backbone, system.heads
+    optimizer = torch.optim.Adam(other.regressor.parameters(), lr=options.rate, weight_decay=1e-5)
+    for step in range(options.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = options.rate * (1 + np.cos(np.pi * step / options.steps)) / 2
+        some = torch.randint(len(known), (64,))
+        said, batch = seen[some], known[some]
+        shot = other.regress(said, *other._pooled_at(said, other._true_points(batch)[0]))
+        terms = other._body_losses(batch, shot)
+        loss = torch.stack([getattr(system.config.losses, name) * term for name, term in terms.items()]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return other.eval()
+
+
 def table_of(
-    system: HoloPose, options: argparse.Namespace, seed: int
+    system: HoloPose,
+    others: dict[Literal["hmr", "parts"], HoloPose],
+    options: argparse.Namespace,
+    seed: int,
 ) -> tuple[list[dict[str, object]], dict[str, Tensor]]:
     """The rows, and of each the distances along the skin."""
     given = batches(system, options.val, options.people, seed)
@@ -190,6 +249,15 @@ def table_of(
         {"what": "tables", "of": "heads", "solver": "", **measured_in_space(head, truth),
          **measured_on_skin(curves["DensePose head"]), "ms_a_person": 0.0}
     )  # fmt: skip
+    for kind, other in others.items():
+        with torch.no_grad():
+            bodies = other.regress(seen).bodies
+        curves[KINDS[kind]] = skin.of_bodies(bodies, seen.heatmaps.shape[-1])
+        space = bodies.keypoints_by(body, "spin49")
+        rows.append(
+            {"what": "tables", "of": KINDS[kind], "solver": "", **measured_in_space(space, truth),
+             **measured_on_skin(curves[KINDS[kind]]), "ms_a_person": 0.0}
+        )  # fmt: skip
     weights = system.config.agreement
     for solver in SOLVERS:
         for name, cues in CUES.items():
@@ -219,7 +287,9 @@ def draw_curves(curves: dict[str, Tensor], path: Path) -> None:
     figure = Figure(figsize=(5.6, 4.0), dpi=110, layout="constrained")
     axis = figure.subplots()
     thresholds = torch.linspace(0, 0.3, 61)
-    for name in ("DensePose head", "2D+3D+DP, conjugate_gradients", "single shot"):
+    for name in ("DensePose head", "2D+3D+DP, conjugate_gradients", "single shot", *KINDS.values()):
+        if name not in curves:
+            continue
         axis.plot(100 * thresholds, 100 * ratio_of_correct_points(curves[name], thresholds), label=name)
     axis.set_xlabel("geodesic error, cm")
     axis.set_ylabel("correct points, %")

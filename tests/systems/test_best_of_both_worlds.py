@@ -385,6 +385,26 @@ def test_crops_in_which_nobody_is_seen_teach_inverse_kinematics_nothing(free_bod
     assert all(not p.grad.any() for p in system.network.parameters())
 
 
+def test_features_of_crops_are_judged_as_the_crops_are(free_body, drawer):
+    system = build(SMALL, free_body)
+    batch = people(drawer, system.wants)
+    kept = replace(batch, image=torch.zeros_like(batch.image), features=system.features(batch.image))
+    for judged in (system, system.maps):
+        theirs = judged.measures(batch)
+        for name, ours in judged.measures(kept).items():
+            assert ours.value == pytest.approx(theirs[name].value, rel=1e-4, nan_ok=True)
+
+
+def test_where_nothing_is_seen_the_aligned_error_is_how_far_joints_are_from_their_middle(free_body, drawer):
+    system = build(SMALL_MAPS, free_body)
+    torch.nn.init.constant_(system.head.answer.bias, -9.0)
+    batch = people(drawer, system.wants)
+    joints = true_joints(batch, free_body)
+    expected = 1000 * (joints - joints.mean(1, keepdim=True)).norm(dim=-1).mean().item()
+    assert system.measures(batch)["seen"].value == 0
+    assert system.measures(batch)["pa_mpjpe"].value == pytest.approx(expected, rel=1e-4)
+
+
 class TwoPeople:
     """Grey pictures of two people of whom only the pose is known."""
 

@@ -734,8 +734,8 @@ class Dmp(CropSystem):
     # ---- answering
 
     @torch.no_grad()
-    def answer(self, image: Float[Tensor, "batch 3 size size"]) -> Seen:
-        """What crops show, in evaluation mode.
+    def answer(self, crops: Float[Tensor, "batch 3 size size"] | Batch) -> Seen:
+        """What crops show, in evaluation mode; those of a batch, which may bring its features.
 
         Raises:
             ValueError: the weights are of another body.
@@ -744,7 +744,7 @@ class Dmp(CropSystem):
         training = self.training
         self.eval()
         try:
-            return self(image)
+            return self.look(crops) if isinstance(crops, Batch) else self(crops)
         finally:
             self.train(training)
 
@@ -758,12 +758,12 @@ class Dmp(CropSystem):
 
     def measures(self, batch: Batch) -> Mapping[str, Sum]:
         """Errors of ``J_initial``, of all joints and of those that are seen; how well the mask fits."""
-        seen = self.answer(batch.image)
+        seen = self.answer(batch)
         there = warped(seen.maps, self.space)
         joints, found = self.space.joints(there.joint, there.weight)
         rotations, betas, known = _truth(batch)
         true = _joints_of(self.body, self.space.points.name, rotations, betas)
-        apart, aligned = ((points - true).norm(dim=-1) for points in (joints, align(joints, true).apply(joints)))
+        apart, aligned = ((points - true).norm(dim=-1) for points in (joints, _aligned(joints, true)))
         all_known = known[:, None].expand_as(found)
         sums = {
             "mpjpe": Sum.over(apart, all_known, 1e3, "MPJPE {:.1f} mm"),
@@ -794,6 +794,14 @@ class Dmp(CropSystem):
             uv = torch.cat([maps.need("uv"), torch.zeros_like(maps.need("uv")[..., :1])], dim=-1)
             rows += [(v.permute(0, 3, 1, 2) * mask).clamp(0, 1) for v in (uv, maps.need("location") + 0.5)]
         return {"maps": sheet(rows)}
+
+
+def _aligned(
+    points: Float[Tensor, "batch joints 3"], joints: Float[Tensor, "batch joints 3"]
+) -> Float[Tensor, "batch joints 3"]:
+    """The best similarity of points; where nothing is seen, all are at the root, and go to the joints' middle."""
+    nothing = (points == points[:, :1]).flatten(1).all(1)
+    return torch.where(nothing[:, None, None], joints.mean(1, keepdim=True), align(points, joints).apply(points))
 
 
 def _known(batch: Batch, name: str) -> Bool[Tensor, " batch"]:
@@ -1443,8 +1451,8 @@ class Uvi(_Later):
     # ---- answering
 
     @torch.no_grad()
-    def answer(self, image: Float[Tensor, "batch 3 size size"]) -> tuple[Seen, Aggregated, Inpainted]:
-        """What each module says of crops, in evaluation mode.
+    def answer(self, crops: Float[Tensor, "batch 3 size size"] | Batch) -> tuple[Seen, Aggregated, Inpainted]:
+        """What each module says of crops, in evaluation mode; those of a batch, which may bring its features.
 
         Raises:
             ValueError: the weights are of another body.
@@ -1453,7 +1461,7 @@ class Uvi(_Later):
         training = self.training
         self.eval()
         try:
-            seen = self.maps.answer(image)
+            seen = self.maps.answer(crops)
             both = self.aggregated(seen)
             return seen, both, self.inpaint(both)
         finally:
@@ -1493,7 +1501,7 @@ class Uvi(_Later):
             joints at the root), ``dmp_seen`` (NaN for those), ``refined`` (``J_refine``), ``ik`` (the posed body's) and
             ``uvi`` (``J_3d``); ``pa_``: the same after the best similarity; ``ik_mesh`` and ``uvi_mesh``: of vertices.
         """
-        _, both, answer = self.answer(batch.image)
+        _, both, answer = self.answer(batch)
         rotations, betas, known = _truth(batch)
         true, posed = _posed(self.body, rotations, betas), self.mesh(both, answer)
         joints = _joints_of(self.body, LSP14.name, rotations, betas)
@@ -1504,7 +1512,7 @@ class Uvi(_Later):
             "uvi": answer.joints,
         }
         errors = {name: (points - joints).norm(dim=-1) for name, points in found.items()}
-        errors |= {f"pa_{n}": (align(p, joints).apply(p) - joints).norm(dim=-1) for n, p in found.items()}
+        errors |= {f"pa_{n}": (_aligned(p, joints) - joints).norm(dim=-1) for n, p in found.items()}
         errors["dmp_seen"] = torch.where(both.known, errors["dmp"], torch.nan)
         errors["ik_mesh"] = (both.posed.vertices - true.vertices).norm(dim=-1)
         errors["uvi_mesh"] = (posed.vertices - true.vertices).norm(dim=-1)
