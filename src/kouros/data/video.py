@@ -268,8 +268,10 @@ def _opened(path: Path) -> "InputContainer":
             raise VideoError(f"{path}: this is not a regular file.")
         if path.stat().st_size == 0:
             raise VideoError(f"{path}: the file is empty.")
+        # Names that are no UTF-8 are no reason to stop; from PyAV 19 on they never are.
+        lenient: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
         # A local file only: playlists and the like could name others, or the network.
-        return av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        return av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, **lenient)
     except VideoError:
         raise
     except OSError as error:

@@ -139,8 +139,7 @@ class Network:
         """This thread's own."""
         if not hasattr(self._of_this_thread, "interpreter"):
             try:
-                with _native_messages_hidden():
-                    from ai_edge_litert.interpreter import Interpreter
+                from ai_edge_litert.interpreter import Interpreter
             except ImportError:
                 raise ImportError(
                     "Finding people needs the package ai-edge-litert: pip install ai-edge-litert."
