@@ -63,6 +63,16 @@ def test_a_reading_that_explains_the_picture_worse_is_worth_less(free_body):
     assert chosen_sides(free_body, ways, missed, TIMES).all()
 
 
+def test_half_an_hour_of_film_is_put_right_like_a_second(free_body):
+    """Frame by frame in time and memory: every frame against every other would need 29 GB."""
+    wrong, times = some(5, 6, 7, 20), 1500
+    ways = both(walker(True, 0.0), walker(False, 0.0), wrong)
+    long = BodyParameters.from_vector(ways.vector.repeat(times, 1, 1))
+    frames = FRAMES * times
+    found = chosen_sides(free_body, long, torch.zeros(frames, 2), torch.arange(frames).double() / 30)
+    np.testing.assert_array_equal(found, np.tile(wrong, times))
+
+
 def test_what_was_decided_before_stays(free_body):
     ways = both(walker(True, 0.0), walker(False, 0.0), some())
     for before in (False, True):

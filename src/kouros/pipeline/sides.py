@@ -77,17 +77,27 @@ def chosen_sides(
     return _cheapest(alone.numpy(), steps.numpy()) == 1
 
 
+_SLACK = 1e-6
+"""Seconds: frames that are as far away as counts do count, however their times were rounded."""
+
+
 def _backwards(
     both: BodyParameters, place: Float[Tensor, "frames 3"], times: Float[Tensor, " frames"], costs: SideCosts
 ) -> Float[Tensor, "frames 2"]:
     """How much faster than swaying each way goes backwards, metres a second."""
     ahead = rotvec_to_rotmat(both.global_orient)[..., 2].double()
-    # Lines through the places around take the noise off.
-    near = ((times[:, None] - times).abs() <= costs.around).double()
-    near = near / near.sum(1, keepdim=True)
-    middle, mean = near @ times, near @ place
-    spread = near @ times.square() - middle.square()
-    slope = (near @ (times[:, None] * place) - middle[:, None] * mean) / spread.clamp(min=1e-6)[:, None]
+    # Lines through the places around take the noise off: from running sums, for a film may be long.
+    first = torch.searchsorted(times, times - costs.around - _SLACK)
+    last = torch.searchsorted(times, times + costs.around + _SLACK, right=True)
+
+    def mean_around(values: Tensor) -> Tensor:
+        total = torch.cat([values.new_zeros(1, *values.shape[1:]), values.cumsum(0)])
+        return (total[last] - total[first]) / (last - first).view(-1, *[1] * (values.ndim - 1))
+
+    since = times - times[0]
+    middle, mean = mean_around(since), mean_around(place)
+    spread = mean_around(since.square()) - middle.square()
+    slope = (mean_around(since[:, None] * place) - middle[:, None] * mean) / spread.clamp(min=1e-6)[:, None]
     slope = torch.where(spread[:, None] > 1e-4, slope, 0.0)
     against = -(ahead * slope[:, None]).sum(-1)
     return (against.clamp(max=costs.fastest) - costs.swaying).clamp(min=0)
