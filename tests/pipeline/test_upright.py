@@ -246,7 +246,7 @@ def test_training_learns_the_tilt_from_drawn_bodies(free_body):
     turns = torch.stack([upright_rotation(up).T @ upright_rotation(UP) for up in ups])
     joints = upright.joints @ turns.mT
     examples = TiltExamples(joints, torch.ones(400, 24, dtype=torch.bool), ups)
-    network = train_tilt_network(examples, examples, config=TiltConfig(width=32, steps=400, batch_size=64))
+    network = train_tilt_network(examples, examples, config=TiltConfig(width=32, steps=800, batch_size=64))
     told = network(joints, examples.inside)
     miss = (tilt_of_up(ups) - told.mean).abs()
     assert float(miss.mean()) < 0.04 < float((tilts - tilts.mean(0)).abs().mean()) / 2
