@@ -337,8 +337,8 @@ def _kouros() -> Finder:
 def _kouros_fast() -> Finder:
     return Finder(
         "kouros-fast",
-        lambda image: find_people(image, tiles=False, crops=0),
-        lambda image, boxes: landmarks_in_boxes(image, boxes, crops=0),
+        lambda image: find_people(image, tiles=False, crops=None),
+        lambda image, boxes: landmarks_in_boxes(image, boxes, crops=None),
     )
 
 

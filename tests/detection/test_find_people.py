@@ -133,7 +133,7 @@ def test_what_is_no_rgb_picture_is_refused(skier: np.ndarray):
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
-        ({"crops": -1}, "crops must be 0 to 12"),
+        ({"crops": 0}, "crops must be 1 to 12"),
         ({"min_score": 2.0}, "min_score"),
         ({"max_people": 0}, "max_people"),
     ],

@@ -42,7 +42,7 @@ DEFAULT_CROPS = 6
 """BlazePose's landmarks of one crop lie 58 mm from the median of sixty, those of a crop with its mirror image 32, of
 four 29, of six 18, of twelve 19 (14 people on ten photos): its depth is what they are averaged for."""
 MIN_PRESENCE = 0.5
-_MULTIPOSE_SIDES = (320, 576)
+_MULTIPOSE_SIDE, _CLOSER_SIDE = 320, 576
 """Pixels of a picture's longer side: the larger one shows small people, the smaller one those who fill the picture."""
 _SIX, _SURE_OF_SIX = 6, 0.2
 """MultiPose tells six people at most. Where it is that sure of six, there may be more: it looks at parts."""
@@ -147,14 +147,13 @@ class PoseDetector:
             tiles: look closer, for small people: MultiPose at a larger picture and, where it is full, at parts; the
                 person detector at tiles.
         """
-        least, *larger = _MULTIPOSE_SIDES
-        people = self._multipose.find(image, least)
-        for side in larger if tiles else ():
-            closer = self._multipose.find(image, side)
+        people = self._multipose.find(image, _MULTIPOSE_SIDE)
+        if tiles:
+            closer = self._multipose.find(image, _CLOSER_SIDE)
             people += closer
             if sum(person.score > _SURE_OF_SIX for person in closer) >= _SIX:
                 for square in covering_regions(image.width, image.height, levels=LEVELS)[1:]:
-                    people += self._multipose.find_in(image, square, least)
+                    people += self._multipose.find_in(image, square, _MULTIPOSE_SIDE)
         likely = [person for person in people if person.score > _LEAST_MULTIPOSE]
         return places_of(likely, self.find_candidates(image, tiles=tiles, min_score=_LEAST_DETECTOR))
 
@@ -269,7 +268,7 @@ def find_people(
     *,
     max_people: int | None = None,
     tiles: bool = True,
-    crops: int = DEFAULT_CROPS,
+    crops: int | None = DEFAULT_CROPS,
     min_score: float = MIN_PRESENCE,
     detector: PoseDetector | None = None,
 ) -> list[DetectedPerson]:
@@ -279,8 +278,8 @@ def find_people(
         image: (height, width, 3), uint8.
         max_people: keep the largest ones only.
         tiles: search closer, also in overlapping parts, for people too small to be seen in the whole image.
-        crops: how many crops of each person BlazePose's landmarks are averaged over, up to 12; 0: the look by which
-            they were found.
+        crops: how many crops of each person BlazePose's landmarks are averaged over, 1 to 12; None: the look by
+            which they were found.
         min_score: least probability that somebody is there, in [0, 1].
         detector: default: the packaged models.
 
@@ -299,7 +298,7 @@ def find_people(
         kept = _found_at(detector.find_smaller_places(pyramid), pyramid, detector, min_score)
     if max_people is not None:
         kept = sorted(kept, key=lambda find: -find.body.size)[:max_people]
-    people = [detector.look_closely(pyramid, find, crops) for find in kept]
+    people = [detector.look_closely(pyramid, find, crops or 0) for find in kept]
     return sorted(people, key=lambda person: float(person.box[0] + person.box[2]))
 
 
@@ -325,7 +324,7 @@ def landmarks_in_boxes(
     image: Shaped[np.ndarray, "..."],
     boxes: Float[np.ndarray, "people 4"],
     *,
-    crops: int = DEFAULT_CROPS,
+    crops: int | None = DEFAULT_CROPS,
     detector: PoseDetector | None = None,
 ) -> list[DetectedPerson]:
     """The person in each box, in the order of the boxes; every box gives one, whatever its score.
@@ -336,8 +335,8 @@ def landmarks_in_boxes(
     Args:
         image: (height, width, 3), RGB, uint8.
         boxes: x0, y0, x1, y1, pixels of the image; one person each.
-        crops: how many crops of each person BlazePose's landmarks are averaged over, up to 12; 0: the look by which
-            they were found.
+        crops: how many crops of each person BlazePose's landmarks are averaged over, 1 to 12; None: the look by
+            which they were found.
         detector: default: the packaged models.
 
     Raises:
@@ -351,7 +350,7 @@ def landmarks_in_boxes(
             raise ValueError(f"Box {k} is ({x0}, {y0}, {x1}, {y1}); expected finite x0 < x1 and y0 < y1, pixels.")
         if x1 <= 0 or y1 <= 0 or x0 >= pyramid.width or y0 >= pyramid.height:
             raise ValueError(f"Box {k} lies outside the image of {pyramid.width} x {pyramid.height} pixels.")
-    return [detector.look_closely(pyramid, _in_box(detector, pyramid, box), crops) for box in boxes.tolist()]
+    return [detector.look_closely(pyramid, _in_box(detector, pyramid, box), crops or 0) for box in boxes.tolist()]
 
 
 _BOX_ROOM = 0.15
@@ -403,6 +402,6 @@ def _checked_image(image: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "heigh
     return np.ascontiguousarray(image)
 
 
-def _check_crops(crops: int) -> None:
-    if not 0 <= crops <= MAX_CROPS:
-        raise ValueError(f"crops must be 0 to {MAX_CROPS}, not {crops}.")
+def _check_crops(crops: int | None) -> None:
+    if crops is not None and not 1 <= crops <= MAX_CROPS:
+        raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {crops}.")

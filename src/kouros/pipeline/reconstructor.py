@@ -141,7 +141,7 @@ class Reconstructor:
         """The first half of `reconstruct`: who is in the photo, and where."""
         photo = read_image(image)
         width, height = photo.size
-        crops = 0 if fast else DEFAULT_CROPS
+        crops = None if fast else DEFAULT_CROPS
         lens = lens_of(camera, (width, height), focal_length, photo.focal_length_px)
         photo = straightened_photo(photo, lens)
         if detected is not None:
