@@ -86,6 +86,25 @@ def test_limbs_mostly_keep_out_of_the_body(free_body):
     assert (depth < 0.03).float().mean() > 0.9
 
 
+def test_people_in_athletic_poses_stand_free_of_themselves_and_on_the_floor(free_body):
+    people = draw_people(40, None, free_body, torch.Generator().manual_seed(1), athletic=1.0)
+    assert set(people.family) == {"athletic"}
+    assert (interpenetration(people.rotations, free_body) < 0.03).float().mean() > 0.9
+    scene = draw_scene(5, 0, free_body, None, SceneConfig(size=96, athletic=1.0))
+    [back] = unpack(bytes(npz_bytes(pack([scene]))), "memory")
+    assert back.family == scene.family == ("athletic",) * len(scene)
+
+
+def test_a_share_of_people_in_athletic_poses_leaves_the_others_what_they_do(free_body):
+    plain, some = (
+        draw_people(60, None, free_body, torch.Generator().manual_seed(2), athletic=share).family
+        for share in (0.0, 0.4)
+    )
+    assert "athletic" not in plain
+    assert 10 < some.count("athletic") < 38
+    assert all(b in (a, "athletic") for a, b in zip(plain, some, strict=True))
+
+
 def test_an_arm_through_the_trunk_is_noticed(free_body):
     rotations = torch.eye(3).expand(2, 24, 3, 3).clone()
     rotations[1, 16] = torch.tensor([[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]])  # the left arm points right

@@ -1,5 +1,6 @@
 """Poses drawn without end: valid, human, and as many as asked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,17 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kouros.body.skeleton import JOINT_NAMES, NUM_JOINTS, forward_kinematics
-from kouros.data.mocap.recombination import PoseBank, PoseConfig, drawn_poses, read_bank, recorded_poses
-from kouros.geometry.rotations import rotvec_to_rotmat
+from kouros.data.mocap.recombination import (
+    Draws,
+    PoseBank,
+    PoseConfig,
+    athletic_poses,
+    drawn_poses,
+    read_bank,
+    recorded_poses,
+)
+from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.priors.limits import load_limits
 
 COUNT = 400
 _J = {name: index for index, name in enumerate(JOINT_NAMES)}
@@ -59,8 +69,9 @@ def _bend(joints: Tensor, chain: tuple[str, str, str]) -> Tensor:
 
 @pytest.mark.parametrize(
     "config",
-    [PoseConfig(), PoseConfig(recombined=1.0), PoseConfig(posed_legs=1.0, posed_arms=1.0), PoseConfig(any_heading=1.0)],
-)
+    [PoseConfig(), PoseConfig(recombined=1.0), PoseConfig(posed_legs=1.0, posed_arms=1.0), PoseConfig(any_heading=1.0),
+     PoseConfig(athletic=1.0)],
+)  # fmt: skip
 def test_drawn_poses_are_rotations(config: PoseConfig, bank: PoseBank, rng: torch.Generator):
     rotations = drawn_poses(bank, COUNT, rng, config)
     assert rotations.shape == (COUNT, NUM_JOINTS, 3, 3)
@@ -112,6 +123,29 @@ def test_recombined_limbs_are_whole_limbs_of_recorded_poses(rng: torch.Generator
             joints = found[:, [_J[f"{side}_{n}"] - 1 for n in limb]]
             assert float((joints - joints[:, :1]).abs().max()) < 1e-4
     assert float((found.amax(1) - found.amin(1) > 0.1).float().mean()) > 0.8
+
+
+def test_athletic_poses_go_to_the_limits_of_joints_and_not_beyond(rest: Tensor, rng: torch.Generator):
+    limits = load_limits()
+    drawn = athletic_poses(Draws(COUNT, rng))
+    pose = rotmat_to_rotvec(drawn[:, 1:]).flatten(1)
+    assert float(limits.excess(pose).abs().max()) < 1e-3
+    joints = _joints(drawn, rest)
+    apart = (joints[:, _J["left_ankle"]] - joints[:, _J["right_ankle"]]).norm(dim=-1)
+    assert float(apart.quantile(0.9)) > 1.1, "nobody does the splits"
+    for side in ("left", "right"):
+        wrist = drawn[:, 0].mT @ (joints[:, _J[f"{side}_wrist"]] - joints[:, _J["neck"]])[..., None]
+        assert float((wrist[:, 1, 0] > 0.2).float().mean()) > 0.2, f"the {side} arm is never raised"
+    upright = (drawn[:, 0, 1, 1] > 0.8).float().mean()
+    assert 0.3 < float(upright) < 0.7
+
+
+def test_a_share_of_drawn_poses_is_athletic_and_none_leaves_the_others_as_they_are(t_pose: PoseBank):
+    plain = drawn_poses(t_pose, COUNT, torch.Generator().manual_seed(5), _QUIET)
+    some = drawn_poses(t_pose, COUNT, torch.Generator().manual_seed(5), replace(_QUIET, athletic=0.3))
+    changed = (some - plain).abs().flatten(1).amax(1) > 1e-6
+    assert 0.15 < float(changed.float().mean()) < 0.45
+    assert torch.equal(some[~changed], plain[~changed])
 
 
 def test_posed_knees_bend_backward_and_hips_forward(t_pose: PoseBank, rest: Tensor, rng: torch.Generator):

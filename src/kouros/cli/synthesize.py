@@ -45,6 +45,9 @@ class Synthesize:
     to be learned from."""
     size: int = 224
     """Side of the pictures, pixels."""
+    athletic: float = 0.0
+    """Share of people in poses as in sports, drawn by rule: limbs anywhere that joints allow, half of them not
+    upright."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes."""
     rank: int = 0
@@ -62,6 +65,8 @@ class Synthesize:
             return 1
         if self.features and not self.detections:
             raise UsageError("--features are of detected people; add --detections.")
+        if not 0.0 <= self.athletic <= 1.0:
+            raise UsageError(f"--athletic is a share, from 0 to 1, not {self.athletic:g}.")
         check_out(self.out)
         order = Order(
             people=self.people,
@@ -73,7 +78,7 @@ class Synthesize:
             images=self.images,
             detections=self.detections,
             features=self.features,
-            scene=SceneConfig(size=self.size),
+            scene=SceneConfig(size=self.size, athletic=self.athletic),
         )
         try:
             made = synthesize(

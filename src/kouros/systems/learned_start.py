@@ -78,6 +78,8 @@ class LearnedStartConfig:
     count more."""
     enough_measured: int = 20_000
     """How many detections it takes for that share; of fewer, there are fewer in a batch."""
+    athletic: float = 0.0
+    """Share of what is drawn from motion capture that is in poses as in sports instead, drawn by rule."""
     start: LearnedStartBeginning = field(default_factory=LearnedStartBeginning)
 
     def build(self, body: BodyModel, num_samples: int = 0) -> "LearnedStartSystem":
@@ -252,7 +254,7 @@ class LearnedStartSystem(System):
             artificial = batch[~batch.measured]
             if len(artificial):
                 bank = PoseBank(rotvec_to_rotmat(artificial.poses.flatten(0, 1).unflatten(-1, (24, 3))))
-                parts.append(artificial_batch(bank, self.points, len(artificial), generator))
+                parts.append(artificial_batch(bank, self.points, len(artificial), generator, self.config.athletic))
             measured = batch.detections[batch.measured]
             if len(measured.betas):
                 parts.append(measured_batch(seen_of(measured), self.points, generator))

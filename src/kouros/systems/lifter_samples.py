@@ -15,7 +15,7 @@ from kouros.batched import Batched
 from kouros.body.keypoints import BLAZEPOSE33, COCO17, keypoint_set
 from kouros.body.skeleton import MIRROR
 from kouros.data.detections import Detections
-from kouros.data.mocap.recombination import Draws, PoseBank, about, drawn_poses
+from kouros.data.mocap.recombination import Draws, PoseBank, PoseConfig, about, drawn_poses
 from kouros.detection.fusion import SHARED
 from kouros.geometry.rotations import mirror_rotmat, rotvec_to_rotmat
 from kouros.systems.lifter import (
@@ -303,10 +303,16 @@ def _focal_errors(draw: Draws) -> Tensor:
     return torch.where(draw.chance(0.5), torch.exp(0.25 * draw.normal()), torch.ones_like(draw.uniform(0.0, 1.0)))
 
 
-def artificial_batch(bank: PoseBank, points: BodyPoints, count: int, generator: torch.Generator) -> tuple[View, Truth]:
-    """Samples with artificial corruption, from poses drawn without end."""
+def artificial_batch(
+    bank: PoseBank, points: BodyPoints, count: int, generator: torch.Generator, athletic: float = 0.0
+) -> tuple[View, Truth]:
+    """Samples with artificial corruption, from poses drawn without end.
+
+    Args:
+        athletic: share of them in poses as in sports, drawn by rule.
+    """
     draw = Draws(count, generator)
-    rotations = drawn_poses(bank, count, generator)
+    rotations = drawn_poses(bank, count, generator, PoseConfig(athletic=athletic))
     seen, _ = seen_through_cameras(rotations, drawn_betas(draw), points, draw)
     return to_training(as_other_sets(spoiled(seen, points, draw), draw), points, _focal_errors(draw))
 

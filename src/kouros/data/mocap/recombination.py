@@ -15,7 +15,8 @@ from torch import Tensor
 
 from kouros.archives import ArchiveError, read_npz
 from kouros.body.skeleton import JOINT_NAMES, MIRROR, NUM_JOINTS
-from kouros.geometry.rotations import mirror_rotmat, rotvec_to_rotmat
+from kouros.geometry.rotations import mirror_rotmat, rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.priors.limits import load_limits
 
 _J = {name: index for index, name in enumerate(JOINT_NAMES)}
 _SPINE = tuple(_J[n] for n in ("spine1", "spine2", "spine3"))
@@ -41,6 +42,8 @@ class PoseConfig:
     """Largest standard deviation of a joint's jitter, radians; each pose draws its own below it."""
     any_heading: float = 0.1
     """Share of bodies turned any way at all; the others stand as recorded, with a heading drawn."""
+    athletic: float = 0.0
+    """Share of poses of `athletic_poses`, in place of what they would have been."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,37 @@ def drawn_poses(
     rotations = draw.turned(rotations)
     anyhow = draw.chance(config.any_heading)[:, None, None]
     rotations[:, 0] = torch.where(anyhow, draw.rotations(), rotations[:, 0])
+    if config.athletic:  # without any, the numbers drawn for a seed stay what they are
+        chosen = draw.chance(config.athletic)[:, None, None, None]
+        rotations = torch.where(chosen, athletic_poses(draw), rotations)
     return rotations
+
+
+def athletic_poses(draw: "Draws") -> Float[Tensor, "count 24 3 3"]:
+    """Poses as in sports: each limb on its own, the trunk bent and twisted; upright, bent over, or turned any way.
+
+    Within the limits of joints, but limbs may run through each other. Root in a world with y up.
+    """
+    rotations = torch.eye(3, device=draw.device).repeat(draw.count, NUM_JOINTS, 1, 1)
+    bend, twist, sideways = torch.deg2rad(draw.uniform(-15.0, 30.0)), 0.25 * draw.normal(), 0.2 * draw.normal()
+    spine = torch.stack([bend, twist, sideways], dim=-1)[:, None] * draw.uniform(0.5, 1.0, 3, 1)
+    rotations[:, _SPINE] = rotvec_to_rotmat(spine)
+    rotations[:, _HEAD] = rotvec_to_rotmat(0.25 * draw.normal(2, 3))
+    rotations = leg_rotations(rotations, draw, _ATHLETIC_LEGS, alike=0.25)
+    rotations = arm_rotations(rotations, draw, _ATHLETIC_ARMS, alike=0.35)
+    lean = torch.where(draw.chance(0.5), draw.uniform(-15.0, 25.0), draw.uniform(-60.0, 100.0))
+    root = about(0, torch.deg2rad(lean)) @ about(2, 0.2 * draw.normal())
+    root = about(1, draw.uniform(-math.pi, math.pi)) @ root
+    anyhow = draw.chance(0.3)[:, None, None]
+    rotations[:, 0] = torch.where(anyhow, draw.rotations(), root)
+    return within_limits(rotations)
+
+
+def within_limits(rotations: Float[Tensor, "count 24 3 3"]) -> Float[Tensor, "count 24 3 3"]:
+    """The nearest pose, number by number, that joints allow; the root as it is."""
+    pose = rotmat_to_rotvec(rotations[:, 1:]).flatten(1)
+    pose = pose - load_limits().to(pose).excess(pose)
+    return torch.cat([rotations[:, :1], rotvec_to_rotmat(pose.unflatten(-1, (23, 3)))], dim=1)
 
 
 class Draws:
@@ -179,8 +212,14 @@ _LEG_FAMILIES = {
     "lunge": ((40, 105), (-5, 20), (-15, 15), (50, 110), (-10, 25)),
     "straight": ((-15, 25), (-5, 20), (-10, 25), (0, 15), (-30, 10)),
     "raised": ((30, 120), (0, 60), (-20, 40), (0, 90), (-40, 15)),
+    "kicking": ((40, 125), (-5, 50), (-25, 35), (0, 40), (-45, 10)),
+    "apart": ((-15, 60), (30, 75), (-10, 40), (0, 50), (-40, 15)),
+    "backwards": ((-38, 0), (-5, 30), (-20, 30), (0, 110), (-50, 10)),
+    "tucked": ((80, 125), (-5, 35), (-15, 30), (90, 150), (-40, 20)),
 }
 _LEG_RANGES = torch.tensor(list(_LEG_FAMILIES.values()), dtype=torch.float32)
+_ATHLETIC_LEGS = ("straight", "lunge", *("kicking", "apart", "backwards") * 2, "tucked")
+_EVERYDAY_LEGS = tuple(n for n in _LEG_FAMILIES if n in ("straight", "lunge") or n not in _ATHLETIC_LEGS)
 # An arm: elevation of the upper arm from hanging, its azimuth (0 sideways, 90 forward, 120 across the chest), turn
 # about itself (positive brings the forearm up), flexion of the elbow.
 _ARM_FAMILIES = {
@@ -191,8 +230,12 @@ _ARM_FAMILIES = {
     "hand_at_head": ((40, 150), (-10, 110), (0, 110), (95, 150)),
     "in_lap": ((5, 50), (20, 95), (-30, 40), (30, 100)),
     "behind": ((10, 60), (-80, -30), (-90, 0), (0, 90)),
+    "anywhere": ((0, 175), (-70, 125), (-90, 90), (0, 130)),
+    "overhead": ((140, 178), (-20, 110), (-60, 90), (0, 70)),
 }
 _ARM_RANGES = torch.tensor(list(_ARM_FAMILIES.values()), dtype=torch.float32)
+_ATHLETIC_ARMS = ("anywhere", "anywhere", "reaching", "overhead", "hanging", "behind")
+_EVERYDAY_ARMS = tuple(n for n in _ARM_FAMILIES if n not in ("anywhere", "overhead"))
 
 
 def _angles(draw: Draws, ranges: Tensor, family: Tensor) -> Tensor:
@@ -246,7 +289,7 @@ def _with_arms(rotations: Tensor, draw: Draws, families: tuple[Tensor, Tensor]) 
 def _posed_legs(rotations: Tensor, draw: Draws, share: float) -> Tensor:
     # Mostly both legs of one family, as people sit; else each its own.
     chosen = draw.chance(share)
-    posed = leg_rotations(rotations, draw, tuple(_LEG_FAMILIES), alike=0.7)
+    posed = leg_rotations(rotations, draw, _EVERYDAY_LEGS, alike=0.7)
     # Sitters lean, liers lie: the pelvis tips back or forward, now and then by a quarter turn.
     lean = draw.normal() * 0.3 + torch.where(draw.chance(0.3), draw.uniform(-1.7, 1.7), draw.uniform(0.0, 0.0))
     upright = about(0, lean) @ about(2, 0.15 * draw.normal())
@@ -256,5 +299,5 @@ def _posed_legs(rotations: Tensor, draw: Draws, share: float) -> Tensor:
 
 def _posed_arms(rotations: Tensor, draw: Draws, share: float) -> Tensor:
     chosen = draw.chance(share)
-    posed = arm_rotations(rotations, draw, tuple(_ARM_FAMILIES))
+    posed = arm_rotations(rotations, draw, _EVERYDAY_ARMS)
     return torch.where(chosen[:, None, None, None], posed, rotations)

@@ -20,18 +20,21 @@ from kouros.data.mocap.recombination import (
     PoseConfig,
     about,
     arm_rotations,
+    athletic_poses,
     drawn_poses,
     leg_rotations,
     recorded_poses,
+    within_limits,
 )
-from kouros.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
+from kouros.geometry.rotations import rotvec_to_rotmat
 from kouros.priors.draws import draw_categories
 from kouros.priors.gmm import load_gmm
 from kouros.priors.limits import load_limits
 
-FAMILIES = ("recorded", "recombined", "standing", "seated", "on_floor", "kneeling", "crouching", "lying")
+FAMILIES = ("recorded", "recombined", "standing", "seated", "on_floor", "kneeling", "crouching", "lying", "athletic")
 """What a person does; a scene stores the index."""
 _SHARES = (0.38, 0.17, 0.10, 0.12, 0.06, 0.06, 0.05, 0.06)
+"""Of all but the last, whose share is asked for."""
 _CANDIDATES = 6
 _J = {name: index for index, name in enumerate(JOINT_NAMES)}
 _LEGS = {
@@ -91,6 +94,7 @@ def draw_people(
     generator: torch.Generator,
     *,
     recorded_only: bool = False,
+    athletic: float = 0.0,
     families: tuple[str, ...] | None = None,
 ) -> DrawnPoses:
     """Poses of people who each do something, drawn.
@@ -98,12 +102,17 @@ def draw_people(
     Args:
         bank: motion capture; None draws from the packaged mixture instead.
         recorded_only: only recorded poses and their mirror images.
+        athletic: share of people, instead of what they would do, with limbs and trunk anywhere that joints allow, as
+            in sports, half of them not upright.
         families: what each person does, of `FAMILIES`; None draws it.
     """
     if families is None:
         shares = torch.eye(len(_SHARES))[0] if recorded_only else torch.tensor(_SHARES)
         chosen = draw_categories(shares, count, generator).tolist()
         families = tuple(FAMILIES[k] for k in chosen)
+        if athletic:  # nothing is drawn where nobody is, so that pictures of a seed stay what they are
+            leaps = (torch.rand(count, generator=generator) < athletic).tolist()
+            families = tuple("athletic" if leap else f for f, leap in zip(families, leaps, strict=True))
     candidates = torch.stack([_candidates(name, bank, generator) for name in families]).flatten(0, 1)
     depth, joints = _interpenetration(candidates, body)
     candidates, joints = _balanced(candidates, joints, [f for f in families for _ in range(_CANDIDATES)])
@@ -127,8 +136,10 @@ def _candidates(family: str, bank: PoseBank | None, generator: torch.Generator) 
         if family == "recorded":
             return recorded_poses(source, _CANDIDATES, generator)
         mild = PoseConfig(recombined=0.6, posed_legs=0.0, posed_arms=0.35, noise=0.08, any_heading=0.0)
-        return _within_limits(drawn_poses(source, _CANDIDATES, generator, mild))
+        return within_limits(drawn_poses(source, _CANDIDATES, generator, mild))
     draw = Draws(_CANDIDATES, generator)
+    if family == "athletic":
+        return athletic_poses(draw)
     rotations = torch.eye(3).expand(_CANDIDATES, 24, 3, 3).clone()
     spine = 0.1 * draw.normal(3, 3)
     if family in ("seated", "on_floor", "crouching"):
@@ -160,12 +171,6 @@ def _prior_poses(count: int, generator: torch.Generator) -> Tensor:
     pose = (pose - limits.excess(pose)).unflatten(-1, (23, 3))
     root = rotvec_to_rotmat(0.08 * torch.randn(count, 1, 3, generator=generator))
     return torch.cat([root, rotvec_to_rotmat(pose)], dim=1)
-
-
-def _within_limits(rotations: Tensor) -> Tensor:
-    pose = rotmat_to_rotvec(rotations[:, 1:]).flatten(1)
-    pose = pose - load_limits().excess(pose)
-    return torch.cat([rotations[:, :1], rotvec_to_rotmat(pose.unflatten(-1, (23, 3)))], dim=1)
 
 
 def _interpenetration(rotations: Tensor, body: BodyModel) -> tuple[Tensor, Tensor]:

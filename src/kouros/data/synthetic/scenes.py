@@ -43,6 +43,8 @@ class SceneConfig:
     """Share of pictures with things in the way, besides other people and furniture."""
     recorded_only: bool = False
     """Whether all poses are as recorded: no recombination, no families drawn by rule."""
+    athletic: float = 0.0
+    """Share of people with limbs and trunk anywhere that joints allow, half of them not upright."""
     shape_spread: float = 1.0
     """Standard deviation of the betas, which end at two and a half of them."""
     shortest_lens: float = 0.8
@@ -100,7 +102,7 @@ def draw_scene(seed: int, index: int, body: BodyModel, bank: PoseBank | None, co
     rng = rng_of(seed, index, _PLACES)
     count = _crowd(rng, config)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    people = draw_people(count, bank, body, generator, recorded_only=config.recorded_only)
+    people = draw_people(count, bank, body, generator, recorded_only=config.recorded_only, athletic=config.athletic)
     shapes = config.shape_spread * np.clip(rng.normal(0, 1, (count, body.num_betas)), -2.5, 2.5)
     betas = torch.from_numpy(shapes).float()
     posed = body(betas, people.rotations[:, 1:], people.rotations[:, 0], pose2rot=False)
