@@ -331,6 +331,20 @@ def test_the_first_stage_learns_keypoints_alone_and_the_second_begins_with_it(fr
         replace(first, first_stage=tmp_path / "weights.pt")
 
 
+@pytest.mark.parametrize("heads", ["light", "deconvolution"])
+def test_volumes_may_have_wider_heads_than_heatmaps(free_body, charts, heads: str):
+    even = replace(SMALL, heads=heads, coarse_stride=8 if heads == "light" else 4)
+    narrow, wide = (build(free_body, replace(even, coarse_width=width)) for width in (None, 48))
+
+    def numbers(system: HoloPose, part: str) -> int:
+        return sum(p.numel() for name, p in system.named_parameters() if name.startswith(f"heads.{part}"))
+
+    fine, coarse = ("fine", "coarse") if heads == "light" else ("dense", "volumes")
+    assert numbers(wide, fine) == numbers(narrow, fine)
+    assert numbers(wide, coarse) > 1.3 * numbers(narrow, coarse)
+    overfit(wide, people(free_body, charts, 2), 1)
+
+
 def test_measures_of_the_first_stage_are_those_of_the_heads(free_body, charts):
     batch = people(free_body, charts, 2)
     whole, first = build(free_body), build(free_body, replace(SMALL, stage="keypoints"))

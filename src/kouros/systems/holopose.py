@@ -156,6 +156,8 @@ class HoloPoseConfig:
     """As published, or light ones on all of a backbone's maps."""
     head_width: int = 256
     """Channels within the heads."""
+    coarse_width: int | None = None
+    """Of the heads for volumes and features; default: as of the others."""
     crop_size: int = 256
     """Side of the crops, pixels."""
     stride: int = 4
@@ -272,14 +274,18 @@ class Heads(nn.Module):
         self.config, self._strides = config, tuple(strides)
         points, dense = len(POINTS), 1 + 3 * _PARTS
         self._fine, self._coarse = (points, dense), (points * config.depth, config.features)
+        widths = (config.head_width, config.coarse_width or config.head_width)
         if config.heads == "deconvolution":
             self.heatmaps, self.dense, self.volumes, self.features = (
-                DeconvolutionHead(channels[-1], outputs, config.head_width) for outputs in (*self._fine, *self._coarse)
+                DeconvolutionHead(channels[-1], outputs, width)
+                for outputs, width in zip((*self._fine, *self._coarse), np.repeat(widths, 2).tolist(), strict=True)
             )
         else:
             self.fine, self.coarse = (
-                self._light(channels, sum(outputs), stride)
-                for outputs, stride in ((self._fine, config.stride), (self._coarse, config.coarse_stride))
+                self._light(channels, sum(outputs), stride, width)
+                for outputs, stride, width in zip(
+                    (self._fine, self._coarse), (config.stride, config.coarse_stride), widths, strict=True
+                )
             )
             # Begin by knowing nothing, but for the features, which are to tell something.
             for head, rows in ((self.fine, sum(self._fine)), (self.coarse, self._coarse[0])):
@@ -291,10 +297,9 @@ class Heads(nn.Module):
         """Those that the second stage of training adds."""
         return [self.dense, self.features] if self.config.heads == "deconvolution" else []
 
-    def _light(self, channels: Sequence[int], outputs: int, stride: int) -> LightHead:
+    def _light(self, channels: Sequence[int], outputs: int, stride: int, width: int) -> LightHead:
         kept = self._kept(stride)
-        head = LightHead([channels[i] for i in kept], [self._strides[i] for i in kept], outputs, self.config.head_width)
-        return head
+        return LightHead([channels[i] for i in kept], [self._strides[i] for i in kept], outputs, width)
 
     def _kept(self, stride: int) -> list[int]:
         """The maps that a light head of that stride stands on: finer ones would cost more than they tell."""
