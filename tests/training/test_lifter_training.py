@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 pytest.importorskip("lightning")
 
+from kouros.body.keypoints import BLAZEPOSE33
 from kouros.cli import main
 from kouros.data.detections import Detections, DetectionSource, write_detections
 from kouros.data.mocap.recombination import Draws, PoseBank, drawn_poses
@@ -96,6 +97,17 @@ def test_uncorrupted_samples_have_their_truth_where_the_view_sees_it(
     inside = (view.points.abs() < 8).all(-1)  # farther out the view clamps
     assert float(inside.float().mean()) > 0.95
     assert_close(seen_there[inside], view.points[inside], atol=2e-3, rtol=2e-3)
+
+
+def test_athletic_people_spread_their_legs_as_the_recorded_do_not(bank: PoseBank, points: BodyPoints):
+    ankles = [BLAZEPOSE33.index(f"{side}_ankle") for side in ("left", "right")]
+
+    def spread(athletic: float) -> float:
+        _, truth = artificial_batch(bank, points, 300, torch.Generator().manual_seed(3), athletic)
+        one, two = (truth.keypoints[:, k] for k in ankles)
+        return float((one - two).norm(dim=-1).quantile(0.8))
+
+    assert spread(1.0) > 1.15 * spread(0.0)
 
 
 def test_a_wrong_focal_length_moves_the_truth_to_where_the_size_is_right(
