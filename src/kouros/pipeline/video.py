@@ -60,7 +60,9 @@ class VideoConfig:
 
     follow: FollowConfig = field(default_factory=FollowConfig)
     motion: SmoothConfig = field(default_factory=lambda: SmoothConfig(window=400, overlap=200))
-    evidence: FitConfig = field(default_factory=lambda: replace(DETECTED, landmark_sigma=(0.06, 0.06, 0.06)))
+    evidence: FitConfig = field(
+        default_factory=lambda: replace(DETECTED, landmark_sigma=(0.06, 0.06, 0.06), pose_prior=0.5)
+    )
     """Trust in the detected keypoints and in each frame's own points in space, over time."""
     sides: bool = True
     """Put sides right that were exchanged (`kouros.pipeline.sides`); else each frame's are as they were read."""

@@ -195,6 +195,15 @@ class Estimator(Protocol):
         ...
 
 
+@runtime_checkable
+class SeveralAnswers(Protocol):
+    """What an estimator is that also says what else people may be doing."""
+
+    def others(self, people: Sequence[PersonInPhoto]) -> list[list[Estimate]]:
+        """Of each person the same number of answers beside that of `Estimator.estimate`; none of whom it has none."""
+        ...
+
+
 # --- Networks that look at crops -------------------------------------------------------------------------------
 
 

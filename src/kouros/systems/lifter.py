@@ -564,14 +564,22 @@ class LearnedStart:
 
     def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
         """From keypoints of any set, and 3D landmarks where all people of a set have them."""
-        answers: list[Estimate | None] = [None] * len(people)
+        return [None if answers is None else answers[0] for answers in self._all_answers(people)]
+
+    def others(self, people: Sequence[PersonInPhoto]) -> list[list[Estimate]]:
+        """As in `kouros.systems.estimator.SeveralAnswers`: all but the best single guess."""
+        return [[] if answers is None else answers[1:] for answers in self._all_answers(people)]
+
+    def _all_answers(self, people: Sequence[PersonInPhoto]) -> list[list[Estimate] | None]:
+        answers: list[list[Estimate] | None] = [None] * len(people)
         for set_name, members in by_keypoint_set(people).items():
             chosen = [people[i] for i in members]
-            for i, estimate in zip(members, self._estimate(chosen, set_name), strict=True):
-                answers[i] = estimate
+            for i, several in zip(members, self._lifted(chosen, set_name), strict=True):
+                answers[i] = several
         return answers
 
-    def _estimate(self, people: Sequence[PersonInPhoto], set_name: str) -> list[Estimate]:
+    def _lifted(self, people: Sequence[PersonInPhoto], set_name: str) -> list[list[Estimate]]:
+        """Person by person, the network's answers in its order."""
         assert self.body is not None
         cameras = stack([p.camera for p in people])
         landmarks = [p.detected.landmarks_3d for p in people if p.detected and p.detected.landmarks_3d is not None]
@@ -586,11 +594,13 @@ class LearnedStart:
             torch.from_numpy(np.stack(landmarks)).float() if len(landmarks) == len(people) else None,
             torch.from_numpy(np.stack(depths)).float(),
         )
-        best = lifted.answers.map(lambda t: t[:, 0])
-        if self.body.origin != FREE_BODY:
-            best = replace(best, betas=best.betas.new_zeros(len(people), self.body.num_betas))
-        estimate = Estimate(bodies=Bodies.of(best, cameras), uncertainty=lifted.spread)
-        return [estimate[i] for i in range(len(people))]
+        estimates = []
+        for k in range(self._network.config.answers):
+            answer = lifted.answers.map(lambda t, k=k: t[:, k])
+            if self.body.origin != FREE_BODY:
+                answer = replace(answer, betas=answer.betas.new_zeros(len(people), self.body.num_betas))
+            estimates.append(Estimate(bodies=Bodies.of(answer, cameras), uncertainty=lifted.spread))
+        return [[estimate[i] for estimate in estimates] for i in range(len(people))]
 
 
 def mirrored_view(view: View) -> View:

@@ -7,27 +7,45 @@ from dataclasses import replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kouros.batched import stack
 from kouros.body.keypoints import BLAZEPOSE33, OPENPOSE25, KeypointSet
 from kouros.body.model import BodyModel
-from kouros.body.parameters import Bodies
+from kouros.body.parameters import Bodies, BodyParameters
 from kouros.body.surface.charts import Charts, build_charts
-from kouros.fitting.schedules.keypoint_fit import FitConfig, KeypointFitter
+from kouros.fitting.schedules.keypoint_fit import FitConfig, FitResult, KeypointFitter
 from kouros.fitting.schedules.synergy import Cues, Synergy, SynergyConfig
 from kouros.fitting.terms.densepose import DenseEvidence, evidence_of_iuv
-from kouros.fitting.terms.evidence import Evidence
+from kouros.fitting.terms.evidence import Evidence, person_size
 from kouros.priors.gmm import load_gmm
-from kouros.systems.estimator import Estimate, Estimator, PersonInPhoto, by_keypoint_set, in_photo_camera, parameters_of
+from kouros.systems.estimator import (
+    Estimate,
+    Estimator,
+    PersonInPhoto,
+    SeveralAnswers,
+    by_keypoint_set,
+    in_photo_camera,
+    parameters_of,
+)
 
-DETECTED = FitConfig(keypoint_sigma=0.016, keypoint_outlier=3.0, landmark_sigma=(0.03, 0.03, 0.03))
-"""Trust in a detector's keypoints and in where a start has them in space, measured on renders with the learned start:
-see docs/results/learned_start.md."""
+DETECTED = FitConfig(
+    keypoint_sigma=0.016, keypoint_outlier=3.0, first_outlier=6.0, landmark_sigma=(0.03, 0.03, 0.03), pose_prior=0.1
+)
+"""Trust in a detector's keypoints and in where a start has them in space, and how little is left for a prior to say
+where the start has learned from millions of poses; measured on renders with the learned start: see
+docs/results/learned_start.md."""
 
-ANY_START = replace(DETECTED, landmark_sigma=(0.1, 0.1, 0.1))
+ANY_START = replace(DETECTED, first_outlier=None, landmark_sigma=(0.1, 0.1, 0.1), pose_prior=0.5)
 """The same for a start of which nothing was measured: regressors' joints are some ten centimetres off."""
+
+UNEXPLAINED = 0.05
+"""Mean distance from the keypoints, in units of the person's size, beyond which a start's other answers are tried: 3 %
+of synthetic people."""
+CONVINCING = 0.6
+"""What a fit from another answer may cost then, of the first one's cost: which of two like ones is right, the cost does
+not know (docs/results/default.md)."""
 
 SKIN_POINTS = 120
 """Pixels of a map of the skin that count."""
@@ -99,13 +117,44 @@ class Refined:
         fitter = self._fitter(set_name)
         # The start has weighed the detector's landmarks; what it makes of them is the better evidence of depth.
         evidence = Evidence(keypoints, set_name, cameras, fitter.kinematics.points(start))
-        parameters = fitter.fit(evidence, start).parameters
+        found = fitter.fit(evidence, start)
+        far = found.reprojection_error > UNEXPLAINED * person_size(keypoints)
+        parameters = found.parameters
+        if isinstance(self.start, SeveralAnswers) and bool(far.any()):
+            parameters = self._from_other_answers(self.start, people, evidence, found, far)
         if self._skin is not None:
             dense = self._skin_evidence(people, self._skin.estimate(people))
             parameters = self._synergy(set_name).refine(Cues(evidence, dense), parameters).parameters
         fitted = Bodies.of(parameters, cameras)
         # A mesh that parameters did not make has been replaced by one that they made.
         return [replace(e, bodies=fitted[i], vertices=None, joints=None, camera=None) for i, e in enumerate(starts)]
+
+    def _from_other_answers(
+        self,
+        start: SeveralAnswers,
+        people: Sequence[PersonInPhoto],
+        evidence: Evidence,
+        found: FitResult,
+        far: Bool[Tensor, " people"],
+    ) -> BodyParameters:
+        """Bodies; of those far from their keypoints, fitted from another answer where that is much better.
+
+        As of somebody seen from behind, with the head bent, who was taken to be seen from the front.
+        """
+        chosen = torch.nonzero(far)[:, 0]
+        asked = [people[i] for i in chosen.tolist()]
+        bodies = [[in_photo_camera(e, p).bodies for e in es] for p, es in zip(asked, start.others(asked), strict=True)]
+        fitter, count = self._fitter(evidence.keypoint_set), len(bodies[0])
+        if not count:
+            return found.parameters
+        begin = stack([b for each in bodies for b in each if b is not None])
+        repeated = evidence[chosen.repeat_interleave(count)]
+        again = fitter.fit(replace(repeated, landmarks_3d=fitter.kinematics.points(begin)), begin)
+        cost, winner = again.cost.view(-1, count).min(1)
+        better = cost < CONVINCING * found.cost[chosen]
+        vector = found.parameters.vector.clone()
+        vector[chosen[better]] = again.parameters.vector.view(len(chosen), count, -1)[better, winner[better]]
+        return BodyParameters.from_vector(vector)
 
     def _skin_evidence(self, people: Sequence[PersonInPhoto], answers: Sequence[Estimate | None]) -> DenseEvidence:
         """Pixels of the photo and what they show of the skin; of confidence 0 for whom nobody has mapped."""

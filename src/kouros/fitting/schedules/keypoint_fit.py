@@ -42,6 +42,8 @@ class FitConfig:
     """Of a fully confident keypoint, in units of the person's size in the picture."""
     keypoint_outlier: float = 6.0
     """Geman-McClure scale of the reprojection, in standard deviations."""
+    first_outlier: float | None = None
+    """Scale of a first pass, larger than that, so that keypoints far from the start pull as well; None: one pass."""
     landmark_sigma: tuple[float, float, float] = (0.1, 0.1, 0.1)
     """Of a 3D landmark along x, y and depth, metres."""
     landmark_outlier: float = 3.0
@@ -113,9 +115,16 @@ class KeypointFitter:
         damping = FAR_DAMPING if starts is None else NEAR_DAMPING
         free = torch.ones(begin.size, dtype=torch.bool)
         free[POSE_SIZE:-3] = not hold_shape
+        unknowns = begin.vector
+        if self.config.first_outlier is not None:
+            wide = replace(self._terms, keypoint_outlier=self.config.first_outlier)
+            first = self.objective(repeated, wide)
+            unknowns = minimize(
+                first, unknowns, max_iterations=self.config.iterations, free=free, initial_damping=damping
+            ).unknowns
         solution = minimize(
             self.objective(repeated),
-            begin.vector,
+            unknowns,
             max_iterations=self.config.iterations,
             free=free,
             initial_damping=damping,
@@ -188,12 +197,16 @@ class KeypointFitter:
         )
         return replace(parameters, transl=transl)
 
-    def objective(self, evidence: Evidence) -> BodyObjective:
-        """What a fit minimizes."""
-        landmarks = None
+    def objective(self, evidence: Evidence, terms: EvidenceTerms | None = None) -> BodyObjective:
+        """What a fit minimizes.
+
+        Args:
+            terms: how evidence is weighed; default: as in the last pass.
+        """
+        terms, landmarks = terms or self._terms, None
         if evidence.landmarks_3d is not None:
-            landmarks = self._terms.landmarks(evidence, self.config.landmark_sigma)
-        reprojection = self._terms.reprojection(evidence, person_size(evidence.keypoints_2d))
+            landmarks = terms.landmarks(evidence, self.config.landmark_sigma)
+        reprojection = terms.reprojection(evidence, person_size(evidence.keypoints_2d))
         return self._objective(reprojection, landmarks)
 
     def _objective(self, reprojection: Reprojection | None, landmarks: Landmarks | None) -> BodyObjective:
