@@ -596,7 +596,7 @@ class LearnedStart:
         )
         estimates = []
         for k in range(self._network.config.answers):
-            answer = lifted.answers.map(lambda t, k=k: t[:, k])
+            answer = lifted.answers[:, k]
             if self.body.origin != FREE_BODY:
                 answer = replace(answer, betas=answer.betas.new_zeros(len(people), self.body.num_betas))
             estimates.append(Estimate(bodies=Bodies.of(answer, cameras), uncertainty=lifted.spread))
