@@ -75,6 +75,8 @@ kouros data info folder --people 0
 kouros synthesize --out people --people 0
 kouros synthesize --out people --people 10 --mocap missing
 kouros synthesize --out people --people 10 --rank 2 --world 2
+kouros synthesize --out people --people 10 --athletic 2
+kouros train lifter --data missing.npz --out run --athletic 2
 kouros train
 kouros train prior gmm --mocap missing --out gmm.npz
 kouros train prior gmm --mocap folder --out gmm.npz

@@ -82,6 +82,10 @@ class LearnedStartConfig:
     """Share of what is drawn from motion capture that is in poses as in sports instead, drawn by rule."""
     start: LearnedStartBeginning = field(default_factory=LearnedStartBeginning)
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.athletic <= 1.0:
+            raise ValueError(f"athletic is a share, from 0 to 1, not {self.athletic:g}.")
+
     def build(self, body: BodyModel, num_samples: int = 0) -> "LearnedStartSystem":
         """The system with fresh weights, from torch's global generator.
 
