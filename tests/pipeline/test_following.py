@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kouros
+from kouros.data.images import read_image
 from kouros.data.mocap.motion import read_motion
 from kouros.data.synthetic.draw import Stage
 from kouros.data.synthetic.films import Played, SyntheticFilm, synthetic_film
@@ -69,6 +71,14 @@ def test_who_is_hidden_for_a_second_is_known_again_and_who_is_gone_for_long_is_n
     film = SyntheticFilm(film.scenes[:4] + film.scenes[:1] * 24 + film.scenes[:4], RATE, film.room)
     found = whose(film, stage, [*frames[:4], *[black] * 24, *frames[:4]])
     assert sorted(found[-1]) == [2, 3]
+
+
+def test_who_stays_in_place_keeps_the_number_when_the_light_changes():
+    picture = read_image(Path(kouros.__file__).parent / "data" / "demo" / "people.jpg").pixels
+    follower = Follower(default_detector(), FollowConfig(crops=0), tiles=False)
+    before = {one.track for one in follower.look(picture, 0.0)}
+    changed = np.ascontiguousarray(picture[..., ::-1])  # who wore red wears blue
+    assert {one.track for one in follower.look(changed, 1 / 30)} == before == {0, 1, 2}
 
 
 @pytest.mark.samples

@@ -44,7 +44,9 @@ class FollowConfig:
     colours: float = 30.0
     """Difference of colours (CIELAB) that counts as much as a distance of one's own size."""
     most_different: float = 45.0
-    """Difference of colours from which on two people are not the same."""
+    """Difference of colours from which on two people are not the same, unless one is where the other should be."""
+    just_there: float = 0.1
+    """So near, in the size in the picture, and so soon, seconds, is that: shadows and folds change colours at once."""
     coasting: float = 0.6
     """Seconds for which somebody unseen is believed to go on as before."""
 
@@ -248,7 +250,7 @@ class Follower:
         if away > min(config.reach + config.reach_a_second * gap, config.farthest):
             return float("inf")
         different = unlike(known.colours, colours)
-        if different > config.most_different:
+        if different > config.most_different and max(away, gap) > config.just_there:
             return float("inf")
         # After a while the place says less, and what somebody wears as much as before.
         return away / (1 + 2 * gap) + different / config.colours
