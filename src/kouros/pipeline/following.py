@@ -46,7 +46,9 @@ class FollowConfig:
     most_different: float = 45.0
     """Difference of colours from which on two people are not the same, unless one is where the other should be."""
     just_there: float = 0.1
-    """So near, in the size in the picture, and so soon, seconds, is that: shadows and folds change colours at once."""
+    """So near, in the size in the picture, is that: shadows and folds change colours at once."""
+    just_now: float = 0.1
+    """And so soon after having been seen, seconds."""
     coasting: float = 0.6
     """Seconds for which somebody unseen is believed to go on as before."""
 
@@ -250,7 +252,8 @@ class Follower:
         if away > min(config.reach + config.reach_a_second * gap, config.farthest):
             return float("inf")
         different = unlike(known.colours, colours)
-        if different > config.most_different and max(away, gap) > config.just_there:
+        in_place = away <= config.just_there and gap <= config.just_now + 1e-6
+        if different > config.most_different and not in_place:
             return float("inf")
         # After a while the place says less, and what somebody wears as much as before.
         return away / (1 + 2 * gap) + different / config.colours

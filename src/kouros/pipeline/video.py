@@ -39,7 +39,7 @@ from kouros.pipeline.sides import chosen_sides, exchanged
 from kouros.pipeline.stretches import STRETCH, Stretches
 from kouros.pipeline.upright import World, world_of
 from kouros.systems.estimator import PersonInPhoto, assumed_camera
-from kouros.systems.refined import DETECTED
+from kouros.systems.refined import ANY_START
 
 _BATCH = 32
 """People estimated at a time."""
@@ -60,9 +60,7 @@ class VideoConfig:
 
     follow: FollowConfig = field(default_factory=FollowConfig)
     motion: SmoothConfig = field(default_factory=lambda: SmoothConfig(window=400, overlap=200))
-    evidence: FitConfig = field(
-        default_factory=lambda: replace(DETECTED, landmark_sigma=(0.06, 0.06, 0.06), pose_prior=0.5)
-    )
+    evidence: FitConfig = field(default_factory=lambda: replace(ANY_START, landmark_sigma=(0.06, 0.06, 0.06)))
     """Trust in the detected keypoints and in each frame's own points in space, over time."""
     sides: bool = True
     """Put sides right that were exchanged (`kouros.pipeline.sides`); else each frame's are as they were read."""

@@ -274,19 +274,13 @@ class Heads(nn.Module):
         self.config, self._strides = config, tuple(strides)
         points, dense = len(POINTS), 1 + 3 * _PARTS
         self._fine, self._coarse = (points, dense), (points * config.depth, config.features)
-        widths = (config.head_width, config.coarse_width or config.head_width)
+        fine, coarse = config.head_width, config.coarse_width or config.head_width
         if config.heads == "deconvolution":
-            self.heatmaps, self.dense, self.volumes, self.features = (
-                DeconvolutionHead(channels[-1], outputs, width)
-                for outputs, width in zip((*self._fine, *self._coarse), np.repeat(widths, 2).tolist(), strict=True)
-            )
+            self.heatmaps, self.dense = (DeconvolutionHead(channels[-1], n, fine) for n in self._fine)
+            self.volumes, self.features = (DeconvolutionHead(channels[-1], n, coarse) for n in self._coarse)
         else:
-            self.fine, self.coarse = (
-                self._light(channels, sum(outputs), stride, width)
-                for outputs, stride, width in zip(
-                    (self._fine, self._coarse), (config.stride, config.coarse_stride), widths, strict=True
-                )
-            )
+            self.fine = self._light(channels, sum(self._fine), config.stride, fine)
+            self.coarse = self._light(channels, sum(self._coarse), config.coarse_stride, coarse)
             # Begin by knowing nothing, but for the features, which are to tell something.
             for head, rows in ((self.fine, sum(self._fine)), (self.coarse, self._coarse[0])):
                 with torch.no_grad():

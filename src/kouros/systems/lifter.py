@@ -564,22 +564,22 @@ class LearnedStart:
 
     def estimate(self, people: Sequence[PersonInPhoto]) -> list[Estimate | None]:
         """From keypoints of any set, and 3D landmarks where all people of a set have them."""
-        return [None if answers is None else answers[0] for answers in self._all_answers(people)]
+        return [answers[0] if answers else None for answers in self._answers(people, range(1))]
 
     def others(self, people: Sequence[PersonInPhoto]) -> list[list[Estimate]]:
         """As in `kouros.systems.estimator.SeveralAnswers`: all but the best single guess."""
-        return [[] if answers is None else answers[1:] for answers in self._all_answers(people)]
+        return self._answers(people, range(1, self._network.config.answers))
 
-    def _all_answers(self, people: Sequence[PersonInPhoto]) -> list[list[Estimate] | None]:
-        answers: list[list[Estimate] | None] = [None] * len(people)
+    def _answers(self, people: Sequence[PersonInPhoto], which: range) -> list[list[Estimate]]:
+        """Some of the network's answers of each person, in its order; none of whom nobody has detected."""
+        answers: list[list[Estimate]] = [[] for _ in people]
         for set_name, members in by_keypoint_set(people).items():
             chosen = [people[i] for i in members]
-            for i, several in zip(members, self._lifted(chosen, set_name), strict=True):
+            for i, several in zip(members, self._lifted(chosen, set_name, which), strict=True):
                 answers[i] = several
         return answers
 
-    def _lifted(self, people: Sequence[PersonInPhoto], set_name: str) -> list[list[Estimate]]:
-        """Person by person, the network's answers in its order."""
+    def _lifted(self, people: Sequence[PersonInPhoto], set_name: str, which: range) -> list[list[Estimate]]:
         assert self.body is not None
         cameras = stack([p.camera for p in people])
         landmarks = [p.detected.landmarks_3d for p in people if p.detected and p.detected.landmarks_3d is not None]
@@ -595,7 +595,7 @@ class LearnedStart:
             torch.from_numpy(np.stack(depths)).float(),
         )
         estimates = []
-        for k in range(self._network.config.answers):
+        for k in which:
             answer = lifted.answers[:, k]
             if self.body.origin != FREE_BODY:
                 answer = replace(answer, betas=answer.betas.new_zeros(len(people), self.body.num_betas))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from kouros.batched import stack
@@ -30,15 +30,13 @@ from kouros.systems.estimator import (
     parameters_of,
 )
 
-DETECTED = FitConfig(
-    keypoint_sigma=0.016, keypoint_outlier=3.0, first_outlier=6.0, landmark_sigma=(0.03, 0.03, 0.03), pose_prior=0.1
-)
-"""Trust in a detector's keypoints and in where a start has them in space, and how little is left for a prior to say
-where the start has learned from millions of poses; measured on renders with the learned start: see
-docs/results/learned_start.md."""
+ANY_START = FitConfig(keypoint_sigma=0.016, keypoint_outlier=3.0, landmark_sigma=(0.1, 0.1, 0.1))
+"""Trust in a detector's keypoints and in where a start of which nothing was measured has them in space: regressors'
+joints are some ten centimetres off."""
 
-ANY_START = replace(DETECTED, first_outlier=None, landmark_sigma=(0.1, 0.1, 0.1), pose_prior=0.5)
-"""The same for a start of which nothing was measured: regressors' joints are some ten centimetres off."""
+DETECTED = replace(ANY_START, first_outlier=6.0, landmark_sigma=(0.03, 0.03, 0.03), pose_prior=0.1)
+"""The same for the learned start, and how little is left for a prior to say where it has learned from millions of
+poses; measured on renders: see docs/results/learned_start.md and docs/results/default.md."""
 
 UNEXPLAINED = 0.05
 """Mean distance from the keypoints, in units of the person's size, beyond which a start's other answers are tried: 3 %
@@ -118,10 +116,9 @@ class Refined:
         # The start has weighed the detector's landmarks; what it makes of them is the better evidence of depth.
         evidence = Evidence(keypoints, set_name, cameras, fitter.kinematics.points(start))
         found = fitter.fit(evidence, start)
-        far = found.reprojection_error > UNEXPLAINED * person_size(keypoints)
         parameters = found.parameters
-        if isinstance(self.start, SeveralAnswers) and bool(far.any()):
-            parameters = self._from_other_answers(self.start, people, evidence, found, far)
+        if isinstance(self.start, SeveralAnswers):
+            parameters = self._from_other_answers(self.start, people, evidence, found)
         if self._skin is not None:
             dense = self._skin_evidence(people, self._skin.estimate(people))
             parameters = self._synergy(set_name).refine(Cues(evidence, dense), parameters).parameters
@@ -135,13 +132,15 @@ class Refined:
         people: Sequence[PersonInPhoto],
         evidence: Evidence,
         found: FitResult,
-        far: Bool[Tensor, " people"],
     ) -> BodyParameters:
         """Bodies; of those far from their keypoints, fitted from another answer where that is much better.
 
         As of somebody seen from behind, with the head bent, who was taken to be seen from the front.
         """
+        far = found.reprojection_error > UNEXPLAINED * person_size(evidence.keypoints_2d)
         chosen = torch.nonzero(far)[:, 0]
+        if not len(chosen):
+            return found.parameters
         asked = [people[i] for i in chosen.tolist()]
         bodies = [[in_photo_camera(e, p).bodies for e in es] for p, es in zip(asked, start.others(asked), strict=True)]
         fitter, count = self._fitter(evidence.keypoint_set), len(bodies[0])

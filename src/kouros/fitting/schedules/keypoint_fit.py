@@ -115,24 +115,22 @@ class KeypointFitter:
         damping = FAR_DAMPING if starts is None else NEAR_DAMPING
         free = torch.ones(begin.size, dtype=torch.bool)
         free[POSE_SIZE:-3] = not hold_shape
-        unknowns = begin.vector
+        passes, unknowns = [self._terms], begin.vector
         if self.config.first_outlier is not None:
-            wide = replace(self._terms, keypoint_outlier=self.config.first_outlier)
-            first = self.objective(repeated, wide)
-            unknowns = minimize(
-                first, unknowns, max_iterations=self.config.iterations, free=free, initial_damping=damping
-            ).unknowns
-        solution = minimize(
-            self.objective(repeated),
-            unknowns,
-            max_iterations=self.config.iterations,
-            free=free,
-            initial_damping=damping,
-        )
+            passes.insert(0, replace(self._terms, keypoint_outlier=self.config.first_outlier))
+        for terms in passes:
+            solution = minimize(
+                self.objective(repeated, terms),
+                unknowns,
+                max_iterations=self.config.iterations,
+                free=free,
+                initial_damping=damping,
+            )
+            unknowns = solution.unknowns
         cost = solution.cost.view(persons, each)
         winner = cost.argmin(-1)
         chosen = torch.arange(persons) * each + winner
-        best = BodyParameters.from_vector(solution.unknowns[chosen])
+        best = BodyParameters.from_vector(unknowns[chosen])
         best = replace(best, pose=shortest(best.pose.unflatten(-1, (-1, 3))).flatten(1))
         return FitResult(
             parameters=best,
