@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 import kouros.body
+from kouros.body import load_body
+from kouros.body.free.keypoints import MARKS
 from kouros.body.free_body import _difference, check, pose_report, read_poses, shape_report, write
-from kouros.body.keypoints import KEYPOINT_SETS
-from kouros.body.skeleton import JOINT_NAMES, MIRROR, PARENTS
+from kouros.body.keypoints import COCO17, KEYPOINT_SETS
+from kouros.body.skeleton import JOINT_NAMES, MIRROR, PARENTS, forward_kinematics
+from kouros.geometry.rotations import rotvec_to_rotmat
 
 PATH = Path(kouros.body.__file__).with_name("free_body.npz")
 FLIP = np.array([-1.0, 1.0, 1.0])
@@ -242,11 +246,48 @@ def test_trunk_points_come_in_the_right_order(body: Body, joints: dict[str, np.n
     assert joints["left_shoulder"][1] - 0.01 < h36m["thorax_h36m"][1] < joints["head"][1]
 
 
-@pytest.mark.parametrize("set_name", ["smpl24", "coco17", "openpose25", "h36m17"])
+@pytest.mark.parametrize("set_name", ["smpl24", "blazepose33", "h36m17"])
 def test_joint_like_keypoints_are_the_joints(body: Body, joints: dict[str, np.ndarray], set_name: str):
     for name, place in points(body, set_name).items():
         if name in joints:
             assert np.linalg.norm(place - joints[name]) < 2e-3, name
+
+
+@pytest.mark.parametrize("set_name", ["coco17", "openpose25"])
+def test_what_annotators_mark_lies_about_the_joints(body: Body, joints: dict[str, np.ndarray], set_name: str):
+    marked = points(body, set_name)
+    for name, mark in MARKS.items():
+        assert np.linalg.norm(marked[name] - joints[mark.joint] - mark.offset) < 2e-3, name
+        mirrored = marked[name.replace("left", "right")] * [-1.0, 1.0, 1.0]
+        np.testing.assert_allclose(mirrored, marked[name], atol=1e-6)
+    # Hips in front of the joints and above them; shoulders on top.
+    assert marked["left_hip"][2] > joints["left_hip"][2] + 0.01 and marked["left_hip"][1] > joints["left_hip"][1] + 0.01
+    assert marked["left_shoulder"][1] > joints["left_shoulder"][1] + 0.01
+
+
+def test_openposes_middle_points_are_halfway_between_marks(body: Body):
+    marked = points(body, "openpose25")
+    for middle, part in (("neck", "shoulder"), ("mid_hip", "hip")):
+        halfway = 0.5 * (marked[f"left_{part}"] + marked[f"right_{part}"])
+        np.testing.assert_allclose(marked[middle], halfway, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(MARKS))
+def test_marks_are_carried_by_their_frames(name: str):
+    body, mark, rng = load_body(), MARKS[name], torch.Generator().manual_seed(0)
+    rotations = rotvec_to_rotmat(0.4 * torch.randn(20, 24, 3, generator=rng))
+    given = {
+        "betas": torch.randn(20, 10, generator=rng),
+        "body_pose": rotations[:, 1:],
+        "global_orient": rotations[:, :1],
+    }
+    joints = body.joint_positions(**given, pose2rot=False)
+    turns, _ = forward_kinematics(rotations, joints)
+    carried = joints[:, JOINT_NAMES.index(mark.joint)] + turns[:, JOINT_NAMES.index(mark.frame)] @ torch.tensor(
+        mark.offset
+    )
+    found = body.keypoint_positions("coco17", **given, pose2rot=False)[:, COCO17.index(name)]
+    assert float((found - carried).norm(dim=-1).max()) < 0.015  # metres: rows on the skin, in any pose
 
 
 def test_keypoints_follow_the_joints_on_posed_skin(body: Body, joints: dict[str, np.ndarray]):

@@ -18,7 +18,7 @@ from scipy import sparse
 from kouros.archives import ArchiveError, read_all_npz, read_npz
 from kouros.body.free.base_mesh import base_mesh
 from kouros.body.free.growth import growth
-from kouros.body.free.keypoints import Landmarks, keypoint_rows
+from kouros.body.free.keypoints import MARKS, Landmarks, Mark, keypoint_rows
 from kouros.body.free.mesh import ReducedMesh, reduce_mesh
 from kouros.body.free.pose import (
     PosedPerson,
@@ -77,15 +77,13 @@ def build(mocap: Path = DEFAULT_MOCAP) -> dict[str, np.ndarray]:
     posed = PosedPerson(source, mean_person(source), mesh.kept, weights)
     pose_shapes = fit_pose_blend_shapes(posed, mesh.mirror, np.concatenate([poses, varied(poses, SEED)]))
     regressor = _rest_joint_rows(Crowd(vertices, mesh.mirror), joints, shape)
+    posed_crowd = PosedCrowd.of(
+        Crowd(shape.bodies(shape.betas(vertices[:NUM_CROWD])), mesh.mirror), regressor, weights, pose_shapes, poses
+    )
     landmarks = Landmarks(
         Crowd(vertices[:NUM_CROWD], mesh.mirror),
-        _posed_joint_rows(
-            Crowd(shape.bodies(shape.betas(vertices[:NUM_CROWD])), mesh.mirror),
-            regressor,
-            weights,
-            pose_shapes,
-            poses,
-        ),
+        posed_crowd.joint_rows(),
+        {name: posed_crowd.row(mark) for name, mark in MARKS.items()},
         {name: bone_heads[:NUM_CROWD, k] for k, name in enumerate(source.bones)},
         _parts(source, mesh),
     )
@@ -291,34 +289,54 @@ def _rest_joint_rows(
     return _symmetric_rows(row, crowd)
 
 
-def _posed_joint_rows(
-    crowd: Crowd,
-    regressor: Float[np.ndarray, "24 verts"],
-    weights: Float[np.ndarray, "verts 24"],
-    pose_shapes: Float[np.ndarray, "verts 3 207"],
-    poses: Float[np.ndarray, "poses 72"],
-) -> Float[np.ndarray, "24 verts"]:
-    """Rows that find the joints on posed skin, for keypoints; the people are bodies of the shape space."""
-    joints = np.einsum("jv,nvc->njc", regressor, crowd.vertices, optimize=True)
-    half = min(len(joints) // 2, len(poses))
-    rotations = local_rotations(np.concatenate([poses[:half], varied(poses[:half], SEED)]))
-    people = crowd.vertices[: 2 * half]
-    turns, places = forward_kinematics(rotations, joints[: 2 * half])
-    offsets = places - (turns @ joints[: 2 * half, :, :, None])[..., 0]
-    flat = np.concatenate([turns.reshape(*turns.shape[:2], 9), offsets], axis=-1)
-    rest = people + np.tensordot(features(rotations), pose_shapes, axes=(1, 2))
-    posed = np.empty_like(rest)
-    for n in range(len(rest)):
-        blended = weights @ flat[n]
-        posed[n] = (blended[:, :9].reshape(-1, 3, 3) @ rest[n][..., None])[..., 0] + blended[:, 9:]
+@dataclass(frozen=True)
+class PosedCrowd:
+    """Bodies of the shape space, at rest and posed: on them rows are fitted that find points on posed skin."""
 
-    def row(joint: int) -> np.ndarray:
-        target = joints[:, joint]
-        candidates = around(crowd, target.mean(axis=0), _POSED_RADIUS, _POSED_CANDIDATES)
-        from_target = posed[:, candidates] - places[:, joint, None]
-        return ridge_row(crowd, target, candidates, _POSED_RIDGE, posed_offsets=from_target)
+    crowd: Crowd
+    joints: Float[np.ndarray, "people 24 3"]
+    """At rest."""
+    posed: Float[np.ndarray, "people verts 3"]
+    turns: Float[np.ndarray, "people 24 3 3"]
+    places: Float[np.ndarray, "people 24 3"]
+    """The posed joints."""
 
-    return _symmetric_rows(row, crowd)
+    @staticmethod
+    def of(
+        crowd: Crowd,
+        regressor: Float[np.ndarray, "24 verts"],
+        weights: Float[np.ndarray, "verts 24"],
+        pose_shapes: Float[np.ndarray, "verts 3 207"],
+        poses: Float[np.ndarray, "poses 72"],
+    ) -> "PosedCrowd":
+        """Half of the people in motion-capture poses, half in random variations of them."""
+        joints = np.einsum("jv,nvc->njc", regressor, crowd.vertices, optimize=True)
+        half = min(len(joints) // 2, len(poses))
+        rotations = local_rotations(np.concatenate([poses[:half], varied(poses[:half], SEED)]))
+        people = crowd.vertices[: 2 * half]
+        turns, places = forward_kinematics(rotations, joints[: 2 * half])
+        offsets = places - (turns @ joints[: 2 * half, :, :, None])[..., 0]
+        flat = np.concatenate([turns.reshape(*turns.shape[:2], 9), offsets], axis=-1)
+        rest = people + np.tensordot(features(rotations), pose_shapes, axes=(1, 2))
+        posed = np.empty_like(rest)
+        for n in range(len(rest)):
+            blended = weights @ flat[n]
+            posed[n] = (blended[:, :9].reshape(-1, 3, 3) @ rest[n][..., None])[..., 0] + blended[:, 9:]
+        return PosedCrowd(crowd, joints, posed, turns, places)
+
+    def joint_rows(self) -> Float[np.ndarray, "24 verts"]:
+        """Of the joints themselves."""
+        return _symmetric_rows(lambda k: self.row(Mark(JOINT_NAMES[k], JOINT_NAMES[k], (0.0, 0.0, 0.0))), self.crowd)
+
+    def row(self, mark: Mark) -> Float[np.ndarray, " verts"]:
+        """Of the point that lies where a mark says."""
+        joint, frame = JOINT_NAMES.index(mark.joint), JOINT_NAMES.index(mark.frame)
+        offset = np.array(mark.offset, dtype=np.float64)
+        target = self.joints[:, joint] + offset
+        candidates = around(self.crowd, target.mean(axis=0), _POSED_RADIUS, _POSED_CANDIDATES)
+        carried = self.places[:, joint] + self.turns[:, frame] @ offset
+        from_target = self.posed[:, candidates] - carried[:, None]
+        return ridge_row(self.crowd, target, candidates, _POSED_RIDGE, posed_offsets=from_target)
 
 
 def _symmetric_rows(row: Callable[[int], np.ndarray], crowd: Crowd) -> Float[np.ndarray, "24 verts"]:

@@ -4,6 +4,9 @@ Points on the skin are vertices or means of a few. Joints have rows fitted on po
 joints are mixtures of their rows, so that they move as the joints do. Named places come from the datasets'
 own descriptions: LSP's hips lie outward of the hip joints, Human3.6M's pelvis is the midpoint of the hips,
 MPII's upper neck is where the neck meets the skull, and so on (see `docs/body.md`).
+
+COCO's annotators see no joints: they mark hips above and before them, shoulders on top. Nobody has annotated this body,
+but MoveNet Thunder has learned from what they marked, and `MARKS` is where it sees the points on renders of it.
 """
 
 from collections.abc import Callable
@@ -14,11 +17,36 @@ import numpy as np
 from jaxtyping import Float
 
 from kouros.body.free.regress import Crowd, convex_row, nearest
-from kouros.body.keypoints import KeypointSet
+from kouros.body.keypoints import COCO17, OPENPOSE25, KeypointSet
 from kouros.body.skeleton import JOINT_NAMES
 
 _RING = 60
 """How many of the nearest vertices an inner point's row may choose from."""
+
+MARKED_SETS = (COCO17.name, OPENPOSE25.name)
+"""Sets that are what COCO's annotators mark."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a joint is marked."""
+
+    joint: str
+    frame: str
+    """The joint that carries the mark along."""
+    offset: tuple[float, float, float]
+    """From the joint in the frame's axes, metres; of the left one."""
+
+
+MARKS = {
+    "left_shoulder": Mark("left_shoulder", "spine3", (-0.007, 0.026, -0.003)),
+    "left_elbow": Mark("left_elbow", "left_elbow", (-0.007, 0.006, 0.012)),
+    "left_wrist": Mark("left_wrist", "left_wrist", (0.005, 0.003, 0.0)),
+    "left_hip": Mark("left_hip", "pelvis", (-0.011, 0.027, 0.027)),
+    "left_knee": Mark("left_knee", "left_knee", (0.0, -0.003, 0.009)),
+    "left_ankle": Mark("left_ankle", "left_ankle", (0.004, 0.013, 0.004)),
+}
+"""By the point's name; `benchmarks/detector_offsets.py marks` prints them anew."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +56,8 @@ class Landmarks:
     crowd: Crowd
     joint_rows: Float[np.ndarray, "24 verts"]
     """The 24 joints as seen on posed skin."""
+    marked_rows: dict[str, Float[np.ndarray, " verts"]]
+    """`MARKS`, likewise."""
     knuckles: dict[str, Float[np.ndarray, "people 3"]]
     """Places of finger joints, by the name of the source's bone."""
     parts: dict[str, np.ndarray]
@@ -52,16 +82,28 @@ def keypoint_rows(keypoints: KeypointSet, landmarks: Landmarks) -> Float[np.ndar
     Raises:
         ValueError: a keypoint of the set has no place on this body.
     """
+    place = _marked_row if keypoints.name in MARKED_SETS else _row
     rows: dict[str, np.ndarray] = {}
     for name in keypoints.names:
         side, _, part = name.partition("_")
         if side == "right":
             left = rows.get(f"left_{part}")
-            left = _row(f"left_{part}", landmarks) if left is None else left
+            left = place(f"left_{part}", landmarks) if left is None else left
             rows[name] = left[landmarks.crowd.mirror]
         elif name not in rows:
-            rows[name] = _row(name, landmarks)
+            rows[name] = place(name, landmarks)
     return np.stack([rows[name] for name in keypoints.names])
+
+
+_MARKED_MIDDLES = {"neck": "left_shoulder", "mid_hip": "left_hip"}
+"""OpenPose's points halfway between two of COCO's."""
+
+
+def _marked_row(name: str, landmarks: Landmarks) -> Float[np.ndarray, " verts"]:
+    if name in _MARKED_MIDDLES:
+        left = landmarks.marked_rows[_MARKED_MIDDLES[name]]
+        return 0.5 * (left + left[landmarks.crowd.mirror])
+    return landmarks.marked_rows[name] if name in MARKS else _row(name, landmarks)
 
 
 def _row(name: str, landmarks: Landmarks) -> Float[np.ndarray, " verts"]:
