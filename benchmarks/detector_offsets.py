@@ -91,7 +91,7 @@ def marked_by_thunder(folder: Path, count: int) -> Marked:
         seen = thunder.look(Pyramid(source.image(row)), region)
         focal, _, *center = np.asarray(sample.intrinsics, dtype=np.float64).tolist()
         marks = np.column_stack([(seen.points - center) / focal, seen.confidence])
-        rows.append((sample.pose, sample.betas, sample.transl, marks))
+        rows.append((*(np.asarray(known) for known in (sample.pose, sample.betas, sample.transl)), marks))
     pose, betas, transl, points = (torch.from_numpy(np.stack(column)).double() for column in zip(*rows, strict=True))
     root = kouros.load_body(dtype=torch.float64).joint_positions(betas)[:, 0]
     return Marked(pose, betas, transl + root, points)
