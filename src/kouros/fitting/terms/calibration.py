@@ -1,9 +1,9 @@
-"""Where a detector marks its points, against where anatomy puts them.
+"""Where the finder marks BlazePose's points, against where anatomy puts them.
 
-BlazePose's "hip" lies inward of and above the hip joint, its "ankle" above the ankle. The offsets were measured on
-rendered free bodies whose truth is known (benchmarks/detector_offsets.py): the constant vector in the frame of a joint
-that best explains the detections on 1,007 renders of held-out motion-capture poses, left and right together in mirror
-image. `benchmarks/detector_offsets.py` prints the table anew.
+Its "hip" lies inward of the hip joint and before it, its "ankle" above the ankle. The offsets were measured on rendered
+free bodies whose truth is known: the constant vector in the frame of a joint that best explains the detections on
+11,721 renders of training poses, left and right together in mirror image. `benchmarks/detector_offsets.py found` prints
+the table anew. What COCO's annotators mark is in the body itself: `kouros.body.free.keypoints.MARKS`.
 """
 
 import torch
@@ -17,23 +17,23 @@ from kouros.body.tables import KeypointTables
 _FACE, _HAND, _FOOT = "head", "{side}_wrist", "{side}_ankle"
 # Point: joint whose frame it is measured in, and the left point's offset in millimetres, body axes.
 _BLAZEPOSE = {
-    "nose": (_FACE, (0, 5, -33)),
-    "eye_inner": (_FACE, (-7, -2, -20)),
-    "eye": (_FACE, (-9, -4, -29)),
-    "eye_outer": (_FACE, (-13, -5, -29)),
-    "ear": (_FACE, (-27, 0, 26)),
-    "mouth": (_FACE, (-8, 6, -20)),
-    "shoulder": ("spine3", (-16, 11, -3)),
-    "elbow": ("{side}_elbow", (-1, 1, 16)),
-    "wrist": (_HAND, (12, 1, 2)),
-    "pinky": (_HAND, (-10, -9, 31)),
-    "index": (_HAND, (-22, -12, -16)),
-    "thumb": (_HAND, (10, 9, -27)),
-    "hip": ("pelvis", (-23, 18, 22)),
-    "knee": ("{side}_knee", (-6, -15, -2)),
-    "ankle": (_FOOT, (-1, 21, 12)),
-    "heel": (_FOOT, (-5, 16, 23)),
-    "foot_index": (_FOOT, (-16, 12, -33)),
+    "nose": (_FACE, (0, 7, -23)),
+    "eye_inner": (_FACE, (-5, 0, -7)),
+    "eye": (_FACE, (-7, -2, -16)),
+    "eye_outer": (_FACE, (-11, -3, -17)),
+    "ear": (_FACE, (-28, 1, 17)),
+    "mouth": (_FACE, (-8, 4, -20)),
+    "shoulder": ("spine3", (-21, 10, -1)),
+    "elbow": ("{side}_elbow", (-4, 3, 15)),
+    "wrist": (_HAND, (8, 0, 1)),
+    "pinky": (_HAND, (-13, -6, 28)),
+    "index": (_HAND, (-23, -9, -17)),
+    "thumb": (_HAND, (8, 12, -28)),
+    "hip": ("pelvis", (-17, 5, 28)),
+    "knee": ("{side}_knee", (-4, -6, 4)),
+    "ankle": (_FOOT, (1, 22, 7)),
+    "heel": (_FOOT, (-3, 14, 22)),
+    "foot_index": (_FOOT, (-9, 14, -36)),
 }  # fmt: skip
 
 
