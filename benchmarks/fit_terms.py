@@ -4,11 +4,10 @@
     python benchmarks/fit_terms.py terms held_out/detections
     python benchmarks/fit_terms.py search people/detections --judge held_out/detections [--settings 60]
 
-`terms`: the fit from the learned start, as it is and without each term; with the picture's depths as evidence beside the
-start's body; and for how many people the truth, moved to where it is seen, costs less than what the fit ends with.
-`search`: settings drawn at random about the best so far (seed 0), chosen on 700 of the first folder's people by PA-MPJPE
-and a quarter of MPJPE; the best is judged on the second's. Twelve limb joints, millimetres; "seen": whose joints are
-mostly sure.
+`terms`: the fit from the learned start, as it is and without each term; with the picture's depths as evidence beside
+the start's body; and for how many people the truth costs less than what the fit ends with. `search`: settings drawn at
+random about the best so far (seed 0), chosen on 700 of the first folder's people by PA-MPJPE and a quarter of MPJPE;
+the best is judged on the second's. Twelve limb joints, millimetres; "seen": whose joints are mostly sure.
 """
 
 import argparse
@@ -91,7 +90,7 @@ def fitted(people: People, config: FitConfig, share: float = 0.0) -> tuple[BodyP
     points = points - points[:, HIPS].mean(1, keepdim=True)
     evidence = replace(people.evidence, landmarks_3d=(1 - share) * points + share * people.lifted)
     found = fitter.fit(evidence, people.start)
-    truth_costs = fitter.objective(evidence.cleaned()).cost(people.truth.vector)
+    truth_costs = fitter.objective(evidence.cleaned())(people.truth.vector).cost
     return found.parameters, truth_costs < found.cost
 
 
@@ -125,7 +124,9 @@ def terms(folder: Path) -> None:
         "a quarter of the picture's depths": (DETECTED, 0.25),
         "half of them": (DETECTED, 0.5),
     }
-    table = Table("fit", *COLUMNS, "truth costs less", title=f"{len(people.clear)} people, {int(people.clear.sum())} seen")
+    table = Table(
+        "fit", *COLUMNS, "truth costs less", title=f"{len(people.clear)} people, {int(people.clear.sum())} seen"
+    )
     table.add_row("the start alone", *row(people, people.start))
     for name, (config, share) in settings.items():
         bodies, cheaper = fitted(people, config, share)
