@@ -70,6 +70,8 @@ class Shown:
     person: PersonInPhoto
     joints: Tensor
     """(12, 3): metres, camera axes, NaN where unknown."""
+    marks: Tensor | None = None
+    """(12, 2): the same in the picture, pixels, where they were annotated there."""
 
 
 # ---- who is shown
@@ -126,7 +128,8 @@ def _in_photos(folder: Path) -> list[Shown]:
         found = find_people(photo.pixels)
         for a, b in _matched([p.keypoints_2d for p in found], rows["joints_2d"][mine][:, order]):
             person = PersonInPhoto.found(found[b], photo.pixels, (width, height), camera)
-            shown.append(Shown(person, torch.from_numpy(rows["joints_3d"][mine[a]][order]).float()))
+            joints, marks = (torch.from_numpy(rows[f"joints_{d}d"][mine[a]][order]).float() for d in (3, 2))
+            shown.append(Shown(person, joints, marks))
     return shown
 
 

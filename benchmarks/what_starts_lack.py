@@ -3,11 +3,13 @@
     kouros synthesize --out people --mocap MOCAP --people 8000 --size 288 --seed 180001 --detections --features
     kouros synthesize --out held_out --mocap MOCAP --split val --people 1000 --size 288 --seed 1 --detections --features
     python benchmarks/what_starts_lack.py told held_out/detections
+    python benchmarks/what_starts_lack.py photos MULTIVIEW --out OUT          # a folder with annotations.npz
     python benchmarks/what_starts_lack.py fused people/detections held_out/detections --look LOOK_B --out OUT
     python benchmarks/what_starts_lack.py looks LOOK_B --out OUT
     python benchmarks/what_starts_lack.py small held_out/detections runs/spin runs/hkmr
 
-`told`: the learned start, told the true points or depths in place of those that were found. `fused`: its joints plus
+`told`: the learned start, told the true points or depths in place of those that were found; `photos`: the same of
+people in photos, before and after the fit, by COCO's points as annotators mark them. `fused`: its joints plus
 per joint and axis a share of how far BlazePose's landmarks and the points at the picture's depths lie from them; shares
 depend on the confidence and are found by least squares on the first folder. `looks`: depths averaged over more of
 Thunder's looks. `small`: runs of SPIN and HKMR that learned from detections, on others. LOOK_B and OUT as for
@@ -23,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from default import FLAT, HIPS, LIMBS, Shown, errors, fitted, of_bodies, of_points, points_at_depths, shown_in
+from default import FLAT, HIPS, LIMBS, Answered, Shown, errors, fitted, of_bodies, of_points, points_at_depths, shown_in
 from kouros.body.keypoints import BLAZEPOSE33, COCO17
 from kouros.data.detections import DetectionSource
 from kouros.data.spin_joints import TO_SPIN24
@@ -36,6 +38,7 @@ from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.pipeline.open import open_estimator
 from kouros.pipeline.reconstructor import default_body
+from kouros.systems.estimator import PersonInPhoto, in_photo_camera
 from kouros.systems.hkmr import Hkmr
 from kouros.systems.joint_crops import detected_people
 from kouros.systems.joint_depths import true_depths, true_points
@@ -47,6 +50,8 @@ from kouros.training.runs import load_run
 FOCAL = 1000.0
 SEEN = 0.6
 _LEAST = 0.01
+_TOLD = 0.95
+"""Confidence of a point that is told."""
 PARTS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
 _LIMBS = (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist"))
 _BONES = [tuple(COCO17.index(f"{side}_{end}") for end in ends) for side in ("left", "right") for ends in _LIMBS]
@@ -107,6 +112,60 @@ def told(folder: Path) -> None:
         print(
             f"{name}: all {len(true)}: {said(found, true)}; seen {int(clear.sum())}: {said(found[clear], true[clear])}"
         )
+
+
+def photos(folder: Path, out: Path) -> None:
+    """People in calibrated photos, told the truth in part."""
+    shown = shown_in(folder, 0, out.parent)
+    people, body = [s.person for s in shown], default_body()
+    true, start = torch.stack([s.joints for s in shown]), LearnedStart(body)
+    alone = [replace(p, detected=replace(p.detected, landmarks_3d=None)) for p in people if p.detected]
+    flat = [replace(p, detected=replace(p.detected, depths=None)) for p in people if p.detected]
+    pairs = list(zip(people, shown, strict=True))
+    points, deep = [told_points(p, s) for p, s in pairs], [told_depths(p, s) for p, s in pairs]
+    both = [told_points(p, s) for p, s in zip(deep, shown, strict=True)]
+    ways = {"as found": people, "no landmarks": alone, "no depths": flat}
+    ways |= {"true points": points, "true depths": deep, "true points and depths": both}
+    for name, given in ways.items():
+        began = of_bodies(start.estimate(given), given)
+        for what, answer in (("alone", began), ("fitted", fitted(began, given, True))):
+            aligned, plain = errors(marked(answer, given), true)
+            print(
+                f"{name}, {what}: {len(true)} people, PA-MPJPE {np.nanmean(aligned):.1f}, MPJPE {np.nanmean(plain):.1f}"
+            )
+
+
+def told_points(person: PersonInPhoto, shown: Shown) -> PersonInPhoto:
+    """With the limbs' points where they were annotated."""
+    assert person.detected is not None and shown.marks is not None
+    keypoints = person.detected.keypoints_2d.copy()
+    for place, mark in zip(LIMBS, shown.marks.numpy(), strict=True):
+        if np.isfinite(mark).all():
+            keypoints[place] = (*mark, _TOLD)
+    return replace(person, detected=replace(person.detected, keypoints_2d=keypoints))
+
+
+def told_depths(person: PersonInPhoto, shown: Shown) -> PersonInPhoto:
+    """With the limbs' depths as they are, to two centimetres."""
+    assert person.detected is not None and person.detected.depths is not None
+    depths, focal = person.detected.depths.copy(), float(person.camera.focal_length)
+    hips = float(shown.joints[HIPS, 2].mean())
+    for place, depth in zip(FLAT, shown.joints[:, 2].tolist(), strict=True):
+        if np.isfinite(depth):
+            depths[place] = ((depth / hips - 1) * focal, 2 * _LEAST / hips * focal)
+    return replace(person, detected=replace(person.detected, depths=depths))
+
+
+def marked(answer: Answered, people: Sequence[PersonInPhoto]) -> Tensor:
+    """(people, 33, 3): bodies' COCO points of the limbs, in BlazePose's places, as annotators mark them."""
+    assert answer.estimates is not None
+    points, body = answer.points.clone(), default_body()
+    for i, estimate in enumerate(answer.estimates):
+        if estimate is not None and estimate.bodies is not None:
+            one = in_photo_camera(estimate, people[i]).bodies
+            assert one is not None
+            points[i, LIMBS] = one.map(lambda t: t[None]).keypoints_by(body, COCO17.name)[0, FLAT]
+    return points
 
 
 def told_of(folder: Path) -> Told:
@@ -234,6 +293,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("told").add_argument("folder", type=Path)
+    photographed = commands.add_parser("photos")
+    photographed.add_argument("folder", type=Path)
+    photographed.add_argument("--out", type=Path, required=True)
     fusing = commands.add_parser("fused")
     fusing.add_argument("learn", type=Path)
     fusing.add_argument("held", type=Path)
@@ -249,6 +311,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.command == "told":
         told(given.folder)
+    elif given.command == "photos":
+        photos(given.folder, given.out)
     elif given.command == "fused":
         fused(given.learn, given.held, given.look, given.out, given.people)
     elif given.command == "small":

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PEOPLE, HELD_OUT = 16_000, 1_000
-DEPTH_STEPS, START_STEPS = 4_000, 13_000
+DEPTH_STEPS, START_STEPS = 4_000, 6_000
 _BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "learned_start.py"
 
 
