@@ -25,7 +25,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from default import FLAT, HIPS, LIMBS, Answered, Shown, errors, fitted, of_bodies, of_points, points_at_depths, shown_in
+from default import (
+    FLAT,
+    HIPS,
+    LIMBS,
+    Answered,
+    Shown,
+    errors,
+    fitted,
+    fitted_to_points,
+    of_bodies,
+    of_points,
+    points_at_depths,
+    shown_in,
+)
 from kouros.body.keypoints import BLAZEPOSE33, COCO17
 from kouros.data.detections import DetectionSource
 from kouros.data.spin_joints import TO_SPIN24
@@ -35,9 +48,11 @@ from kouros.detection.movenet import Thunder
 from kouros.detection.places import region_around
 from kouros.detection.regions import Pyramid
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
+from kouros.fitting.schedules.keypoint_fit import KeypointFitter
 from kouros.geometry.cameras import PerspectiveCamera
 from kouros.pipeline.open import open_estimator
 from kouros.pipeline.reconstructor import default_body
+from kouros.priors.gmm import load_gmm
 from kouros.systems.estimator import PersonInPhoto, in_photo_camera
 from kouros.systems.hkmr import Hkmr
 from kouros.systems.joint_crops import detected_people
@@ -126,13 +141,37 @@ def photos(folder: Path, out: Path) -> None:
     both = [told_points(p, s) for p, s in zip(deep, shown, strict=True)]
     ways = {"as found": people, "no landmarks": alone, "no depths": flat}
     ways |= {"true points": points, "true depths": deep, "true points and depths": both}
+    answers: dict[str, tuple[Answered, list[PersonInPhoto]]] = {}
     for name, given in ways.items():
         began = of_bodies(start.estimate(given), given)
-        for what, answer in (("alone", began), ("fitted", fitted(began, given, True))):
-            aligned, plain = errors(marked(answer, given), true)
-            print(
-                f"{name}, {what}: {len(true)} people, PA-MPJPE {np.nanmean(aligned):.1f}, MPJPE {np.nanmean(plain):.1f}"
-            )
+        answers |= {f"{name}, alone": (began, given), f"{name}, fitted": (fitted(began, given, True), given)}
+    began, _ = answers["as found, alone"]
+    for share in (0.25, 0.5):
+        evidence = Answered(with_depths(began, people, share))
+        answers[f"{share:.0%} of the picture's depths"] = fitted_to_points(evidence, began, people, 0.03), people
+    for name, (answer, given) in answers.items():
+        aligned, plain = (np.nanmean(e) for e in errors(marked(answer, given), true))
+        print(f"{name}: {len(true)} people, PA-MPJPE {aligned:.1f}, MPJPE {plain:.1f}")
+
+
+def with_depths(start: Answered, people: Sequence[PersonInPhoto], share: float) -> Tensor:
+    """(people, 33, 3): the start's points as the finder marks them, about the hips; COCO's of them moved by so much
+    towards where the picture's depths have them."""
+    kinematics = KeypointFitter(default_body(), BLAZEPOSE33.name, load_gmm()).kinematics
+    found, hips = [], [LIMBS[k] for k in HIPS]
+    assert start.estimates is not None
+    for estimate, person in zip(start.estimates, people, strict=True):
+        assert estimate is not None and person.detected is not None and person.detected.depths is not None
+        bodies = in_photo_camera(estimate, person).bodies
+        assert bodies is not None
+        points = kinematics.points(bodies.map(lambda t: t[None]))[0]
+        depth = 1 + torch.from_numpy(person.detected.depths[:, :1]).float() / person.camera.focal_length
+        lifted = person.camera.rays(person.keypoints[SHARED, :2]) * depth * points[hips, 2].mean()
+        lifted = lifted - lifted[[COCO17.index(f"{side}_hip") for side in ("left", "right")]].mean(0)
+        points = points - points[hips].mean(0)
+        points[SHARED] = (1 - share) * points[SHARED] + share * lifted
+        found.append(points)
+    return torch.stack(found)
 
 
 def told_points(person: PersonInPhoto, shown: Shown) -> PersonInPhoto:
