@@ -141,11 +141,11 @@ def test_head_to_hip_is_the_distance_from_ears_to_hips_where_they_are_known():
     faceless[:5] = np.nan
     # From a trunk of 32 by the free body's proportions.
     low = np.array([0.0, 0.0, 100.0, 140.0])
-    assert head_to_hip(standing(keypoints=faceless, box=low)) == pytest.approx(1.38 * 32)
+    assert head_to_hip(standing(keypoints=faceless, box=low)) == pytest.approx(1.32 * 32)
     bust = standing().keypoints.copy()
     bust[7:] = np.nan
-    assert head_to_hip(standing(keypoints=bust)) == pytest.approx(3.66 * 18)
-    assert head_to_hip(boxed((0, 0, 100, 200))) == pytest.approx(0.4 * 200)
+    assert head_to_hip(standing(keypoints=bust)) == pytest.approx(4.09 * 18)
+    assert head_to_hip(boxed((0, 0, 100, 200))) == pytest.approx(0.38 * 200)
 
 
 def test_head_to_hip_of_a_trunk_that_points_at_the_camera_is_taken_from_the_size():
@@ -161,9 +161,9 @@ def test_the_free_body_has_the_proportions_that_head_to_hip_takes(free_body):
     ears, shoulders, hips = points[3:5].mean(axis=0), points[5:7].mean(axis=0), points[11:13].mean(axis=0)
     length = (ears - hips)[1]
     height = np.ptp(free_body.v_template.numpy()[:, 1])
-    assert length / (shoulders - hips)[1] == pytest.approx(1.38, abs=0.01)
-    assert length / (ears - shoulders)[1] == pytest.approx(3.66, abs=0.05)
-    assert length / height == pytest.approx(0.40, abs=0.005)
+    assert length / (shoulders - hips)[1] == pytest.approx(1.32, abs=0.01)
+    assert length / (ears - shoulders)[1] == pytest.approx(4.09, abs=0.05)
+    assert length / height == pytest.approx(0.38, abs=0.005)
 
 
 def test_points_are_correct_within_a_tenth_of_the_head_to_hip_length():

@@ -31,8 +31,8 @@ _SAME_WITHIN, _SAME_SHARE = 0.2, 0.5
 _SAME_BOX = 0.3
 _INSIDE = 0.6
 _FEWEST_POINTS = 3
-# Ratios on the free body's template; head is the middle of the ears.
-_HEAD_TO_HIP_OVER_TRUNK, _HEAD_TO_HIP_OVER_NECK, _HEAD_TO_HIP_OVER_HEIGHT = 1.38, 3.66, 0.40
+# Ratios of COCO's points on the free body's template; head is the middle of the ears.
+_HEAD_TO_HIP_OVER_TRUNK, _HEAD_TO_HIP_OVER_NECK, _HEAD_TO_HIP_OVER_HEIGHT = 1.32, 4.09, 0.38
 _FORESHORTENED = 0.3
 
 
