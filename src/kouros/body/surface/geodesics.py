@@ -111,7 +111,7 @@ class Geodesics:
                 squared[n, i] = self._rows[corner][b[n]].astype(np.float64) ** 2
         scatter = self._scatter(a, weight_a) + self._scatter(b, weight_b)
         weight = weight_a[:, :, None] * weight_b[:, None, :]
-        mean = np.where(weight > 0, weight * squared, 0.0).sum(axis=(1, 2))
+        mean = (weight * np.where(weight > 0, squared, 0.0)).sum(axis=(1, 2))  # no weight times infinity
         return torch.from_numpy(np.sqrt(np.maximum(mean - scatter, 0.0))).to(barycentric_a.dtype)
 
     def _scatter(self, corners: np.ndarray, weight: np.ndarray) -> np.ndarray:
