@@ -10,11 +10,12 @@
 larger pictures. Look A has other clips of the activities that all systems have learned from. `judge` lets the
 finder look for people in whole pictures (found ones are kept beside --out), asks every system, and prints PA-MPJPE
 and MPJPE about the hips of twelve limb joints, millimetres, over the people found, and
-PA-MPJPE of those who are clearly seen.
+PA-MPJPE of those who are clearly seen; and the time that each system takes, one thread, without the finder's.
 """
 
 import argparse
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,6 +177,8 @@ class Answered:
     """(people, 33, 3): BlazePose's points, metres, camera axes, about the hips; NaN where they are not known."""
     estimates: list[Estimate | None] | None = None
     """Where there are bodies."""
+    seconds: float = float("nan")
+    """That the system took for all of them; the finder's not counted."""
 
 
 class Given:
@@ -263,12 +266,15 @@ def all_answers(people: Sequence[PersonInPhoto], systems: Sequence[str]) -> dict
     answers: dict[str, Answered] = {}
 
     def add(name: str, estimator: Estimator, shown: Sequence[PersonInPhoto], own: bool) -> None:
+        estimator.estimate(shown[:1])  # loads and compiles what is made once
+        began = time.monotonic()
         estimates = estimator.estimate(shown)
+        seconds = time.monotonic() - began
         if estimator.body is None:
             assert estimator.points_3d is not None
-            answers[name] = of_points(estimates, estimator.points_3d)
+            answers[name] = replace(of_points(estimates, estimator.points_3d), seconds=seconds)
             return
-        answers[name] = of_bodies(estimates, people)
+        answers[name] = replace(of_bodies(estimates, people), seconds=seconds)
         answers[f"{name}, fitted"] = fitted(answers[name], people, own)
 
     add("learned start, points alone", LearnedStart(body), flat, True)
@@ -345,6 +351,7 @@ def judge(folders: Sequence[Path], people: int, systems: Sequence[str], out: Pat
             aligned, plain = errors(answer.points, true)
             row = rows.setdefault(name, {})
             clear = aligned[doubt > SEEN]
+            row |= {} if np.isnan(answer.seconds) else {"ms a person": 1000 * answer.seconds / len(seen)}
             numbers = {"PA": aligned, "median": np.nanmedian(aligned), "MPJPE": plain, f"PA, {len(clear)} seen": clear}
             row |= {f"{folder.name} {what}": float(np.nanmean(number)) for what, number in numbers.items()}
     write_file(out, json.dumps(rows, indent=1).encode())
