@@ -12,7 +12,6 @@ held-out people, millimetres, of all and of those who are clearly seen.
 """
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from common.learning import Learning
 from kouros.batched import concatenate
 from kouros.body.files import shared_body
 from kouros.data.detections import Detections, DetectionSource
@@ -77,12 +77,8 @@ def trained(
     torch.manual_seed(0)
     draw = torch.Generator().manual_seed(0)
     network = FeatureStart(load_weights().requires_grad_(True), seen)
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(0.997)
-    averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=average)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-3, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
-    )
+    learning = Learning(network, optimizer, steps, warmup=50, decay=0.997)
     for _ in range(steps):
         with torch.no_grad():
             rows = torch.randint(len(mocap), (2 * RECORDED,), generator=draw).tolist()
@@ -95,13 +91,8 @@ def trained(
             known = torch.cat([torch.zeros(RECORDED), (torch.rand(DETECTED, generator=draw) > WITHOUT).float()])
             given = torch.cat([torch.zeros(RECORDED, seen.shape[1], dtype=seen.dtype), seen[chosen]])
         loss, _ = losses(network(view, given, known * shown), truth, view, points)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        averaged.update_parameters(network)
-    module = averaged.module
+        learning.step(loss)
+    module = learning.average
     assert isinstance(module, FeatureStart)
     return module.eval()
 

@@ -16,7 +16,6 @@ fifteen. `judge` prints them alone and fitted, on the people of `benchmarks/defa
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -32,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from common.learning import Learning
 from default import Answered, errors, fitted, fitted_to_points, mean_of, of_bodies, shown_in
 from kouros.archives import read_all_npz
 from kouros.batched import Batched, choose, stack
@@ -320,12 +320,8 @@ def train(file: Path, steps: int, out: Path) -> None:
     torch.manual_seed(0)
     draw = torch.Generator().manual_seed(0)
     everybody, points, network = read_prepared(file), BodyPoints(shared_body()), ProxyNetwork(*WIDTHS)
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(_DECAY)
-    averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=average)
     optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / _WARMUP) * 0.5 * (1 + math.cos(math.pi * step / steps))
-    )
+    learning = Learning(network, optimizer, steps, _WARMUP, _DECAY)
     began = time.monotonic()
     for step in range(steps):
         people = everybody[torch.randint(len(everybody.betas), (_BATCH,), generator=draw)]
@@ -334,16 +330,11 @@ def train(file: Path, steps: int, out: Path) -> None:
         answers = network(channels(corrupted(people.proxies, draw), KEPT[subset]))
         each = [loss_of(rotations, betas, people, points) for rotations, betas in answers]
         loss = torch.stack([one for one, _ in each]).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        averaged.update_parameters(network)
+        learning.step(loss)
         if step % 100 == 0:
             told = {"step": step, "loss": float(loss.detach()), "limbs_mm": 1000 * float(each[-1][1])}
             print(json.dumps(told | {"seconds": round(time.monotonic() - began)}), flush=True)
-    write_network(out, averaged.module, WIDTHS)
+    write_network(out, learning.average, WIDTHS)
 
 
 # ---- how good it is
