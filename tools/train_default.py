@@ -54,7 +54,7 @@ def main() -> None:
         (out / name / "done").touch()
     people, held_out = out / "people" / "detections", out / "held_out" / "detections"
     shared = ["--val", held_out, "--resume", "--accelerator", given.accelerator]
-    depths, start = out / "depths", out / "start"
+    depths, start = out / "depths", out / "lifter"
     steps = ["--max-steps", DEPTH_STEPS * given.times]
     run([kouros, "train", "depths", "--data", people, *shared, *steps, "--out", depths], out / "joint_depths.npz")
     run([kouros, "models", "pack", depths, "--out", out / "joint_depths.npz"], out / "joint_depths.npz")
