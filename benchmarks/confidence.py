@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -29,15 +28,14 @@ from kouros.evaluation.metrics.detection import TruePerson, head_to_hip, unknown
 
 WITHIN = 0.1
 BINS = 10
-FOCAL = 1000.0  # detections hold rays; any focal length gives pixels
 
 
 def told_and_right(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     """(points, 2) of one person: confidence, and whether the point is right; of those of known truth.
 
     Args:
-        found: (17, 3), COCO's points, pixels, and confidences.
-        true: (17, 2), NaN where unknown.
+        found: (17, 3), COCO's points and confidences.
+        true: (17, 2), in the same units, NaN where unknown.
     """
     known = np.isfinite(true).all(axis=1)
     box = np.concatenate([true[known].min(axis=0), true[known].max(axis=0)])
@@ -51,8 +49,8 @@ def of_renders(folder: Path) -> np.ndarray:
     people, body = DetectionSource(folder).all, shared_body()
     root = body.joint_positions(people.betas)[:, 0]
     points = BodyParameters(people.pose, people.betas, people.pelvis - root).keypoints_by(body, COCO17.name)
-    true = (FOCAL * points[..., :2] / points[..., 2:]).double().numpy()
-    found = (people.keypoints[:, SHARED] * torch.tensor([FOCAL, FOCAL, 1.0])).double().numpy()
+    true = (points[..., :2] / points[..., 2:]).double().numpy()
+    found = people.keypoints[:, SHARED].double().numpy()
     return np.concatenate([told_and_right(f, t) for f, t in zip(found, true, strict=True)])
 
 

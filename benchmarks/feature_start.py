@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from common.learning import Learning
+from common.started import clearly_seen
 from kouros.batched import concatenate
 from kouros.body.files import shared_body
 from kouros.data.detections import Detections, DetectionSource
@@ -104,8 +105,7 @@ def row(network: FeatureStart, people: Detections, seen: Tensor, points: BodyPoi
     answers = network(view, seen, torch.full((len(seen),), float(shown)))
     found = points(answers.rotations[:, 0], answers.betas[:, 0])[2]
     plain, aligned = limb_errors(found[:, LIMB_KEYPOINTS], truth.keypoints[:, LIMB_KEYPOINTS])
-    clear = (people.keypoints[:, LIMB_KEYPOINTS, 2] > 0.6).float().mean(1) > 0.8
-    return [f"{errors[of].mean():.1f}" for of in (slice(None), clear) for errors in (aligned, plain)]
+    return [f"{errors[of].mean():.1f}" for of in (slice(None), clearly_seen(people)) for errors in (aligned, plain)]
 
 
 def main() -> None:

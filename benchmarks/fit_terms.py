@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from common.started import clearly_seen, started
 from kouros.body.files import shared_body
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.parameters import BodyParameters
@@ -28,16 +29,12 @@ from kouros.detection.fusion import SHARED
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
 from kouros.fitting.schedules.keypoint_fit import FitConfig, KeypointFitter
 from kouros.fitting.terms.evidence import Evidence
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm
-from kouros.systems.lifter import load_weights, predict
 from kouros.systems.refined import DETECTED
 
-FOCAL = 1000.0  # detections hold rays; any focal length gives pixels
 PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 LIMBS = [BLAZEPOSE33.index(f"{side}_{part}") for side in ("left", "right") for part in PARTS]
 HIPS = [BLAZEPOSE33.index(f"{side}_hip") for side in ("left", "right")]
-SURE, MOST = 0.6, 0.8
 NOTHING = 1e4
 """Metres: a standard deviation with which evidence says nothing."""
 PEOPLE = 700
@@ -61,10 +58,7 @@ def people_of(folder: Path, count: int = PEOPLE) -> People:
     source, body = DetectionSource(folder).all, shared_body()
     people = source[torch.linspace(0, len(source.betas) - 1, min(count, len(source.betas))).long()]
     count = len(people.betas)
-    camera = PerspectiveCamera(torch.full((count,), FOCAL), torch.zeros(count, 2))
-    keypoints = people.keypoints * torch.tensor([FOCAL, FOCAL, 1.0])
-    depths = people.depths * FOCAL
-    found = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera, people.landmarks, depths)
+    evidence, found = started(people)
     start = found.answers[:, 0]
     root = body.joint_positions(people.betas)[:, 0]
     truth = BodyParameters(people.pose, people.betas, people.pelvis - root)
@@ -75,8 +69,7 @@ def people_of(folder: Path, count: int = PEOPLE) -> People:
     lifted = points.clone()
     lifted[:, SHARED] = rays * (1 + people.depths[..., :1]) * distance
     lifted = lifted - lifted[:, HIPS].mean(1, keepdim=True)
-    clear = (people.keypoints[:, LIMBS, 2] > SURE).float().mean(1) > MOST
-    return People(Evidence(keypoints, BLAZEPOSE33.name, camera), start, truth, lifted, clear)
+    return People(evidence, start, truth, lifted, clearly_seen(people))
 
 
 def fitted(people: People, config: FitConfig, share: float = 0.0) -> tuple[BodyParameters, Tensor]:

@@ -10,6 +10,7 @@ are those of the fitted body. Prints both by joint, and by how much was expected
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,34 +19,26 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from common.started import started
 from kouros.batched import concatenate
 from kouros.body.files import shared_body
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.skeleton import JOINT_NAMES
 from kouros.data.detections import DetectionSource
 from kouros.fitting.schedules.keypoint_fit import KeypointFitter
-from kouros.fitting.terms.evidence import Evidence
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm
-from kouros.systems.lifter import load_weights, predict
 from kouros.systems.refined import DETECTED
 
-FOCAL = 1000.0  # detections hold rays; any focal length gives pixels
 TENTHS = 10
 
 
 def expected_and_observed(folders: Sequence[Path]) -> tuple[Tensor, Tensor]:
     """(people, 24) each, millimetres; the pelvis is nobody's error."""
     people = concatenate([DetectionSource(folder).all for folder in folders])
-    body, count = shared_body(), len(people.betas)
-    camera = PerspectiveCamera(torch.full((count,), FOCAL), torch.zeros(count, 2))
-    keypoints = people.keypoints * torch.tensor([FOCAL, FOCAL, 1.0])
-    depths = people.depths * FOCAL
-    lifted = predict(load_weights(), body, keypoints, BLAZEPOSE33.name, camera, people.landmarks, depths)
+    body, (evidence, lifted) = shared_body(), started(people)
     start = lifted.answers[:, 0]
     fitter = KeypointFitter(body, BLAZEPOSE33.name, load_gmm(), DETECTED)
-    evidence = Evidence(keypoints, BLAZEPOSE33.name, camera, fitter.kinematics.points(start))
-    fitted = fitter.fit(evidence, start).parameters
+    fitted = fitter.fit(replace(evidence, landmarks_3d=fitter.kinematics.points(start)), start).parameters
     pose = people.pose
     found = body.joint_positions(fitted.betas, fitted.body_pose, fitted.global_orient)
     true = body.joint_positions(people.betas, pose[:, 3:], pose[:, :3])

@@ -50,8 +50,7 @@ def main() -> None:
     held = ["--split", "val", "--people", HELD_OUT, "--seed", "1"]
     sets = {"people": [*wide, *dressed, "--seed", "280001"], "held_out": held}
     for name, options in sets.items():
-        run([kouros, "synthesize", "--out", out / name, *drawn, *options], out / name / "done")
-        (out / name / "done").touch()
+        run([kouros, "synthesize", "--out", out / name, *drawn, *options])
     people, held_out = out / "people" / "detections", out / "held_out" / "detections"
     shared = ["--val", held_out, "--resume", "--accelerator", given.accelerator]
     depths, start = out / "depths", out / "lifter"
