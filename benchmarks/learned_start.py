@@ -14,45 +14,38 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 import kouros
+from common.started import started
 from kouros.body.keypoints import BLAZEPOSE33
 from kouros.body.parameters import BodyParameters
 from kouros.data.detections import DetectionSource
 from kouros.evaluation.metrics.pose import joint_errors, procrustes_errors
 from kouros.fitting.schedules.keypoint_fit import FitConfig, KeypointFitter
-from kouros.fitting.terms.evidence import Evidence
-from kouros.geometry.cameras import PerspectiveCamera
 from kouros.priors.gmm import load_gmm
 from kouros.systems.lifter import load_weights, predict
 from kouros.systems.refined import DETECTED
 
-FOCAL = 1000.0  # the shards hold rays; any focal length gives pixels
 JOINTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 LIMBS = [BLAZEPOSE33.index(f"{side}_{joint}") for side in ("left", "right") for joint in JOINTS]
 HIPS = [BLAZEPOSE33.index("left_hip"), BLAZEPOSE33.index("right_hip")]
 
 
 def main(folder: Path, weights: Path | None = None) -> None:
-    data = vars(DetectionSource(folder).all)
-    body = kouros.load_body()
-    pose, count = data["pose"], len(data["pose"])
+    people, body = DetectionSource(folder).all, kouros.load_body()
+    pose, landmarks = people.pose, people.landmarks
     truth = body.keypoint_positions(
-        BLAZEPOSE33.name, betas=data["betas"], body_pose=pose[:, 3:], global_orient=pose[:, :3]
+        BLAZEPOSE33.name, betas=people.betas, body_pose=pose[:, 3:], global_orient=pose[:, :3]
     )
-    camera = PerspectiveCamera(torch.full((count,), FOCAL), torch.zeros(count, 2))
-    keypoints = data["keypoints"] * torch.tensor([FOCAL, FOCAL, 1.0])
-    landmarks = data["landmarks"]
+    flat_evidence, lifted = started(people, weights)
+    keypoints, camera = flat_evidence.keypoints_2d, flat_evidence.camera
     fitter, exact = (KeypointFitter(body, BLAZEPOSE33.name, load_gmm(), config) for config in (DETECTED, FitConfig()))
-    depths = data["depths"] * FOCAL
-    lifted = predict(load_weights(weights), body, keypoints, BLAZEPOSE33.name, camera, landmarks, depths)
     flat = predict(load_weights(weights), body, keypoints, BLAZEPOSE33.name, camera)
     start = lifted.answers[:, 0]
-    seen = Evidence(keypoints, BLAZEPOSE33.name, camera, landmarks)
+    seen = replace(flat_evidence, landmarks_3d=landmarks)
     understood = replace(seen, landmarks_3d=fitter.kinematics.points(start))
 
     def points(found: BodyParameters) -> Tensor:
@@ -69,7 +62,7 @@ def main(folder: Path, weights: Path | None = None) -> None:
         ),
         "fit from the network, its body as depth (default)": points(fitter.fit(understood, start).parameters),
     }
-    table = Table("start and evidence of depth", "PA-MPJPE, mm", "median", "MPJPE, mm", title=f"{count} renders")
+    table = Table("start and evidence of depth", "PA-MPJPE, mm", "median", "MPJPE, mm", title=f"{len(pose)} renders")
     for name, found in results.items():
         ours, real = (x - x[:, HIPS].mean(1, keepdim=True) for x in (found, truth))
         ours, real = ours[:, LIMBS], real[:, LIMBS]
